@@ -1,0 +1,85 @@
+"""Named, durable checkpoints of dask bags, on local disk or any bucket.
+
+The package is also the module of the original function API::
+
+    import agatha_ckpt as checkpoint
+
+    checkpoint.set_root("/data/run-1")
+    sentences = checkpoint.checkpoint("sentences", documents.map(split))
+"""
+
+from agatha_ckpt._checkpointer import Checkpointer
+from agatha_ckpt._errors import (
+    CheckpointConflictError,
+    CheckpointError,
+    CheckpointHalt,
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+    EncodeError,
+    InvalidNameError,
+    PickleNotAllowedError,
+    RootNotSetError,
+    UnsupportedFormatError,
+)
+from agatha_ckpt._facade import (
+    checkpoint,
+    ckpt,
+    clear_all_ckpt,
+    clear_ckpt,
+    clear_halt_point,
+    disable,
+    enable,
+    get_allow_partial,
+    get_allow_pickle,
+    get_checkpoints_like,
+    get_done_file_path,
+    get_or_make_ckpt_dir,
+    get_root,
+    get_verbose,
+    is_ckpt_done,
+    reset,
+    set_allow_partial,
+    set_allow_pickle,
+    set_halt_point,
+    set_root,
+    set_verbose,
+)
+from agatha_ckpt._settings import Settings
+from agatha_ckpt._store import CheckpointStore
+
+__all__ = [
+    "CheckpointConflictError",
+    "CheckpointError",
+    "CheckpointHalt",
+    "CheckpointNotFoundError",
+    "CheckpointStore",
+    "Checkpointer",
+    "CorruptCheckpointError",
+    "EncodeError",
+    "InvalidNameError",
+    "PickleNotAllowedError",
+    "RootNotSetError",
+    "Settings",
+    "UnsupportedFormatError",
+    "checkpoint",
+    "ckpt",
+    "clear_all_ckpt",
+    "clear_ckpt",
+    "clear_halt_point",
+    "disable",
+    "enable",
+    "get_allow_partial",
+    "get_allow_pickle",
+    "get_checkpoints_like",
+    "get_done_file_path",
+    "get_or_make_ckpt_dir",
+    "get_root",
+    "get_verbose",
+    "is_ckpt_done",
+    "reset",
+    "set_allow_partial",
+    "set_allow_pickle",
+    "set_halt_point",
+    "set_root",
+    "set_verbose",
+]

@@ -1,0 +1,424 @@
+"""Checkpointer: a store, settings, and what happens when a checkpoint is asked for."""
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, Self
+
+from dask.bag import Bag
+
+from agatha_ckpt._bags import SavePartition, load_bag, parents_of, save_partitions
+from agatha_ckpt._caller import checkpoint_variable
+from agatha_ckpt._config import configured_settings, configured_store
+from agatha_ckpt._decide import Action, Decision, Request, Stored, decide
+from agatha_ckpt._errors import (
+    CheckpointHalt,
+    CorruptCheckpointError,
+    EncodeError,
+    InvalidNameError,
+)
+from agatha_ckpt._layout import TEXT, Manifest
+from agatha_ckpt._progress import Reporter, figures, saving
+from agatha_ckpt._settings import Settings
+from agatha_ckpt._status import Status
+from agatha_ckpt._store import CheckpointStore
+from agatha_ckpt._survey import Survey
+
+
+class Checkpointer:
+    """Named, durable checkpoints of dask bags.
+
+    Parameters
+    ----------
+    store : CheckpointStore, str or os.PathLike, optional
+        Where the checkpoints lie; a path or URL stands for the store of that root.
+        Without it, the root is that of dask's configuration
+        (``agatha-ckpt.root``, or the environment variable
+        ``DASK_AGATHA_CKPT__ROOT``), looked up when it is first needed.
+    **settings
+        The fields of `Settings`.
+
+    Raises
+    ------
+    TypeError
+        A name is no setting.
+    InvalidNameError
+        A value is none of those that the setting takes.
+
+    Notes
+    -----
+    Two of them never touch each other, in one process or in several. Making one
+    touches nothing.
+
+    Examples
+    --------
+    >>> import dask.bag
+    >>> ckpt = Checkpointer("memory://doctest-checkpointer", verbose=False)
+    >>> numbers = dask.bag.from_sequence(range(6), npartitions=2)
+    >>> squares = ckpt.checkpoint(
+    ...     "squares", numbers.map(lambda n: n * n), scheduler="sync"
+    ... )
+    >>> squares.compute(scheduler="sync")
+    [0, 1, 4, 9, 16, 25]
+    >>> ckpt.names()
+    ['squares']
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore | str | os.PathLike[str] | None = None,
+        **settings: Any,
+    ) -> None:
+        if not (store is None or isinstance(store, CheckpointStore)):
+            store = CheckpointStore(store)
+        self._store = store
+        self._settings = Settings(**settings)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_config(cls) -> Self:
+        """Return a Checkpointer as the ``agatha-ckpt`` section of dask.config says.
+
+        Keys are ``root``, ``storage-options``, ``fsync`` and the names of the
+        settings, with ``-`` or ``_``.
+
+        Raises
+        ------
+        RootNotSetError
+            The section has no root.
+        TypeError
+            It has a key that is no setting.
+        """
+        return cls(configured_store(), **configured_settings())
+
+    @property
+    def store(self) -> CheckpointStore:
+        """The store.
+
+        Raises
+        ------
+        RootNotSetError
+            None was given, and dask's configuration has no root.
+        """
+        with self._lock:
+            if self._store is None:
+                self._store = configured_store()
+            return self._store
+
+    @store.setter
+    def store(self, store: CheckpointStore | None) -> None:
+        with self._lock:
+            self._store = store
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings
+
+    def configure(self, **changes: Any) -> None:
+        """Replace settings.
+
+        Raises
+        ------
+        TypeError
+            A name is no setting.
+        InvalidNameError
+            A value is none of those that the setting takes.
+        """
+        with self._lock:
+            self._settings = self._settings.override(**changes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._store!r}, {self._settings!r})"
+
+    # ---- saving and loading ----
+
+    def checkpoint(
+        self,
+        name: str | os.PathLike[str],
+        bag: Bag | None = None,
+        verbose: bool | None = None,
+        allow_partial: bool | None = None,
+        halt_after: str | None = None,
+        textfile: bool = False,
+        *,
+        version: str | None = None,
+        **compute_kw: Any,
+    ) -> Bag | None:
+        """Save *bag* under *name* unless that is done, and return a bag that loads it.
+
+        Parameters
+        ----------
+        name : str or os.PathLike
+            Name of the checkpoint, or its path directly under the root.
+        bag : dask.bag.Bag, optional
+            What to save. Without it the checkpoint must be done.
+        verbose, allow_partial : bool, optional
+            In place of the settings of that name, for this call.
+        halt_after : str, optional
+            In place of the setting: stop after exactly the checkpoint of this name.
+        textfile : bool, default False
+            Save strings, one record a line, for other programs; returns None.
+        version : str, optional
+            A label of yours. A done checkpoint with another label is stale.
+        **compute_kw
+            Passed to dask: ``scheduler``, ``num_workers``, ``retries``, ...
+
+        Returns
+        -------
+        dask.bag.Bag or None
+            A bag that loads the checkpoint. After ``enabled=False``, the very bag
+            that was given. None with ``textfile=True``.
+
+        Raises
+        ------
+        RootNotSetError
+            There is no root, or it cannot be written to.
+        InvalidNameError
+            The name is not legal.
+        CheckpointNotFoundError
+            The checkpoint is not done and no bag was given.
+        CorruptCheckpointError
+            Its marker is damaged and no bag was given.
+        EncodeError
+            *bag* is no bag, or holds a record that cannot be stored faithfully.
+        PickleNotAllowedError
+            It holds pickled values and pickle is not allowed.
+        CheckpointConflictError
+            Another run saved the name with another plan meanwhile.
+        UnsupportedFormatError
+            It was written by a newer version of this library.
+        CheckpointHalt
+            After the checkpoint is done, where a halt was asked for.
+
+        Notes
+        -----
+        The checkpoint is done at once and whole, or not at all. What the bag's own
+        functions raise reaches the caller as it is; partitions that were saved
+        before stay, and the next call with the same plan keeps them.
+        """
+        settings = self._settings.override_given(
+            verbose=verbose, allow_partial=allow_partial, halt_after=halt_after
+        )
+        store = self.store
+        name = store.name_of(name)
+        request = self._request(name, bag, version, textfile)
+        reporter = Reporter(name, settings.verbose)
+        stored = self._look(name, bag, settings)
+        decision = decide(settings, request, stored)
+        if decision.action is Action.PASS_THROUGH:
+            reporter.say(f"Passing the bag on: {decision.reason}")
+            return bag
+        manifest = self._act(
+            name, bag, request, stored, decision, settings, reporter, compute_kw
+        )
+        if settings.halt_after == name:
+            reporter.say("Halting")
+            raise CheckpointHalt(f"halted after {store.describe(name)}, as asked for")
+        if textfile:
+            return None
+        return load_bag(store, name, manifest, settings.allow_pickle)
+
+    def repair(
+        self,
+        name: str | os.PathLike[str],
+        bag: Bag,
+        *,
+        verbose: bool | None = None,
+        **compute_kw: Any,
+    ) -> Bag | None:
+        """Read a done checkpoint in full, and compute again what is damaged.
+
+        Parameters
+        ----------
+        name : str or os.PathLike
+            Name of the checkpoint, or its path directly under the root.
+        bag : dask.bag.Bag
+            The bag that was saved.
+        verbose : bool, optional
+            In place of the setting of that name, for this call.
+        **compute_kw
+            Passed to dask.
+
+        Returns
+        -------
+        dask.bag.Bag or None
+            A bag that loads the checkpoint; None for a text checkpoint.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            The checkpoint is not done.
+        CheckpointError
+            As `checkpoint`.
+        """
+        settings = self._settings.override_given(verbose=verbose)
+        store = self.store
+        name = store.name_of(name)
+        _check_bag(bag)
+        manifest = store.manifest(name)
+        textfile = manifest.plan.format == TEXT
+        version = manifest.plan.version
+        request = self._request(name, bag, version, textfile)
+        reporter = Reporter(name, settings.verbose)
+        stored = Stored(manifest, tuple(store.verify(name)))
+        decision = decide(settings.override(enabled=True), request, stored)
+        manifest = self._act(
+            name, bag, request, stored, decision, settings, reporter, compute_kw
+        )
+        if textfile:
+            return None
+        return load_bag(store, name, manifest, settings.allow_pickle)
+
+    def ckpt(
+        self, bag_name: str, ckpt_prefix: str | None = None, **kwargs: Any
+    ) -> None:
+        """Replace the caller's variable *bag_name* by its checkpoint.
+
+        The same as ``bag = checkpointer.checkpoint("bag", bag)``, which reads better.
+
+        Parameters
+        ----------
+        bag_name : str
+            Name of a variable of the caller that holds a bag; also the name of the
+            checkpoint.
+        ckpt_prefix : str, optional
+            The checkpoint is called *ckpt_prefix*, ``_``, *bag_name*.
+        **kwargs
+            Those of `checkpoint`. With ``textfile=True`` the variable keeps its bag.
+
+        Raises
+        ------
+        CheckpointError
+            The variable is missing or holds no bag; and as `checkpoint`.
+        """
+        frame = sys._getframe(1)
+        checkpoint_variable(self.checkpoint, frame, bag_name, ckpt_prefix, kwargs)
+
+    def _request(
+        self, name: str, bag: Bag | None, version: str | None, textfile: bool
+    ) -> Request:
+        where = self.store.describe(name)
+        if not isinstance(version, str | None):
+            raise InvalidNameError(
+                f"the version of {where} must be a str, not "
+                f"{type(version).__name__}; use str({version!r})"
+            )
+        if bag is None:
+            return Request(where, version=version, textfile=textfile)
+        _check_bag(bag)
+        return Request(where, bag.npartitions, parents_of(bag), version, textfile)
+
+    def _look(self, name: str, bag: Bag | None, settings: Settings) -> Stored:
+        """Return what is stored; with a bag at hand, also what is missing of it."""
+        if bag is not None and not settings.enabled:
+            return Stored()
+        try:
+            manifest = self.store.find_manifest(name)
+        except CorruptCheckpointError as error:
+            if bag is None:
+                raise
+            return Stored(problem=str(error).split(";")[0])
+        if manifest is None or bag is None:
+            return Stored(manifest)
+        return Stored(manifest, tuple(self.store.missing(name, manifest)))
+
+    def _act(
+        self,
+        name: str,
+        bag: Bag | None,
+        request: Request,
+        stored: Stored,
+        decision: Decision,
+        settings: Settings,
+        reporter: Reporter,
+        compute_kw: Mapping[str, Any],
+    ) -> Manifest:
+        """Carry out a decision and return the manifest that is then in place."""
+        if decision.action is Action.LOAD or bag is None:
+            assert stored.manifest is not None
+            line = f"Ready: {figures(stored.manifest)}"
+            if decision.reason:
+                line = f"{line}; {decision.reason}"
+            reporter.say(line, decision.warn)
+            return stored.manifest
+        plan, store = request.plan, self.store
+        store.begin(name)
+        survey = self._survey(name, decision, request, stored)
+        missing = [i for i in range(plan.npartitions) if i not in survey.kept]
+        reporter.say(saving(decision, survey, bag.name, missing), decision.warn)
+        started = perf_counter()
+        save = SavePartition(
+            store,
+            name,
+            plan,
+            _compression(settings, store),
+            settings.allow_pickle,
+            bag.name,
+        )
+        try:
+            infos = survey.kept | save_partitions(bag, missing, save, dict(compute_kw))
+        except Exception as error:
+            error.add_note(
+                f"{request.where} is not done; what was saved stays, and the next "
+                "call with the same bag keeps it"
+            )
+            raise
+        ordered = tuple(infos[i] for i in range(plan.npartitions))
+        ours = Manifest(plan, ordered)
+        manifest = store.mark_done(name, ours, stored.manifest)
+        if manifest.token != ours.token:
+            reporter.say("Another run with the same plan was first; taking its records")
+        reporter.say(f"Done! {figures(manifest, perf_counter() - started)}")
+        return manifest
+
+    def _survey(
+        self, name: str, decision: Decision, request: Request, stored: Stored
+    ) -> Survey:
+        """Return the partitions that need not be computed."""
+        if decision.action is Action.REPAIR and stored.manifest:
+            damaged = {partition.index for partition in stored.damaged}
+            infos = enumerate(stored.manifest.partitions)
+            return Survey({i: info for i, info in infos if i not in damaged})
+        if not decision.keep_partial:
+            return Survey({})
+        exclude = stored.manifest.files if stored.manifest else frozenset()
+        return self.store.survey(name, request.plan, exclude)
+
+    # ---- looking and clearing ----
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Return the sorted names of the done checkpoints that match *pattern*."""
+        return self.store.names(pattern)
+
+    def is_done(self, name: str | os.PathLike[str]) -> bool:
+        """Say whether a checkpoint is done; nothing is written."""
+        return self.store.is_done(self.store.name_of(name))
+
+    def status(self, name: str | os.PathLike[str]) -> Status:
+        """Return whether a checkpoint is absent, partial or done, and its figures."""
+        return self.store.status(self.store.name_of(name))
+
+    def clear(self, name: str | os.PathLike[str]) -> None:
+        """Remove a checkpoint, done or partial; nothing happens where there is none."""
+        self.store.clear(self.store.name_of(name))
+
+    def clear_all(self) -> None:
+        """Clear every checkpoint under the root; foreign files and the root stay."""
+        self.store.clear_all()
+
+
+def _check_bag(bag: object) -> None:
+    if not isinstance(bag, Bag):
+        raise EncodeError(
+            f"bag must be a dask bag, not a {type(bag).__name__}; "
+            "dask.bag.from_sequence makes one"
+        )
+
+
+def _compression(settings: Settings, store: CheckpointStore) -> str | None:
+    if settings.compression == "auto":
+        return "zstd" if store.remote else None
+    return settings.compression

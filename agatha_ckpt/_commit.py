@@ -1,0 +1,94 @@
+"""The commit: how a set of partition files becomes a checkpoint, once and whole."""
+
+from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
+from agatha_ckpt._files import FolderGoneError
+from agatha_ckpt._folder import Folder
+from agatha_ckpt._layout import DONE_MARKER, Manifest, encode_manifest, is_own_file
+
+
+def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Manifest:
+    """Make *manifest* what the checkpoint is, unless another run was first.
+
+    The order is what makes it atomic and durable: the folder is synced, so that all
+    partition files are there after a power cut; they are found in it; the marker
+    appears; what it does not name is removed.
+
+    Parameters
+    ----------
+    folder : Folder
+    manifest : Manifest
+    replaces : Manifest, optional
+        What the done marker says now, where a checkpoint is repaired or computed
+        again; without it the first marker wins.
+
+    Returns
+    -------
+    Manifest
+        *manifest*; or that of another run with the same plan that was first.
+
+    Raises
+    ------
+    CheckpointConflictError
+        Another run with another plan was first, or the files were cleared.
+    """
+    files = folder.files
+    sizes = {}
+    try:
+        files.sync_folder(folder.path)
+        sizes = folder.sizes()
+        _check_present(folder, manifest, sizes)
+        winner = _put_marker(folder, manifest, replaces)
+    except (FolderGoneError, FileNotFoundError):
+        raise _cleared(folder) from None
+    if winner.token != manifest.token:
+        files.remove(folder.path, manifest.files - winner.files)
+        if winner.plan.digest != manifest.plan.digest:
+            raise CheckpointConflictError(
+                f"{folder.describe()} was saved by another run with another plan "
+                "(partition count, format, version or parents) while this run was "
+                "saving it; load that one, or clear it and run again"
+            )
+        return winner
+    kept = manifest.files | {DONE_MARKER}
+    left_over = {n for n in sizes if is_own_file(n)}
+    left_over |= replaces.files if replaces else frozenset()
+    files.remove(folder.path, sorted(left_over - kept))
+    return manifest
+
+
+def _check_present(folder: Folder, manifest: Manifest, sizes: dict[str, int]) -> None:
+    for info in manifest.partitions:
+        if sizes.get(info.file) != info.bytes:
+            folder.files.remove(folder.path, manifest.files)
+            raise _cleared(folder)
+
+
+def _cleared(folder: Folder) -> CheckpointConflictError:
+    return CheckpointConflictError(
+        f"files of {folder.describe()} were removed by another run or by hand before "
+        "it could be marked done; run again"
+    )
+
+
+def _put_marker(
+    folder: Folder, manifest: Manifest, replaces: Manifest | None
+) -> Manifest:
+    """Return the manifest that is in place afterwards."""
+    data = encode_manifest(manifest)
+    while True:
+        if replaces is None and folder.files.create(folder.marker, data):
+            return manifest
+        try:
+            current = folder.find_manifest()
+        except CorruptCheckpointError:
+            # Nobody's checkpoint: it makes room for the next try.
+            folder.files.remove(folder.path, [DONE_MARKER])
+            current = None
+        if current is None:
+            replaces = None
+        elif replaces is not None and current.token == replaces.token:
+            folder.files.replace(folder.marker, data)
+            return manifest
+        else:
+            # Another run's; or our own, where a retry met the first try.
+            return current

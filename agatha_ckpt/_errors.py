@@ -1,0 +1,76 @@
+"""What can go wrong, by name, grouped by what the reader should do about it.
+
+::
+
+    CheckpointError(Exception)
+    ├── RootNotSetError          (also RuntimeError)        set a root
+    ├── InvalidNameError         (also ValueError)          fix the name
+    ├── CheckpointNotFoundError  (also FileNotFoundError)   give a bag, or run the
+    │                                                       producer first
+    ├── CorruptCheckpointError                              verify, give the bag to
+    │                                                       repair, or clear
+    ├── EncodeError              (also TypeError)           change the records or
+    │                                                       allow pickle
+    ├── PickleNotAllowedError                               allow pickle if you trust
+    │                                                       the root
+    ├── CheckpointConflictError                             another run is writing
+    │                                                       this name
+    └── UnsupportedFormatError                              written by a newer version
+    CheckpointHalt(SystemExit)                              not an error; code 0
+
+Every error takes one positional argument, the finished message: this is the only
+shape that survives the trip back from a worker process.
+"""
+
+
+class CheckpointError(Exception):
+    """Base of every error that this library raises on its own account."""
+
+
+class RootNotSetError(CheckpointError, RuntimeError):
+    """There is no usable root: none was set, or it is no folder that can be used."""
+
+
+class InvalidNameError(CheckpointError, ValueError):
+    """A name cannot be used: of a checkpoint, or one of a fixed set of choices."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """A checkpoint was asked for that is not done, and no bag was given."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """What is stored is damaged, or was replaced while it was being read."""
+
+
+class EncodeError(CheckpointError, TypeError):
+    """A value cannot be stored so that loading gives back an equal one."""
+
+
+class PickleNotAllowedError(CheckpointError):
+    """The checkpoint holds pickled values and the caller did not allow pickle."""
+
+
+class CheckpointConflictError(CheckpointError):
+    """What is stored under the name and what this run would store exclude each other.
+
+    Most often another run committed the same name with another plan first.
+    """
+
+
+class UnsupportedFormatError(CheckpointError):
+    """The files were written in a form that this installation cannot read."""
+
+
+class CheckpointHalt(SystemExit):
+    """Stops the program after a checkpoint, on purpose and with status 0.
+
+    Uncaught, it ends a script as ``sys.exit(0)`` does, whatever the message says.
+    ``except Exception`` does not swallow it; a test or a notebook catches it by
+    name. The message is in ``str(halt)``.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        # SystemExit takes its argument as the exit status, and a text as status 1.
+        self.code = 0

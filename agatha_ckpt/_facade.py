@@ -1,0 +1,287 @@
+"""The default Checkpointer, and the documented functions over it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from dask.bag import Bag
+
+from agatha_ckpt._caller import checkpoint_variable
+from agatha_ckpt._checkpointer import Checkpointer
+from agatha_ckpt._settings import Settings
+from agatha_ckpt._store import CheckpointStore
+
+# Made at import, and does nothing then.
+_default = Checkpointer()
+
+
+def checkpoint(
+    name: str | os.PathLike[str],
+    bag: Bag | None = None,
+    verbose: bool | None = None,
+    allow_partial: bool | None = None,
+    halt_after: str | None = None,
+    textfile: bool = False,
+    *,
+    version: str | None = None,
+    **compute_kw: Any,
+) -> Bag | None:
+    """Save *bag* under *name* unless that is done, and return a bag that loads it.
+
+    Parameters
+    ----------
+    name : str or os.PathLike
+        Name of the checkpoint, or its path directly under the root.
+    bag : dask.bag.Bag, optional
+        What to save. Without it the checkpoint must be done.
+    verbose : bool, optional
+        Print what happens; by default as `set_verbose` says.
+    allow_partial : bool, optional
+        Keep the whole partitions of an unfinished run; by default as
+        `set_allow_partial` says.
+    halt_after : str, optional
+        Stop the program after exactly the checkpoint of this name; by default as
+        `set_halt_point` says.
+    textfile : bool, default False
+        Save strings, one record a line, for other programs; returns None.
+    version : str, optional
+        A label of yours. A done checkpoint with another label is stale.
+    **compute_kw
+        Passed to dask: ``scheduler``, ``num_workers``, ``retries``, ...
+
+    Returns
+    -------
+    dask.bag.Bag or None
+        A bag that loads the checkpoint. After `disable`, the very bag that was
+        given. None with ``textfile=True``.
+
+    Raises
+    ------
+    RootNotSetError
+        No root was set, or it cannot be written to.
+    InvalidNameError
+        The name is not legal.
+    CheckpointNotFoundError
+        The checkpoint is not done and no bag was given.
+    CorruptCheckpointError
+        Its marker is damaged and no bag was given.
+    EncodeError
+        *bag* is no bag, or holds a record that cannot be stored faithfully.
+    PickleNotAllowedError
+        It holds pickled values and pickle is not allowed.
+    CheckpointConflictError
+        Another run saved the name with another plan meanwhile.
+    UnsupportedFormatError
+        It was written by a newer version of this library.
+    CheckpointHalt
+        After the checkpoint is done, where a halt was asked for.
+
+    Notes
+    -----
+    The checkpoint is done at once and whole, or not at all. What the bag's own
+    functions raise reaches the caller as it is; partitions that were saved before
+    stay, and the next call with the same plan keeps them.
+    """
+    return _default.checkpoint(
+        name,
+        bag,
+        verbose,
+        allow_partial,
+        halt_after,
+        textfile,
+        version=version,
+        **compute_kw,
+    )
+
+
+def ckpt(bag_name: str, ckpt_prefix: str | None = None, **kwargs: Any) -> None:
+    """Replace the variable *bag_name* of the caller by its checkpoint.
+
+    ``ckpt("sentences")`` is ``sentences = checkpoint("sentences", sentences)``.
+
+    Parameters
+    ----------
+    bag_name : str
+        Name of a variable of the caller that holds a bag; also the name of the
+        checkpoint.
+    ckpt_prefix : str, optional
+        The checkpoint is called *ckpt_prefix*, ``_``, *bag_name*, so that functions
+        which use the same variable names can save different checkpoints.
+    **kwargs
+        Those of `checkpoint`. With ``textfile=True`` the variable keeps its bag.
+
+    Raises
+    ------
+    InvalidNameError
+        The caller sees no variable of that name.
+    EncodeError
+        It holds no bag.
+    CheckpointError
+        As `checkpoint`.
+    """
+    checkpoint_variable(checkpoint, sys._getframe(1), bag_name, ckpt_prefix, kwargs)
+
+
+def set_root(
+    root: str | os.PathLike[str] | None = None, **storage_options: Any
+) -> None:
+    """Set the path or fsspec URL under which checkpoints lie.
+
+    A local folder is made; on a bucket nothing is written, and the bucket must
+    exist. *storage_options* go to the filesystem. The parameter may also be given by
+    the name ``ckpt_root``.
+
+    Raises
+    ------
+    RootNotSetError
+        The root is empty, is a file, or cannot be made.
+    """
+    store = CheckpointStore(
+        storage_options.pop("ckpt_root", root), storage_options=storage_options
+    )
+    store.make_root()
+    _default.store = store
+
+
+def get_root() -> Path | str:
+    """Return the root as it was given: a path on local disk, a URL elsewhere.
+
+    Raises
+    ------
+    RootNotSetError
+        None was set, and dask's configuration has none.
+    """
+    return _default.store.root
+
+
+def enable() -> None:
+    """Save and load checkpoints again, after `disable`."""
+    _default.configure(enabled=True)
+
+
+def disable() -> None:
+    """Make `checkpoint` hand back the bag that it is given.
+
+    Without a bag, a done checkpoint still loads.
+    """
+    _default.configure(enabled=False)
+
+
+def set_allow_partial(allow: bool) -> None:
+    """Set whether the whole partitions of an unfinished run are kept."""
+    _default.configure(allow_partial=allow)
+
+
+def get_allow_partial() -> bool:
+    """Return whether the whole partitions of an unfinished run are kept."""
+    return _default.settings.allow_partial
+
+
+def set_verbose(is_verbose: bool) -> None:
+    """Set whether it is printed what happens to each checkpoint, and why."""
+    _default.configure(verbose=is_verbose)
+
+
+def get_verbose() -> bool:
+    """Return whether it is printed what happens to each checkpoint, and why."""
+    return _default.settings.verbose
+
+
+def set_allow_pickle(allow: bool) -> None:
+    """Set whether values of other types are pickled, and pickles are loaded.
+
+    Unpickling can run any code: allow it only where you trust everybody who can
+    write to the root.
+    """
+    _default.configure(allow_pickle=allow)
+
+
+def get_allow_pickle() -> bool:
+    """Return whether values of other types are pickled, and pickles are loaded."""
+    return _default.settings.allow_pickle
+
+
+def set_halt_point(name: str) -> None:
+    """Set the name of the checkpoint after which the program stops."""
+    _default.configure(halt_after=name)
+
+
+def clear_halt_point() -> None:
+    """Let the program run to its end again."""
+    _default.configure(halt_after=None)
+
+
+def is_ckpt_done(name: str | os.PathLike[str]) -> bool:
+    """Say whether a checkpoint is done; nothing is written.
+
+    Raises
+    ------
+    RootNotSetError, InvalidNameError
+    """
+    return _default.is_done(name)
+
+
+def get_checkpoints_like(glob_pattern: str) -> set[str]:
+    """Return the names of the done checkpoints that match a shell pattern.
+
+    For a stable order use ``sorted``, or ``Checkpointer.names``.
+
+    Raises
+    ------
+    RootNotSetError
+    """
+    return set(_default.names(glob_pattern))
+
+
+def get_or_make_ckpt_dir(name: str | os.PathLike[str]) -> Path | str:
+    """Return the folder of a checkpoint, made if it is on local disk.
+
+    Raises
+    ------
+    RootNotSetError, InvalidNameError
+    """
+    store = _default.store
+    name = store.name_of(name)
+    store.begin(name)
+    return store.path(name)
+
+
+def get_done_file_path(name: str | os.PathLike[str]) -> Path | str:
+    """Return where the done marker of a checkpoint is or would be.
+
+    Raises
+    ------
+    RootNotSetError, InvalidNameError
+    """
+    return _default.store.done_marker(_default.store.name_of(name))
+
+
+def clear_ckpt(name: str | os.PathLike[str]) -> None:
+    """Remove a checkpoint, done or partial; nothing happens where there is none.
+
+    Files that are not this library's stay.
+
+    Raises
+    ------
+    RootNotSetError, InvalidNameError
+    """
+    _default.clear(name)
+
+
+def clear_all_ckpt() -> None:
+    """Remove all checkpoints and empty folders directly under the root.
+
+    Files that are not this library's stay, and so does the root.
+
+    Raises
+    ------
+    RootNotSetError
+    """
+    _default.clear_all()
+
+
+def reset() -> None:
+    """Forget the root, and put every setting back to its default."""
+    _default.store = None
+    _default.configure(**vars(Settings()))

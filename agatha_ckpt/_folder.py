@@ -1,0 +1,177 @@
+"""The folder of one checkpoint: its marker and its partition files."""
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from agatha_ckpt._errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+)
+from agatha_ckpt._files import Files
+from agatha_ckpt._layout import (
+    DONE_MARKER,
+    Manifest,
+    PartitionInfo,
+    decode_manifest,
+    is_own_file,
+    parse_filename,
+)
+from agatha_ckpt._legacy import decode_legacy_manifest, is_legacy_file
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A partition of a done checkpoint that does not hold what was saved.
+
+    Attributes
+    ----------
+    index : int
+        Partition number, from 0.
+    reason : str
+        What is wrong with it.
+    """
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where one checkpoint lies, and how messages speak of it.
+
+    Attributes
+    ----------
+    files : Files
+    path : str
+        Without protocol.
+    name : str
+        Name of the checkpoint.
+    root : str
+        The root as it was given.
+    """
+
+    files: Files
+    path: str
+    name: str
+    root: str
+
+    def describe(self, index: int | None = None) -> str:
+        """Return how messages speak of the checkpoint or of one of its partitions."""
+        of = "" if index is None else f"partition {index} of "
+        return f"{of}checkpoint {self.name!r} under {self.root!r}"
+
+    def file(self, filename: str) -> str:
+        """Return the path of a file in the folder."""
+        return f"{self.path}/{filename}"
+
+    @property
+    def marker(self) -> str:
+        """The path of the done marker."""
+        return self.file(DONE_MARKER)
+
+    def sizes(self) -> dict[str, int]:
+        """Return names and sizes of the files in the folder, by one listing."""
+        return self.files.sizes(self.path)
+
+    def find_manifest(self) -> Manifest | None:
+        """Return what the done marker says, or None where there is none.
+
+        Raises
+        ------
+        CorruptCheckpointError, UnsupportedFormatError
+            As `manifest`.
+        """
+        try:
+            data = self.files.read(self.marker)
+        except FileNotFoundError:
+            return None
+        if data.startswith(b"{"):
+            return decode_manifest(data, self.describe())
+        sizes = self.sizes()
+        if any(map(parse_filename, sizes)):
+            # Agatha's marker, or one touched by hand, has no files of ours beside it.
+            raise CorruptCheckpointError(
+                f"the done marker of {self.describe()} is empty, cut or changed; "
+                "give the bag to save it again, or clear it"
+            )
+        return decode_legacy_manifest(data, sizes, self.describe())
+
+    def manifest(self) -> Manifest:
+        """Return what the done marker says.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            There is none.
+        CorruptCheckpointError
+            It is empty, cut or changed.
+        UnsupportedFormatError
+            It is from a newer version of the format.
+        """
+        manifest = self.find_manifest()
+        if manifest is None:
+            raise CheckpointNotFoundError(
+                f"{self.describe()} is not done; save a bag under this name first"
+            )
+        return manifest
+
+    def missing(self, manifest: Manifest) -> list[Damaged]:
+        """Return the partitions whose file is missing or of another size."""
+        sizes = self.sizes()
+        damaged = []
+        for index, info in enumerate(manifest.partitions):
+            size = sizes.get(info.file)
+            if size is None:
+                damaged.append(Damaged(index, "its file is missing"))
+            elif size != info.bytes:
+                reason = f"its file has {size} bytes, not {info.bytes}"
+                damaged.append(Damaged(index, reason))
+        return damaged
+
+    def open_file(self, index: int, info: PartitionInfo) -> BinaryIO:
+        """Open a partition file that the manifest names.
+
+        Raises
+        ------
+        CorruptCheckpointError
+            It is not there.
+        """
+        try:
+            return self.files.open(self.file(info.file), info.bytes)
+        except FileNotFoundError:
+            raise self._missing_file(index, info) from None
+
+    def _missing_file(self, index: int, info: PartitionInfo) -> CorruptCheckpointError:
+        try:
+            current = self.find_manifest()
+        except CheckpointError:
+            current = None
+        if current is None or info.file not in current.files:
+            return CorruptCheckpointError(
+                f"{self.describe(index)} was replaced or cleared since this bag was "
+                "loaded; load the checkpoint again"
+            )
+        return CorruptCheckpointError(
+            f"{self.describe(index)} is damaged: its file is missing; give the bag to "
+            "repair the checkpoint, or clear it"
+        )
+
+    def clear(self) -> None:
+        """Remove the marker, then the library's other files, then the empty folder."""
+        sizes = self.sizes()
+        own = {n for n in sizes if is_own_file(n)}
+        if DONE_MARKER in own and any(map(is_legacy_file, sizes)):
+            own |= self._named_by_marker()
+        if DONE_MARKER in own:
+            self.files.remove(self.path, [DONE_MARKER])
+            self.files.sync_folder(self.path)
+        self.files.remove(self.path, sorted(own - {DONE_MARKER}))
+        self.files.remove_folder(self.path)
+
+    def _named_by_marker(self) -> frozenset[str]:
+        try:
+            manifest = self.find_manifest()
+        except CheckpointError:
+            return frozenset()
+        return manifest.files if manifest else frozenset()

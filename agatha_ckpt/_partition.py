@@ -1,0 +1,106 @@
+"""One stored partition as a lazy, re-iterable sequence of its records."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, BinaryIO, overload
+
+from agatha_ckpt._codec import Header, decode_partition
+from agatha_ckpt._layout import LEGACY, TEXT, PartitionInfo, Plan
+from agatha_ckpt._legacy import decode_pickle
+from agatha_ckpt._text import decode_text
+
+Opener = Callable[[], BinaryIO]
+
+
+class Partition(Sequence[Any]):
+    """The records of one stored partition; each iteration reads the file anew.
+
+    A sequence and no iterator: dask hands a partition on as it is to a task that is
+    its only user, and such a task may use it twice. ``len`` reads nothing.
+
+    Parameters
+    ----------
+    open_file : callable
+        Opens the partition file at its beginning.
+    plan : Plan
+    index : int
+        Partition number, from 0.
+    info : PartitionInfo
+        What the manifest says of it.
+    allow_pickle : bool
+    where : str
+        What it is, for messages.
+    """
+
+    def __init__(
+        self,
+        open_file: Opener,
+        plan: Plan,
+        index: int,
+        info: PartitionInfo,
+        allow_pickle: bool,
+        where: str,
+    ) -> None:
+        self._open = open_file
+        self._plan = plan
+        self._index = index
+        self._info = info
+        self._allow_pickle = allow_pickle
+        self._where = where
+
+    def __iter__(self) -> Iterator[Any]:
+        # chain walks each block's list in C.
+        return chain.from_iterable(self._blocks())
+
+    def _blocks(self) -> Iterator[Iterable[Any]]:
+        plan, info = self._plan, self._info
+        with self._open() as source:
+            if plan.format == LEGACY:
+                yield decode_pickle(source, self._where)
+            elif plan.format == TEXT:
+                yield decode_text(source, info.digest, self._where)
+            else:
+                yield from decode_partition(
+                    source,
+                    info.bytes,
+                    Header(plan.digest, self._index, plan.npartitions),
+                    allow_pickle=self._allow_pickle,
+                    where=self._where,
+                    digest=info.digest,
+                )
+
+    def __len__(self) -> int:
+        if self._info.records < 0:  # Agatha kept no count
+            return sum(1 for _ in self)
+        return self._info.records
+
+    @overload
+    def __getitem__(self, key: int) -> Any: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Any]: ...
+    def __getitem__(self, key: int | slice) -> Any:
+        """Return a record, or a list of records, by reading up to it."""
+        if isinstance(key, slice):
+            return list(self)[key]
+        index = key + len(self) if key < 0 else key
+        if 0 <= index < len(self):
+            for record in islice(self, index, None):
+                return record
+        raise IndexError(f"{self._where} has no record {key}")
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(list(self)[::-1])
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Return the position of the first record equal to *value*."""
+        return list(self).index(value, start, len(self) if stop is None else stop)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, list | Partition):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # like the list it stands for
+
+    def __repr__(self) -> str:
+        return f"<{self._where}, {self._info.records} records>"

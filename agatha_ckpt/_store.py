@@ -1,0 +1,439 @@
+"""CheckpointStore: the files of one root on one fsspec filesystem."""
+
+import os
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+
+from agatha_ckpt._codec import Footer, Header, encode_partition
+from agatha_ckpt._commit import commit
+from agatha_ckpt._errors import (
+    CheckpointConflictError,
+    CheckpointError,
+    CorruptCheckpointError,
+    RootNotSetError,
+    UnsupportedFormatError,
+)
+from agatha_ckpt._files import FolderGoneError, files_of
+from agatha_ckpt._folder import Damaged, Folder
+from agatha_ckpt._layout import (
+    DONE_MARKER,
+    TEXT,
+    Manifest,
+    PartitionInfo,
+    Plan,
+    new_attempt,
+    partition_filename,
+    text_attempt,
+    validate_name,
+)
+from agatha_ckpt._partition import Partition
+from agatha_ckpt._root import Root
+from agatha_ckpt._status import Status, status_of
+from agatha_ckpt._survey import Survey, info_of, survey, verify
+from agatha_ckpt._text import encode_text
+
+
+class CheckpointStore:
+    """The checkpoints under one root, as files.
+
+    Parameters
+    ----------
+    root : str, os.PathLike or UPath
+        fsspec URL or path of the folder under which the checkpoints lie. It need
+        not exist; nothing is touched before the first save.
+    fs : fsspec.AbstractFileSystem, optional
+        The filesystem to use; by default the one that *root* and
+        *storage_options* name.
+    storage_options : dict, optional
+        Options for that filesystem, such as credentials. They are never written
+        to storage, and never shown.
+    fsync : bool, default True
+        On local disk, whether what was written survives a power cut.
+
+    Raises
+    ------
+    RootNotSetError
+        *root* is empty, or is a file.
+
+    Notes
+    -----
+    A store can be pickled (its pickle holds the storage options) and used by any
+    number of threads and processes at once. Two stores are equal when their roots
+    are.
+
+    Examples
+    --------
+    >>> store = CheckpointStore("memory://doctest-store")
+    >>> store.is_done("sentences")
+    False
+    >>> store.names()
+    []
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        fs: fsspec.AbstractFileSystem | None = None,
+        storage_options: dict[str, Any] | None = None,
+        fsync: bool = True,
+    ) -> None:
+        self._root = Root(root, fs, storage_options)
+        self.fsync = fsync
+        self._files = files_of(self._root.fs, fsync)
+
+    def __reduce__(self) -> Any:
+        make = partial(CheckpointStore, fs=self.fs, fsync=self.fsync)
+        return make, (self._root.portable,)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CheckpointStore):
+            return NotImplemented
+        return self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._root.given!r})"
+
+    # ---- where ----
+
+    @property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        """The filesystem."""
+        return self._root.fs
+
+    @property
+    def root(self) -> Path | str:
+        """The root as it was given: a path on local disk, a URL elsewhere."""
+        return self._root.path()
+
+    @property
+    def url(self) -> str:
+        """The absolute root as a URL."""
+        return self._root.url
+
+    @property
+    def remote(self) -> bool:
+        """Whether reading a file costs a trip over a network."""
+        return self._files.remote
+
+    def path(self, name: str) -> Path | str:
+        """Return the folder of a checkpoint: a path on local disk, else a URL."""
+        return self._root.path(validate_name(name))
+
+    def done_marker(self, name: str) -> Path | str:
+        """Return where the done marker of a checkpoint is or would be."""
+        return self._root.path(validate_name(name), DONE_MARKER)
+
+    def name_of(self, name: object) -> str:
+        """Return the checkpoint name that *name* is, or is the path of.
+
+        Raises
+        ------
+        InvalidNameError
+            It is neither a legal name nor a path directly under the root.
+        """
+        return self._root.name_of(name)
+
+    def describe(self, name: str, index: int | None = None) -> str:
+        """Return how messages speak of a checkpoint or of one of its partitions."""
+        return self._folder(name).describe(index)
+
+    def _folder(self, name: str) -> Folder:
+        return Folder(self._files, self._root.folder(name), name, self._root.given)
+
+    # ---- what is there ----
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Return the sorted names of the done checkpoints that match *pattern*.
+
+        Parameters
+        ----------
+        pattern : str
+            Shell pattern (``*``, ``?``, ``[...]``), matched with regard to case.
+
+        Notes
+        -----
+        Costs one listing of the root and one read for each folder that matches.
+        """
+        return [n for n in self.folders(pattern) if self.is_done(n)]
+
+    def folders(self, pattern: str = "*") -> list[str]:
+        """Return the sorted names under the root that can be checkpoints."""
+        found = []
+        for name in self._files.folders(self._root.base):
+            try:
+                validate_name(name)
+            except CheckpointError:
+                continue
+            if fnmatchcase(name, pattern):
+                found.append(name)
+        return sorted(found)
+
+    def is_done(self, name: str) -> bool:
+        """Say whether a checkpoint is done, by one read of its marker.
+
+        A marker that is empty, cut or changed is not done. Nothing is written.
+        """
+        try:
+            return self.find_manifest(name) is not None
+        except UnsupportedFormatError:
+            return True  # by a newer version, and whole
+        except CorruptCheckpointError:
+            return False
+
+    def manifest(self, name: str) -> Manifest:
+        """Return what the done marker of a checkpoint says.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            The checkpoint is not done.
+        CorruptCheckpointError
+            The marker is empty, cut or changed.
+        UnsupportedFormatError
+            It is from a newer version of the format.
+        """
+        return self._folder(name).manifest()
+
+    def find_manifest(self, name: str) -> Manifest | None:
+        """Return what the done marker says, or None where there is none.
+
+        Raises
+        ------
+        CorruptCheckpointError, UnsupportedFormatError
+            As `manifest`.
+        """
+        return self._folder(name).find_manifest()
+
+    def missing(self, name: str, manifest: Manifest) -> list[Damaged]:
+        """Return the partitions whose file is missing or of another size.
+
+        Costs one listing (one for each 1,000 files on an object store).
+        """
+        return self._folder(name).missing(manifest)
+
+    def status(self, name: str) -> Status:
+        """Return whether a checkpoint is absent, partial or done, and its figures.
+
+        Costs one read of the marker; where there is none, one listing and the
+        header of one partition file.
+        """
+        return status_of(self._folder(name))
+
+    # ---- one partition ----
+
+    def write_partition(
+        self,
+        name: str,
+        plan: Plan,
+        index: int,
+        records: Iterable[Any],
+        *,
+        compression: str | None = None,
+        allow_pickle: bool = False,
+        bag: str = "",
+    ) -> PartitionInfo:
+        """Write one partition, streamed; the file appears when it is whole.
+
+        Parameters
+        ----------
+        name : str
+            Name of the checkpoint; `begin` must have been called for it.
+        plan : Plan
+        index : int
+            Partition number, from 0.
+        records : iterable
+            What it raises passes through unchanged, and nothing appears.
+        compression : {None, "zstd"}
+        allow_pickle : bool
+            Whether values of types that the format does not know are pickled.
+        bag : str
+            dask's name of the bag, kept as a hint.
+
+        Returns
+        -------
+        PartitionInfo
+            What the manifest has to say of it.
+
+        Raises
+        ------
+        EncodeError
+            A record cannot be stored faithfully.
+        CheckpointConflictError
+            The checkpoint was cleared while the partition was being written.
+
+        Notes
+        -----
+        The file name is used once and never again, so that no other writer of the
+        same partition can touch the file.
+        """
+        where = self.describe(name, index)
+        footers: list[Footer] = []
+
+        def write(sink: BinaryIO) -> str:
+            if plan.format == TEXT:
+                footer = encode_text(records, sink, where=where)
+                attempt = text_attempt(plan.npartitions, footer.digest)
+            else:
+                header = Header(plan.digest, index, plan.npartitions, compression, bag)
+                footer = encode_partition(
+                    records, sink, header, allow_pickle=allow_pickle, where=where
+                )
+                attempt = new_attempt()
+            footers.append(footer)
+            return partition_filename(plan, index, attempt)
+
+        try:
+            filename = self._files.publish(self._folder(name).path, write)
+        except FolderGoneError:
+            raise CheckpointConflictError(
+                f"{where} was cleared or finished by another run while it was being "
+                "written; run again when the other run has ended"
+            ) from None
+        return info_of(filename, footers[0])
+
+    def open_partition(
+        self,
+        name: str,
+        plan: Plan,
+        index: int,
+        info: PartitionInfo,
+        *,
+        allow_pickle: bool = False,
+    ) -> Partition:
+        """Return one partition of a done checkpoint, lazily.
+
+        Reading it raises CorruptCheckpointError where the file is missing, cut,
+        changed or another partition's, PickleNotAllowedError where it holds
+        pickled values that were not allowed, and UnsupportedFormatError where it
+        is from a newer version.
+        """
+        return Partition(
+            partial(self._folder(name).open_file, index, info),
+            plan,
+            index,
+            info,
+            allow_pickle,
+            self.describe(name, index),
+        )
+
+    # ---- saving ----
+
+    def begin(self, name: str) -> None:
+        """Make the folder of a checkpoint, where the filesystem has folders.
+
+        Raises
+        ------
+        RootNotSetError
+            The folder cannot be made.
+        """
+        self._make_folder(self._folder(name).path)
+
+    def make_root(self) -> None:
+        """Make the root, on local disk; a bucket is never made.
+
+        Raises
+        ------
+        RootNotSetError
+            The folder cannot be made.
+        """
+        if self._root.is_local:
+            self._make_folder(self._root.base)
+
+    def _make_folder(self, folder: str) -> None:
+        try:
+            self._files.make_folder(folder)
+        except (OSError, NotImplementedError) as error:
+            raise RootNotSetError(
+                f"the folder {folder!r} cannot be made ({type(error).__name__}: "
+                f"{error}); set a root that can be written to"
+            ) from error
+
+    def survey(self, name: str, plan: Plan, exclude: frozenset[str]) -> Survey:
+        """Return which partition files a resume with *plan* may keep, after checks.
+
+        Parameters
+        ----------
+        name : str
+        plan : Plan
+        exclude : frozenset of str
+            File names that are not to be kept.
+
+        Notes
+        -----
+        Costs one listing (one for each 1,000 files on an object store) and one
+        read for each file of the plan: of all of it on local disk, where files can
+        be cut or change, of its footer elsewhere.
+        """
+        return survey(self._folder(name), plan, exclude)
+
+    def mark_done(
+        self, name: str, manifest: Manifest, replaces: Manifest | None = None
+    ) -> Manifest:
+        """Commit: make *manifest* what the checkpoint is. The last step of a save.
+
+        Parameters
+        ----------
+        name : str
+        manifest : Manifest
+        replaces : Manifest, optional
+            The manifest of the done checkpoint that is being repaired or computed
+            again; without it, the first marker wins.
+
+        Returns
+        -------
+        Manifest
+            *manifest*; or that of another run with the same plan that committed
+            first, which is then the checkpoint.
+
+        Raises
+        ------
+        CheckpointConflictError
+            Another run with another plan committed first, or the files were
+            cleared meanwhile. Either way this run's own files are removed.
+
+        Notes
+        -----
+        On local disk the folder is synced before the marker is written, and after.
+        Costs one listing, the marker, and a delete of left-over files if any.
+        """
+        return commit(self._folder(name), manifest, replaces)
+
+    # ---- checking and clearing ----
+
+    def verify(self, name: str) -> list[Damaged]:
+        """Read a done checkpoint in full and return the partitions that are damaged.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            The checkpoint is not done.
+        CorruptCheckpointError, UnsupportedFormatError
+            The marker itself cannot be read.
+        """
+        folder = self._folder(name)
+        return verify(folder, folder.manifest())
+
+    def clear(self, name: str) -> None:
+        """Remove a checkpoint, done or partial; nothing happens where there is none.
+
+        The marker goes first, so that no reader takes the rest for a checkpoint.
+        Files that are not this library's stay, and so does then their folder.
+        """
+        self._folder(name).clear()
+
+    def clear_all(self) -> None:
+        """Clear every checkpoint under the root, and remove empty folders there.
+
+        Files that are not this library's stay, and so does the root.
+        """
+        for name in self.folders():
+            self.clear(name)

@@ -1,0 +1,181 @@
+"""Which stored partitions are whole: before a resume, and when asked to verify."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from agatha_ckpt._codec import (
+    FOOTER_BYTES,
+    Footer,
+    Header,
+    read_blocks,
+    read_footer,
+    read_header,
+)
+from agatha_ckpt._errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    UnsupportedFormatError,
+)
+from agatha_ckpt._folder import Damaged, Folder
+from agatha_ckpt._layout import (
+    LEGACY,
+    TEXT,
+    Manifest,
+    PartitionInfo,
+    Plan,
+    parse_filename,
+    parse_text_attempt,
+)
+from agatha_ckpt._text import count_text
+
+_THREADS = 16  # reading and checksums both let other threads run
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a resume may keep, and why the rest is not kept.
+
+    Attributes
+    ----------
+    kept : dict
+        Partition number to what is known of its file, for each whole partition
+        of the plan.
+    bags : frozenset of str
+        dask's names of the bags that the kept partitions came from.
+    refused : tuple of str
+        A reason for each file that is not kept.
+    """
+
+    kept: dict[int, PartitionInfo]
+    bags: frozenset[str] = frozenset()
+    refused: tuple[str, ...] = ()
+
+
+def survey(folder: Folder, plan: Plan, exclude: frozenset[str]) -> Survey:
+    """Return which partition files a resume with *plan* may keep, after checks.
+
+    Costs one listing, and one read for each file of the plan: of all of it on local
+    disk, where a file can be cut or change, and of its footer elsewhere.
+
+    Parameters
+    ----------
+    folder : Folder
+    plan : Plan
+    exclude : frozenset of str
+        File names that are not to be kept.
+    """
+    sizes = folder.sizes()
+    candidates: list[tuple[int, str]] = []
+    refused: list[str] = []
+    for filename in sorted(sizes):
+        parsed = parse_filename(filename)
+        if parsed is None or filename in exclude:
+            continue
+        same_plan = (parsed.plan, parsed.suffix) == (plan.digest, plan.suffix)
+        if same_plan and parsed.index < plan.npartitions:
+            candidates.append((parsed.index, filename))
+        else:
+            refused.append("of another plan")
+    kept: dict[int, PartitionInfo] = {}
+    bags: set[str] = set()
+    checked = _threaded(partial(_check, folder, plan, sizes), candidates)
+    for (index, _), found in zip(candidates, checked, strict=True):
+        if isinstance(found, str):
+            refused.append(found)
+        elif index not in kept:
+            kept[index], bag = found
+            bags.add(bag)
+    return Survey(kept, frozenset(bags - {""}), tuple(refused))
+
+
+def _check(
+    folder: Folder, plan: Plan, sizes: dict[str, int], file: tuple[int, str]
+) -> tuple[PartitionInfo, str] | str:
+    """Return what is known of a whole file and its bag's name; else what is wrong."""
+    index, filename = file
+    size = sizes[filename]
+    check = _check_text if plan.format == TEXT else _check_msgpack
+    try:
+        footer, bag = check(folder, plan, index, filename, size)
+    except (CorruptCheckpointError, FileNotFoundError):
+        return "damaged"
+    except UnsupportedFormatError:
+        return "of a newer format"
+    return info_of(filename, footer), bag
+
+
+def _check_msgpack(
+    folder: Folder, plan: Plan, index: int, filename: str, size: int
+) -> tuple[Footer, str]:
+    path, where = folder.file(filename), folder.describe(index)
+    footer = read_footer(folder.files.tail(path, size, FOOTER_BYTES), where)
+    if footer.bytes != size:
+        raise CorruptCheckpointError(filename)
+    if folder.files.remote:  # there an object is whole or not there at all
+        return footer, ""
+    with folder.files.open(path, size) as source:
+        bag = read_header(source, where).bag
+        source.seek(0)
+        expected = Header(plan.digest, index, plan.npartitions)
+        _exhaust(read_blocks(source, size, expected, where, footer.digest))
+    return footer, bag
+
+
+def _check_text(
+    folder: Folder, plan: Plan, index: int, filename: str, size: int
+) -> tuple[Footer, str]:
+    parsed = parse_filename(filename)
+    stated = parse_text_attempt(parsed.attempt) if parsed else None
+    with folder.files.open(folder.file(filename), size) as source:
+        footer = count_text(source)
+    if stated is None or not footer.digest.startswith(stated[1]):
+        raise CorruptCheckpointError(filename)
+    return footer, ""
+
+
+def info_of(filename: str, footer: Footer) -> PartitionInfo:
+    """Return what the manifest has to say of a partition file."""
+    return PartitionInfo(
+        file=filename,
+        records=footer.records,
+        bytes=footer.bytes,
+        digest=footer.digest,
+        seconds=round(footer.seconds, 6),
+        holds_pickle=footer.holds_pickle,
+    )
+
+
+def verify(folder: Folder, manifest: Manifest) -> list[Damaged]:
+    """Read a done checkpoint in full and return the partitions that are damaged."""
+    indexes = range(manifest.plan.npartitions)
+    faults = _threaded(partial(_fault, folder, manifest), indexes)
+    return [Damaged(i, fault) for i, fault in enumerate(faults) if fault]
+
+
+def _fault(folder: Folder, manifest: Manifest, index: int) -> str | None:
+    plan, info = manifest.plan, manifest.partitions[index]
+    where = folder.describe(index)
+    try:
+        with folder.open_file(index, info) as source:
+            if plan.format == TEXT:
+                if info.digest not in ("", count_text(source).digest):
+                    return "it holds other lines than those that were saved"
+            elif plan.format != LEGACY:  # a pickle says nothing of itself
+                expected = Header(plan.digest, index, plan.npartitions)
+                _exhaust(read_blocks(source, info.bytes, expected, where, info.digest))
+    except CheckpointError as error:
+        return str(error).removeprefix(f"{where} is damaged: ").split(";")[0]
+    return None
+
+
+def _exhaust(blocks: Iterable[object]) -> None:
+    for _ in blocks:
+        pass
+
+
+def _threaded(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(function, items)

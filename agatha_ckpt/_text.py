@@ -1,0 +1,110 @@
+"""Records <-> lines: text partitions.
+
+A text partition is its lines and nothing else, for other programs to read; what
+checks it stands in its file name and in the manifest.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from time import perf_counter
+from typing import Any, BinaryIO
+
+from agatha_ckpt._codec import DIGEST_BYTES, Footer, damaged
+from agatha_ckpt._errors import EncodeError
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+def encode_text(records: Iterable[Any], sink: BinaryIO, *, where: str) -> Footer:
+    r"""Write *records* to *sink*, one a line, in UTF-8, each ending in ``\n``.
+
+    Raises
+    ------
+    EncodeError
+        A record is no str, or holds a line break or a lone surrogate.
+    """
+    started = perf_counter()
+    digest = hashlib.sha256()
+    count = size = 0
+    for record in records:
+        line = _encode_line(record, f"record {count} of {where}")
+        digest.update(line)
+        size += sink.write(line)
+        count += 1
+    return Footer(
+        records=count,
+        blocks=0,
+        bytes=size,
+        seconds=perf_counter() - started,
+        holds_pickle=False,
+        digest=digest.hexdigest()[: 2 * DIGEST_BYTES],
+    )
+
+
+def _encode_line(record: Any, where: str) -> bytes:
+    if type(record) is not str:
+        kind = type(record)
+        raise EncodeError(
+            f"{where} is of type {kind.__module__}.{kind.__qualname__}, and a text "
+            "checkpoint holds only str; map str over the bag, or save it without "
+            "textfile=True"
+        )
+    if "\n" in record or "\r" in record:
+        raise EncodeError(
+            f"{where} holds a line break, and a text checkpoint has one record a "
+            "line; replace the line breaks, or save the bag without textfile=True"
+        )
+    try:
+        return record.encode() + b"\n"
+    except UnicodeEncodeError as error:
+        raise EncodeError(
+            f"{where} holds a lone surrogate, which UTF-8 cannot express ({error}); "
+            "replace it, or save the bag without textfile=True"
+        ) from error
+
+
+def count_text(source: BinaryIO) -> Footer:
+    """Read the text partition file *source* to its end and say what is in it."""
+    digest = hashlib.sha256()
+    count = size = 0
+    last = b"\n"
+    while chunk := source.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        count += chunk.count(b"\n")
+        size += len(chunk)
+        last = chunk[-1:]
+    return Footer(
+        records=count + (last != b"\n"),
+        blocks=0,
+        bytes=size,
+        seconds=0.0,
+        holds_pickle=False,
+        digest=digest.hexdigest()[: 2 * DIGEST_BYTES],
+    )
+
+
+def decode_text(source: BinaryIO, digest: str, where: str) -> Iterator[str]:
+    """Yield the lines of a text partition file, after the whole of it was checked.
+
+    Parameters
+    ----------
+    source : binary file
+        At its beginning; read twice, as a text file has no checksums on the way.
+    digest : str
+        The digest that the manifest gives; empty where it gives none.
+    where : str
+        What is being read, for messages.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        The file is cut or changed; no record of it was yielded.
+    """
+    if digest and count_text(source).digest != digest:
+        raise damaged(where, "it holds other lines than those that were saved")
+    source.seek(0)
+    try:
+        for line in source:
+            yield line.removesuffix(b"\n").decode()
+    except UnicodeDecodeError as error:
+        raise damaged(where, f"it is no UTF-8 ({error})") from None

@@ -1,0 +1,344 @@
+"""Values that msgpack does not know, as values that it does, and back.
+
+Two shapes. A *leaf* becomes one extension value with a payload. A *container*
+becomes a list that begins with a marker, an empty extension value: its members
+stay where they are and are packed by the same packer, which measured five times as
+fast as packing each container into a payload of its own.
+
+The extension codes are negative. ``msgpack.ExtType`` refuses to make those, so a
+record that itself holds an ``ExtType`` can never be mistaken for one of ours.
+"""
+
+import struct
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import (
+    PosixPath,
+    PurePosixPath,
+    PureWindowsPath,
+    WindowsPath,
+)
+from typing import Any, NoReturn
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgpack
+
+from agatha_ckpt._errors import (
+    CorruptCheckpointError,
+    PickleNotAllowedError,
+    UnsupportedFormatError,
+)
+from agatha_ckpt._numpy import NUMPY_CODES, Unstorable, decode_numpy, encode_numpy
+
+
+def _extension(code: int, payload: bytes = b"") -> msgpack.ExtType:
+    # The constructor admits only codes from 0 on; the packer writes any.
+    return tuple.__new__(msgpack.ExtType, (code, payload))
+
+
+class Kind:
+    """What stands at the head of a decoded container until it is rebuilt."""
+
+    __slots__ = ("build", "code", "marker", "name")
+
+    def __init__(self, code: int, name: str, build: Callable[[list[Any]], Any]):
+        self.code = code
+        self.name = name
+        self.build = build
+        self.marker = _extension(code)
+
+
+def _pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
+    return zip(items[::2], items[1::2], strict=True)
+
+
+def _build_default_dict(items: list[Any]) -> Any:
+    return defaultdict(None, _pairs(items))
+
+
+def _build_counter(items: list[Any]) -> Any:
+    # Counter(mapping) keeps the counts as they are, whatever type they have.
+    return Counter(dict(_pairs(items)))
+
+
+def _build_datetime(items: list[Any]) -> datetime:
+    *fields, fold = items
+    return datetime(*fields).replace(fold=fold)
+
+
+def _build_time(items: list[Any]) -> time:
+    *fields, fold = items
+    return time(*fields).replace(fold=fold)
+
+
+def _of_this_machine(cls: Any) -> Callable[[list[Any]], Any]:
+    """Return a builder for values that not every machine can hold."""
+
+    def build(items: list[Any]) -> Any:
+        try:
+            return cls(*items)
+        except (NotImplementedError, KeyError) as error:
+            raise UnsupportedFormatError(
+                f"a record holds a {cls.__name__} that this machine cannot make "
+                f"({error}); load it where it was saved, or store it as a str"
+            ) from error
+
+    return build
+
+
+def _kinds(*kinds: tuple[int, Any, Callable[[list[Any]], Any]]) -> dict[Any, Kind]:
+    return {cls: Kind(code, cls.__name__, build) for code, cls, build in kinds}
+
+
+# Codes are part of the format: never reuse one for another meaning.
+_CONTAINERS = _kinds(
+    (-100, tuple, tuple),
+    (-101, set, set),
+    (-102, frozenset, frozenset),
+    (-103, Counter, _build_counter),
+    (-104, OrderedDict, lambda items: OrderedDict(_pairs(items))),
+    (-105, deque, lambda items: deque(items[1:], items[0])),
+    (-106, defaultdict, _build_default_dict),
+    (-107, datetime, _build_datetime),
+    (-108, time, _build_time),
+    (-109, timedelta, lambda items: timedelta(*items)),
+    (-110, timezone, lambda items: timezone(*items)),
+    (-111, Fraction, lambda items: Fraction(*items)),
+    (-112, ZoneInfo, _of_this_machine(ZoneInfo)),
+    (-113, PurePosixPath, lambda items: PurePosixPath(*items)),
+    (-114, PosixPath, _of_this_machine(PosixPath)),
+    (-115, PureWindowsPath, lambda items: PureWindowsPath(*items)),
+    (-116, WindowsPath, _of_this_machine(WindowsPath)),
+)
+_KINDS = {kind.code: kind for kind in _CONTAINERS.values()}
+_TUPLE = _CONTAINERS[tuple]
+_TUPLE_MARKER = _TUPLE.marker
+
+_INT, _COMPLEX, _DECIMAL, _UUID, _DATE, _BYTEARRAY = -50, -51, -52, -53, -54, -55
+_PICKLE = -70
+
+
+def _members(value: Any, pack: Callable[[Any], bytes]) -> list[Any]:
+    """Return what follows the marker of the container *value*."""
+    cls = type(value)
+    if cls is set or cls is frozenset:
+        # In a fixed order, so that equal records give equal bytes in every process.
+        return sorted(value, key=pack)
+    if _attributes(value):
+        raise Unstorable(f"a {cls.__name__} with attributes of its own")
+    if cls in (Counter, OrderedDict, defaultdict):
+        if cls is defaultdict and value.default_factory is not None:
+            raise Unstorable("a defaultdict with a factory")
+        return [member for pair in value.items() for member in pair]
+    if cls is deque:
+        return [value.maxlen, *value]
+    if cls is datetime:
+        day = [value.year, value.month, value.day]
+        return [*day, *_clock(value)]
+    if cls is time:
+        return _clock(value)
+    if cls is timedelta:
+        return [value.days, value.seconds, value.microseconds]
+    if cls is timezone:
+        return list(value.__getinitargs__())
+    if cls is Fraction:
+        return [value.numerator, value.denominator]
+    if cls is ZoneInfo:
+        if value.key is None:
+            raise Unstorable("a ZoneInfo without a key")
+        return [value.key]
+    return [str(value)]  # the paths
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """Return the attributes that a caller hung on *value*, if it can have any."""
+    return getattr(value, "__dict__", None)
+
+
+def _clock(value: datetime | time) -> list[Any]:
+    clock = [value.hour, value.minute, value.second, value.microsecond]
+    return [*clock, value.tzinfo, value.fold]
+
+
+def _leaf(value: Any) -> msgpack.ExtType | None:
+    """Return the extension value for a leaf; None where *value* is none."""
+    cls = type(value)
+    if cls is int:
+        return _extension(
+            _INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+        )
+    if cls is complex:
+        return _extension(_COMPLEX, struct.pack("<dd", value.real, value.imag))
+    if cls is Decimal:
+        return _extension(_DECIMAL, str(value).encode())
+    if cls is UUID:
+        return _extension(_UUID, value.bytes)
+    if cls is date:
+        return _extension(_DATE, value.isoformat().encode())
+    if cls is Bytearray:
+        return _extension(_BYTEARRAY, bytes(value.content))
+    if cls.__module__ == "numpy":
+        found = encode_numpy(value)
+        return _extension(*found) if found else None
+    return None
+
+
+class Bytearray:
+    """Stands for a bytearray while it is packed: msgpack would make it bytes."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytearray):
+        self.content = content
+
+
+def lowering(
+    pack: Callable[[Any], bytes], allow_pickle: bool, used: set[str]
+) -> Callable[[Any], Any]:
+    """Return the packer's ``default``: a value of ours as values msgpack knows.
+
+    Parameters
+    ----------
+    pack : callable
+        Gives the bytes of any value; orders the members of sets.
+    allow_pickle : bool
+        Whether values of unknown types are pickled or refused.
+    used : set of str
+        Gets ``"hooks"`` when decoding will need `lift_leaf` and `rebuild`, and
+        ``"pickle"`` when something was pickled.
+
+    Raises
+    ------
+    Unstorable
+        By the function returned, for a value that cannot be stored faithfully.
+    """
+
+    def lower(value: Any) -> Any:
+        if type(value) is tuple:
+            used.add("hooks")
+            return [_TUPLE_MARKER, *value]
+        reason = None
+        try:
+            kind = _CONTAINERS.get(type(value))
+            lowered = [kind.marker, *_members(value, pack)] if kind else _leaf(value)
+        except Unstorable as error:
+            lowered, reason = None, str(error)
+        if lowered is None:
+            lowered = _pickled(value, allow_pickle, reason)
+            used.add("pickle")
+        used.add("hooks")
+        return lowered
+
+    return lower
+
+
+def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtType:
+    cls = type(value)
+    name = reason or f"a value of type {cls.__module__}.{cls.__qualname__}"
+    if not allow_pickle:
+        raise Unstorable(f"{name}, which is stored only as a pickle")
+    import cloudpickle
+
+    try:
+        return _extension(_PICKLE, cloudpickle.dumps(value, protocol=5))
+    except Exception as error:
+        raise Unstorable(f"{name}, which cannot be pickled ({error})") from error
+
+
+def lists_without_bytearrays(value: Any) -> Any:
+    """Return *value* with each bytearray in a builtin container marked as one.
+
+    msgpack packs bytearray and memoryview as if they were bytes and asks nobody.
+    Subclasses and all other containers reach `lowering` and come back here.
+
+    Raises
+    ------
+    Unstorable
+        For a memoryview, which has nothing to come back as.
+    """
+    cls = type(value)
+    mend = lists_without_bytearrays
+    if cls is bytearray:
+        return Bytearray(value)
+    if cls is memoryview:
+        raise Unstorable("a memoryview, which belongs to other memory; use bytes")
+    if cls in (list, tuple, set, frozenset):
+        return cls(map(mend, value))
+    if cls is dict:
+        return {mend(key): mend(member) for key, member in value.items()}
+    if cls is deque:
+        return deque(map(mend, value), value.maxlen)
+    if cls in (Counter, OrderedDict, defaultdict) and not _attributes(value):
+        copy = value.copy()
+        for key in copy:
+            copy[key] = mend(copy[key])
+        return copy
+    return value
+
+
+def lifting(allow_pickle: bool) -> Callable[[int, bytes], Any]:
+    """Return the unpacker's ``ext_hook``: leaves, and the heads of containers.
+
+    Raises
+    ------
+    PickleNotAllowedError
+        By the function returned, for a pickle without *allow_pickle*.
+    CorruptCheckpointError
+        By the function returned, for a code that the format does not have.
+    """
+
+    def lift_leaf(code: int, payload: bytes) -> Any:
+        kind = _KINDS.get(code)
+        if kind is not None and not payload:
+            return kind
+        if code >= 0:
+            return msgpack.ExtType(code, payload)  # the record's own
+        if code == _PICKLE:
+            if not allow_pickle:
+                _refuse_pickle()
+            import cloudpickle
+
+            return cloudpickle.loads(payload)
+        return _leaf_from(code, payload)
+
+    return lift_leaf
+
+
+def _refuse_pickle() -> NoReturn:
+    raise PickleNotAllowedError("a record was pickled")
+
+
+def _leaf_from(code: int, payload: bytes) -> Any:
+    if code == _INT:
+        return int.from_bytes(payload, "little", signed=True)
+    if code == _COMPLEX:
+        return complex(*struct.unpack("<dd", payload))
+    if code == _DECIMAL:
+        return Decimal(payload.decode())
+    if code == _UUID:
+        return UUID(bytes=payload)
+    if code == _DATE:
+        return date.fromisoformat(payload.decode())
+    if code == _BYTEARRAY:
+        return bytearray(payload)
+    if code in NUMPY_CODES:
+        return decode_numpy(code, payload)
+    raise CorruptCheckpointError(f"a record holds the unknown extension {code}")
+
+
+def rebuild(items: list[Any]) -> Any:
+    """Return the container that a list with a marker at its head stands for.
+
+    This is the unpacker's ``list_hook``; lists without a marker stay as they are.
+    """
+    if items:
+        head = items[0]
+        if head is _TUPLE:
+            return tuple(items[1:])
+        if type(head) is Kind:
+            return head.build(items[1:])
+    return items
