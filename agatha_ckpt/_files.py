@@ -154,9 +154,10 @@ class LocalFiles:
                 filename = write(file)
                 self._sync(file)
             yield temporary, filename
-        finally:
-            with contextlib.suppress(OSError):  # renamed already, where all went well
+        except BaseException:
+            with contextlib.suppress(OSError):
                 os.unlink(temporary)
+            raise
 
     def _sync(self, file: BinaryIO) -> None:
         file.flush()
@@ -176,6 +177,9 @@ class LocalFiles:
                 raise FolderGoneError(folder) from error
             except OSError:
                 return self._create_without_link(path, data)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
         self.sync_folder(folder)
         return True
 

@@ -63,10 +63,11 @@ class Root:
     def path(self, *segments: str) -> Path | str:
         """Return a place below the root: a path on local disk, a URL elsewhere.
 
-        On local disk it begins as the root was given.
+        It begins as the root was given.
         """
         if not self.is_local:
-            return "/".join([self.url.rstrip("/"), *segments])
+            url = self.given if "://" in self.given else self.url
+            return "/".join([url.rstrip("/"), *segments])
         as_given = "://" not in self.given and not self.given.startswith("~")
         return Path(self.given if as_given else self.base, *segments)
 

@@ -1,0 +1,520 @@
+"""CheckpointStore: what one root holds, on every filesystem."""
+
+import os
+import pathlib
+import pickle
+import stat
+
+import fsspec
+import pytest
+
+from agatha_ckpt import (
+    CheckpointConflictError,
+    CheckpointNotFoundError,
+    CheckpointStore,
+    CorruptCheckpointError,
+    InvalidNameError,
+    RootNotSetError,
+)
+from agatha_ckpt._layout import DONE_MARKER, Manifest, Plan
+
+RECORDS = [[1, "a"], [], [(2, b"b"), None]]
+
+
+def save(store, name="x", records=RECORDS, **plan):
+    """Save through the store alone, as the tasks and the driver do together."""
+    plan = Plan(len(records), **plan)
+    store.begin(name)
+    infos = [store.write_partition(name, plan, i, r) for i, r in enumerate(records)]
+    return store.mark_done(name, Manifest(plan, tuple(infos)))
+
+
+def load(store, name="x"):
+    manifest = store.manifest(name)
+    return [
+        list(store.open_partition(name, manifest.plan, index, info))
+        for index, info in enumerate(manifest.partitions)
+    ]
+
+
+def files(store, name="x"):
+    """The files of a checkpoint, seen past the store: name to content."""
+    folder = str(store.path(name))
+    if not store.fs.exists(folder):
+        return {}
+    return {
+        path.rsplit("/", 1)[1]: store.fs.cat_file(path)
+        for path in store.fs.find(folder)
+    }
+
+
+def put(store, name, filename, data):
+    folder = str(store.path(name))
+    if isinstance(store.path(name), pathlib.Path):
+        os.makedirs(folder, exist_ok=True)
+    store.fs.pipe_file(f"{folder}/{filename}", data)
+
+
+def test_a_saved_checkpoint_loads_with_partitions_order_and_types(store):
+    save(store)
+    assert load(store) == RECORDS
+    assert type(load(store)[2][0]) is tuple
+
+
+def test_nothing_is_written_before_the_first_save(store):
+    store.names()
+    store.is_done("x")
+    store.status("x")
+    store.path("x")
+    store.done_marker("x")
+    store.clear("x")
+    store.clear_all()
+    with pytest.raises(CheckpointNotFoundError):
+        store.manifest("x")
+    assert not store.fs.exists(str(store.root))
+
+
+def test_queries_leave_what_is_stored_as_it_is_P6(store):
+    save(store)
+    save(store, "y")
+    before = files(store), files(store, "y")
+    store.names("*")
+    store.is_done("x")
+    store.status("x")
+    store.verify("x")
+    store.is_done("absent")
+    assert (files(store), files(store, "y")) == before
+    assert not store.fs.exists(str(store.path("absent")))
+
+
+def test_names_are_sorted_done_and_match_the_pattern_with_regard_to_case(store):
+    for name in ("b", "a", "B", "a1"):
+        save(store, name)
+    store.begin("partial")
+    store.write_partition("partial", Plan(2), 0, [1])
+    assert store.names() == ["B", "a", "a1", "b"]
+    assert store.names("a*") == ["a", "a1"]
+    assert store.names("[b]") == ["b"]
+
+
+def test_foreign_folders_and_files_under_the_root_are_no_checkpoints(store):
+    save(store)
+    put(store, "folder", "readme.txt", b"mine")
+    store.fs.pipe_file(f"{store.root}/notes.txt", b"mine")
+    assert store.names() == ["x"]
+    assert not store.is_done("notes.txt")
+    assert not store.is_done("folder")
+
+
+def test_a_partition_file_name_is_never_used_twice(store):
+    plan = Plan(1)
+    store.begin("x")
+    first = store.write_partition("x", plan, 0, [1])
+    second = store.write_partition("x", plan, 0, [1])
+    assert first.file != second.file
+    assert set(files(store)) == {first.file, second.file}
+    assert first.digest == second.digest
+
+
+def test_a_writer_that_fails_in_the_middle_leaves_no_file_P1(store):
+    def records():
+        yield from ({"n": n, "text": "x" * 1000} for n in range(1000))
+        raise ZeroDivisionError("in the bag's own function")
+
+    store.begin("x")
+    for plan in (Plan(1), Plan(1, "text")):
+        lines = (str(r) if plan.format == "text" else r for r in records())
+        with pytest.raises(ZeroDivisionError, match="own function"):
+            store.write_partition("x", plan, 0, lines)
+    assert files(store) == {}
+
+
+def test_status_tells_absent_partial_and_done_apart(store):
+    assert store.status("x").state == "absent"
+    store.begin("x")
+    for plan in (Plan(5), Plan(5, "text")):
+        for index in (0, 3):
+            store.write_partition("x", plan, index, ["a"])
+        status = store.status("x")
+        assert (status.state, status.partitions, status.expected) == ("partial", 2, 5)
+        assert status.format == plan.format
+        store.clear("x")
+        store.begin("x")
+    save(store, version="v1")
+    status = store.status("x")
+    assert (status.state, status.partitions, status.records) == ("done", 3, 4)
+    assert status.version == "v1"
+    assert status.bytes == sum(
+        len(data) for n, data in files(store).items() if n != DONE_MARKER
+    )
+
+
+def test_is_done_is_decided_by_the_marker_alone(store):
+    save(store)
+    store.fs.rm_file(f"{store.path('x')}/{DONE_MARKER}")
+    assert not store.is_done("x")
+    assert store.names() == []
+
+
+@pytest.mark.parametrize("marker", [b"", b"\n", b"{", b'{"manifest":{}}', b"part-00"])
+def test_a_broken_marker_beside_partition_files_is_not_done(store, marker):
+    save(store)
+    put(store, "x", DONE_MARKER, marker)
+    assert not store.is_done("x")
+    assert store.status("x").state == "partial"
+    assert "marker" in store.status("x").problem
+    with pytest.raises(CorruptCheckpointError, match=r"'x' under .*clear it"):
+        store.manifest("x")
+
+
+def test_verify_names_exactly_the_damaged_partitions_P5(store):
+    manifest = save(store, records=[[n] for n in range(6)])
+    names = [info.file for info in manifest.partitions]
+    content = files(store)
+    flipped = bytearray(content[names[1]])
+    flipped[len(flipped) // 2] ^= 4
+    put(store, "x", names[1], bytes(flipped))
+    put(store, "x", names[2], content[names[2]][:-1])
+    put(store, "x", names[3], content[names[4]])
+    store.fs.rm_file(f"{store.path('x')}/{names[5]}")
+    damaged = {d.index: d.reason for d in store.verify("x")}
+    assert set(damaged) == {1, 2, 3, 5}
+    assert "missing" in damaged[5]
+    assert "partition 4" in damaged[3]
+    for index, info in enumerate(manifest.partitions):
+        part = store.open_partition("x", manifest.plan, index, info)
+        if index in damaged:
+            with pytest.raises(CorruptCheckpointError, match=f"partition {index} of"):
+                list(part)
+        else:
+            assert list(part) == [index]
+
+
+def test_verify_notices_a_changed_line_of_a_text_checkpoint_P5(store):
+    manifest = save(store, records=[["one", "two"], ["three"]], format="text")
+    name = manifest.partitions[0].file
+    put(store, "x", name, files(store)[name].replace(b"two", b"twa"))
+    assert [d.index for d in store.verify("x")] == [0]
+    with pytest.raises(CorruptCheckpointError, match="partition 0 of checkpoint 'x'"):
+        load(store)
+
+
+def test_clear_removes_the_marker_before_anything_else(local, monkeypatch):
+    save(local)
+    removed = []
+    unlink = os.unlink
+
+    def recording(path, **kwargs):
+        removed.append(os.path.basename(path))
+        unlink(path, **kwargs)
+
+    monkeypatch.setattr(os, "unlink", recording)
+    local.clear("x")
+    assert removed[0] == DONE_MARKER
+    assert len(removed) == 4
+    assert files(local) == {}
+
+
+def test_clear_removes_only_its_own_files_P6(store):
+    save(store)
+    foreign = {
+        "part-0.pkl": b"not named by any marker",
+        "part-00000.msgpack": b"no plan",
+        "part-00000-0123abcd-0123456789abcdef.msgpack.bak": b"a copy",
+        "PART-00000-0123abcd-0123456789abcdef.msgpack": b"another case",
+        "_SUCCESS": b"",
+        ".tmp-mine": b"",
+    }
+    for filename, data in foreign.items():
+        put(store, "x", filename, data)
+    store.clear("x")
+    assert files(store) == foreign
+
+
+def test_clear_keeps_checkpoints_that_share_a_prefix_or_look_like_a_pattern(store):
+    for name in ("run", "run1", "run 1"):
+        save(store, name)
+    store.clear("run")
+    assert store.names() == ["run 1", "run1"]
+
+
+def test_clear_of_what_is_not_there_does_nothing(store):
+    store.clear("absent")
+    assert not store.fs.exists(str(store.root))
+
+
+def test_clear_all_keeps_the_root_and_every_foreign_file_P6(store):
+    save(store, "a")
+    save(store, "b")
+    put(store, "b", "notes.txt", b"mine")
+    put(store, "folder", "data.csv", b"mine")
+    store.fs.pipe_file(f"{store.root}/top.txt", b"mine")
+    store.clear_all()
+    left = {p.rsplit("/", 1)[1] for p in store.fs.find(str(store.root))}
+    assert left == {"notes.txt", "data.csv", "top.txt"}
+    assert not store.fs.exists(str(store.path("a")))
+
+
+def test_clear_all_removes_empty_folders_and_follows_no_folder_further(local):
+    save(local, "a")
+    (local.root / "empty").mkdir()
+    (local.root / "outer" / "inner").mkdir(parents=True)
+    local.clear_all()
+    assert sorted(p.name for p in local.root.iterdir()) == ["outer"]
+    assert (local.root / "outer" / "inner").is_dir()
+
+
+@pytest.mark.parametrize(
+    "method", ["is_done", "status", "path", "done_marker", "clear", "verify", "begin"]
+)
+def test_bad_names_are_refused_before_anything_is_touched(store, method):
+    save(store)
+    before = files(store)
+    for name in ("", ".", "..", "../x", "/x", "a/b", "a\\b", "__done__", "a\0", None):
+        with pytest.raises(InvalidNameError):
+            getattr(store, method)(name)
+    assert files(store) == before
+
+
+def test_a_root_can_be_copied_and_moved_P7(store):
+    save(store)
+    moved = CheckpointStore(f"{store.root}-moved")
+    for path in store.fs.find(str(store.path("x"))):
+        filename = path.rsplit("/", 1)[1]
+        put(moved, "x", filename, store.fs.cat_file(path))
+    store.clear_all()
+    assert load(moved) == RECORDS
+    moved.clear_all()
+
+
+def test_nothing_stored_names_the_root_P7(store):
+    save(store)
+    for data in files(store).values():
+        assert str(store.root).strip("/").encode() not in data
+        assert os.getcwd().encode() not in data
+
+
+def test_a_store_pickles_and_compares_by_root(store):
+    save(store)
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy == store
+    assert hash(copy) == hash(store)
+    assert load(copy) == RECORDS
+    assert store != CheckpointStore(f"{store.root}-other")
+    assert store != str(store.root)
+
+
+def test_storage_options_are_never_shown():
+    store = CheckpointStore("memory://x", storage_options={"secret": "hush"})
+    assert "hush" not in repr(store)
+    assert "hush" not in store.describe("x", 0)
+
+
+def test_a_filesystem_can_be_injected(tmp_path):
+    fs = fsspec.filesystem("dir", path=str(tmp_path), fs=fsspec.filesystem("file"))
+    fs.makedirs("inside/x")
+    store = CheckpointStore("inside", fs=fs)
+    save(store)
+    assert load(store) == RECORDS
+    assert (tmp_path / "inside" / "x" / DONE_MARKER).is_file()
+
+
+def test_a_universal_path_brings_its_filesystem_and_options(tmp_path):
+    class Remote:  # shaped like a UPath: neither str nor PathLike
+        storage_options = {"secret": "hush"}
+        path = "looks/local"
+
+        def __str__(self):
+            return "memory://upath-root"
+
+    store = CheckpointStore(Remote())
+    assert store.root == "memory://upath-root"
+    assert store.name_of(str(store.path("x"))) == "x"
+
+
+def test_paths_are_path_objects_on_disk_and_urls_elsewhere(store, tmp_path):
+    for place in (store.root, store.path("x"), store.done_marker("x")):
+        if str(store.root).startswith("memory"):
+            assert type(place) is str
+            assert place.startswith("memory://")
+        else:
+            assert isinstance(place, pathlib.Path)
+            assert place.is_relative_to(tmp_path)
+
+
+def test_a_name_may_be_a_path_directly_under_the_root_and_nowhere_else(store):
+    assert store.name_of(store.path("x")) == "x"
+    assert store.name_of(str(store.path("x"))) == "x"
+    for elsewhere in ("/x", f"{store.root}/a/b", f"{store.root}/..", "other/x"):
+        with pytest.raises(InvalidNameError):
+            store.name_of(elsewhere)
+    with pytest.raises(InvalidNameError):
+        store.name_of(pathlib.Path("/somewhere/else/x"))
+
+
+@pytest.mark.parametrize("root", ["", " ", None, 3, b"bytes", "a\0b"])
+def test_what_is_no_root_is_refused(root):
+    with pytest.raises(RootNotSetError, match="cannot be the root"):
+        CheckpointStore(root)
+
+
+def test_an_unknown_protocol_is_refused_with_what_to_do():
+    with pytest.raises(RootNotSetError, match=r"nosuch.*extras s3, gcs and azure"):
+        CheckpointStore("nosuch://bucket/x")
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(RootNotSetError, match="is a file"):
+        CheckpointStore(tmp_path / "file")
+    below = CheckpointStore(tmp_path / "file" / "below")
+    assert below.names() == []
+    assert not below.is_done("x")
+    with pytest.raises(RootNotSetError, match="cannot be made"):
+        below.begin("x")
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_a_root_that_cannot_be_written_to_is_refused():
+    # Not even root may make a folder there.
+    with pytest.raises(RootNotSetError, match=r"/proc/.*cannot be made.*set a root"):
+        CheckpointStore("/proc/agatha").begin("x")
+
+
+def test_permissions_of_files_are_those_of_the_umask(local):
+    before = os.umask(0o027)
+    try:
+        save(local)
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(f.stat().st_mode) for f in local.path("x").iterdir()}
+    assert modes == {0o640}
+
+
+def test_leftovers_are_removed_by_the_commit(store):
+    put(store, "x", ".tmp-0123456789abcdef", b"of a killed writer")
+    put(store, "x", "part-00000-0123abcd-0123456789abcdef.msgpack", b"another plan")
+    put(store, "x", "notes.txt", b"mine")
+    manifest = save(store)
+    assert set(files(store)) == manifest.files | {DONE_MARKER, "notes.txt"}
+
+
+def test_the_first_of_two_commits_with_one_plan_wins_and_is_adopted_P3(store):
+    plan = Plan(2)
+    store.begin("x")
+    ours, theirs = (
+        Manifest(plan, tuple(store.write_partition("x", plan, i, [w]) for i in (0, 1)))
+        for w in ("ours", "theirs")
+    )
+    assert store.mark_done("x", theirs).token == theirs.token
+    marker = files(store)[DONE_MARKER]
+    # The winner's commit took ours for left-overs, which a late writer writes again.
+    late = tuple(store.write_partition("x", plan, i, ["ours"]) for i in (0, 1))
+    assert store.mark_done("x", Manifest(plan, late)).token == theirs.token
+    assert load(store) == [["theirs"], ["theirs"]]
+    assert files(store)[DONE_MARKER] == marker
+    assert set(files(store)) == theirs.files | {DONE_MARKER}
+    assert not ours.files & set(files(store))
+
+
+def test_the_loser_with_another_plan_is_told_and_its_files_go_P3(store):
+    save(store)
+    before = files(store)
+    with pytest.raises(CheckpointConflictError, match=r"'x' under .*another plan"):
+        save(store, records=[[1], [2]])
+    assert files(store) == before
+
+
+def test_a_commit_whose_files_were_cleared_is_refused_P1(store):
+    plan = Plan(2)
+    store.begin("x")
+    infos = tuple(store.write_partition("x", plan, i, [i]) for i in (0, 1))
+    store.fs.rm_file(f"{store.path('x')}/{infos[1].file}")
+    with pytest.raises(CheckpointConflictError, match="run again"):
+        store.mark_done("x", Manifest(plan, infos))
+    assert not store.is_done("x")
+
+
+def test_a_writer_whose_folder_was_cleared_is_told(local):
+    def records():
+        yield 1
+        local.clear("x")  # removes the temporary file and the folder
+        yield 2
+
+    local.begin("x")
+    with pytest.raises(CheckpointConflictError, match="partition 0 of checkpoint 'x'"):
+        local.write_partition("x", Plan(1), 0, records())
+    with pytest.raises(CheckpointConflictError):
+        local.write_partition("x", Plan(1), 0, [1])
+    assert not local.fs.exists(str(local.path("x")))
+
+
+def test_a_late_writer_changes_nothing_after_the_commit_P3(store):
+    manifest = save(store)
+    committed = files(store)
+    store.write_partition("x", manifest.plan, 0, ["zombie"])
+    assert load(store) == RECORDS
+    assert {n: files(store)[n] for n in committed} == committed
+
+
+def test_a_reader_of_a_replaced_checkpoint_is_told_and_never_gets_a_mixture(store):
+    old = save(store, records=[[n] * 3 for n in range(3)])
+    parts = [
+        store.open_partition("x", old.plan, i, info)
+        for i, info in enumerate(old.partitions)
+    ]
+    assert list(parts[0]) == [0, 0, 0]
+    store.clear("x")
+    save(store, records=[["new"], ["new"], ["new"]])
+    for part in parts:
+        with pytest.raises(CorruptCheckpointError, match="replaced or cleared"):
+            list(part)
+
+
+def test_equal_content_has_an_equal_id_whatever_the_compression(store):
+    records = [[{"n": n, "text": "x" * 99}, {1, "two", (3,)}] for n in range(3)]
+    ids = set()
+    for compression in (None, "zstd"):
+        plan = Plan(3)
+        store.begin("x")
+        infos = tuple(
+            store.write_partition("x", plan, i, r, compression=compression)
+            for i, r in enumerate(records)
+        )
+        ids.add(store.mark_done("x", Manifest(plan, infos)).id)
+        assert load(store) == records
+        store.clear("x")
+    save(store, records=records[::-1])
+    assert len(ids) == 1
+    assert store.manifest("x").id not in ids
+
+
+def test_a_partition_is_a_sequence_that_can_be_read_again(store):
+    manifest = save(store, records=[list(range(5000))])
+    (info,) = manifest.partitions
+    part = store.open_partition("x", manifest.plan, 0, info)
+    expected = list(range(5000))
+    assert list(part) == list(part) == expected
+    assert part == expected
+    assert len(part) == 5000
+    assert (part[0], part[-1], part[17]) == (0, 4999, 17)
+    assert part[10:4000:500] == expected[10:4000:500]
+    assert list(reversed(part)) == expected[::-1]
+    assert part.index(4321) == 4321
+    assert part.count(7) == 1
+    assert 4999 in part
+    assert -1 not in part
+    with pytest.raises(IndexError):
+        part[5000]
+    assert pickle.loads(pickle.dumps(part)) == expected
+
+
+def test_len_of_a_partition_opens_no_file(store):
+    manifest = save(store)
+    for info in manifest.partitions:
+        store.fs.rm_file(f"{store.path('x')}/{info.file}")
+    parts = [
+        store.open_partition("x", manifest.plan, i, info)
+        for i, info in enumerate(manifest.partitions)
+    ]
+    assert [len(part) for part in parts] == [2, 0, 2]
