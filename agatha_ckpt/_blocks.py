@@ -5,6 +5,7 @@ young, stay in the processor's cache, and give the garbage collector nothing to 
 """
 
 import sys
+import threading
 from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ from agatha_ckpt._types import (
 )
 
 BLOCK_BYTES = 64 * 1024
+_recursion_lock = threading.Lock()
 
 # What decoding a block takes; part of the format.
 HOOKS, PICKLE, TUPLES, SURROGATES = 1, 2, 4, 8
@@ -42,6 +44,14 @@ _CONTAINERS = frozenset(
 )
 _WALKED = _SCALARS | {list, tuple, dict}
 _BUFFERS = frozenset({bytearray, memoryview})
+_NOT_PACKED = (
+    BufferError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    Unstorable,
+    ValueError,
+)
 _BIN_HEADS = ((b"\xc4", 1), (b"\xc5", 2), (b"\xc6", 4))  # and the length's width
 
 
@@ -112,7 +122,7 @@ def encode_blocks(
         for record in chain((first,), source):
             try:
                 data = pack(record)
-            except (TypeError, ValueError, OverflowError, RecursionError, Unstorable):
+            except _NOT_PACKED:
                 pack = packer.strict
                 data = _repack(packer, record, where, position + len(block))
             block.append(record)
@@ -142,6 +152,8 @@ def _finish(
     suspects = [] if flags else _may_hold_bytes(packed, payload)
     if _holds_buffer([block[i] for i in suspects]):
         for i in suspects:
+            if not _holds_buffer([block[i]]):
+                continue
             packed[i] = _repack(packer, block[i], where, position + i, buffers=True)
         payload = b"".join([payload[: _ARRAY_HEAD.size], *packed])
     used = packer.used
@@ -208,7 +220,7 @@ def _repack(
         return data
     except Unstorable as error:
         reason = f"holds {error}"
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except _NOT_PACKED as error:
         reason = f"(of type {type(record).__qualname__}) cannot be packed: {error}"
     raise EncodeError(
         f"record {position} of {where} {reason}; change the records, or allow pickle "
@@ -281,9 +293,10 @@ def _unpack_deep(payload: bytes, options: dict[str, Any]) -> Any:
     # its Python unpacker has no limit but the interpreter's.
     from msgpack.fallback import unpackb
 
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + 10_000)
-    try:
-        return unpackb(payload, **options)
-    finally:
-        sys.setrecursionlimit(limit)
+    with _recursion_lock:  # the limit is the whole interpreter's
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit + 10_000)
+        try:
+            return unpackb(payload, **options)
+        finally:
+            sys.setrecursionlimit(limit)

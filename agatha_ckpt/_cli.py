@@ -17,7 +17,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except CheckpointError as error:
+        except (CheckpointError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
 
@@ -32,10 +32,11 @@ def main(ctx: click.Context, storage_options: str) -> None:
     2 where the command line is wrong.
     """
     try:
-        ctx.obj = json.loads(storage_options)
-    except ValueError as error:
+        ctx.obj = dict(json.loads(storage_options).items())
+    except (ValueError, AttributeError) as error:
         raise click.BadParameter(
-            f"--storage-options is no JSON ({error}); write it as '{{\"key\": 1}}'"
+            f"--storage-options is no JSON object ({error}); "
+            "write it as '{\"key\": 1}'"
         ) from error
 
 

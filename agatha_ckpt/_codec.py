@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import SEEK_END
 from struct import Struct
 from time import perf_counter
 from typing import Any, BinaryIO
@@ -278,9 +279,9 @@ def read_blocks(
     Parameters
     ----------
     source : binary file
-        At its beginning.
+        Seekable.
     size : int
-        Size of the file in bytes: bounds every allocation.
+        Size in bytes that the file must have.
     expected : Header
         Plan and partition number that the file must have.
     where : str
@@ -297,6 +298,10 @@ def read_blocks(
         The file is from a newer version of the format.
     """
     try:
+        found = source.seek(0, SEEK_END)
+        if found != size:
+            raise Damage(f"it has {found} bytes, not {size}")
+        source.seek(0)
         header = _read_header(source, where)
         if (header.plan, header.index) != (expected.plan, expected.index):
             raise Damage(

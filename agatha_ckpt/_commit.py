@@ -1,6 +1,10 @@
 """The commit: how a set of partition files becomes a checkpoint, once and whole."""
 
-from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
+from agatha_ckpt._errors import (
+    CheckpointConflictError,
+    CorruptCheckpointError,
+    RootNotSetError,
+)
 from agatha_ckpt._files import FolderGoneError
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import DONE_MARKER, Manifest, encode_manifest, is_own_file
@@ -30,6 +34,8 @@ def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Man
     ------
     CheckpointConflictError
         Another run with another plan was first, or the files were cleared.
+    RootNotSetError
+        The files are in the memory of another process.
     """
     files = folder.files
     sizes = {}
@@ -60,6 +66,12 @@ def _check_present(folder: Folder, manifest: Manifest, sizes: dict[str, int]) ->
     for info in manifest.partitions:
         if sizes.get(info.file) != info.bytes:
             folder.files.remove(folder.path, manifest.files)
+            if folder.files.one_process:
+                raise RootNotSetError(
+                    f"{folder.describe()} was not saved, because its root lies in the "
+                    "memory of one process and the bag was computed in others; "
+                    "compute with scheduler='threads', or set another root"
+                )
             raise _cleared(folder)
 
 

@@ -1,5 +1,7 @@
 """The ``agatha-ckpt`` section of dask's configuration."""
 
+import contextlib
+import json
 from typing import Any
 
 import dask.config
@@ -12,7 +14,12 @@ _STORE_KEYS = ("root", "storage_options", "fsync")
 
 
 def _section() -> dict[str, Any]:
-    section: dict[str, Any] = dask.config.get(_SECTION, None) or {}
+    section = dask.config.get(_SECTION, None) or {}
+    if not isinstance(section, dict):
+        raise RootNotSetError(
+            f"the section {_SECTION} of dask's configuration is {section!r}, not a "
+            "mapping; set its keys, such as DASK_AGATHA_CKPT__ROOT"
+        )
     return {key.replace("-", "_"): value for key, value in section.items()}
 
 
@@ -33,9 +40,22 @@ def configured_store() -> CheckpointStore:
         )
     return CheckpointStore(
         section["root"],
-        storage_options=section.get("storage_options"),
+        storage_options=_mapping(section.get("storage_options") or {}),
         fsync=section.get("fsync", True),
     )
+
+
+def _mapping(options: object) -> dict[str, Any]:
+    if isinstance(options, str):
+        # dask reads environment variables as Python; true, false, null are JSON.
+        with contextlib.suppress(ValueError):
+            options = json.loads(options)
+    if not isinstance(options, dict):
+        raise RootNotSetError(
+            f"{_SECTION}.storage-options in dask's configuration is no mapping; write "
+            "it as JSON, such as '{\"anon\": true}'"
+        )
+    return options
 
 
 def configured_settings() -> dict[str, Any]:

@@ -158,12 +158,16 @@ def _with_manifest(
             )
         return Decision(Action.RECOMPUTE, f"stale: {stale}", settings.allow_partial)
     if stored.damaged and request.has_bag:
-        return _mend(settings, request, stored, manifest, stale)
-    if manifest.holds_pickle and not settings.allow_pickle and not request.textfile:
+        decision = _mend(settings, request, stored, manifest, stale)
+        if decision.action is Action.RECOMPUTE:
+            return decision
+    else:
+        decision = Decision(Action.LOAD)
+    if manifest.holds_pickle and not settings.allow_pickle:
         raise pickle_refusal(request.where)
     if stale:
         return Decision(Action.LOAD, f"stale, loaded all the same: {stale}", warn=True)
-    return Decision(Action.LOAD)
+    return decision
 
 
 def _mend(
@@ -179,7 +183,9 @@ def _mend(
     if len(stored.damaged) > 1:
         reason += f", and {len(stored.damaged) - 1} more"
     obstacle = stale
-    if request.npartitions != manifest.plan.npartitions:
+    if not manifest.knows_parents:
+        obstacle = "the checkpoint was written by Agatha"
+    elif request.npartitions != manifest.plan.npartitions:
         obstacle = (
             f"the bag has {request.npartitions} partitions, and the checkpoint "
             f"{manifest.plan.npartitions}"
@@ -190,7 +196,7 @@ def _mend(
         obstacle = "allow_partial is off"
     if obstacle:
         reason = f"{reason}, and the rest cannot be kept: {obstacle}"
-        return Decision(Action.RECOMPUTE, reason, warn=True)
+        return Decision(Action.RECOMPUTE, reason, settings.allow_partial, warn=True)
     return Decision(Action.REPAIR, reason, warn=True)
 
 
@@ -203,6 +209,8 @@ def _stale(request: Request, manifest: Manifest) -> str | None:
     if not request.has_bag or not manifest.knows_parents:
         return None
     asked, found = dict(request.parents), dict(plan.parents)
+    if manifest.id in asked.values():
+        return None  # the bag was loaded from this very checkpoint
     if set(asked.values()) == set(found.values()):
         return None
     remade = sorted(n for n in asked if n in found and asked[n] != found[n])

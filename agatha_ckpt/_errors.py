@@ -70,7 +70,6 @@ class CheckpointHalt(SystemExit):
     name. The message is in ``str(halt)``.
     """
 
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message)
-        # SystemExit takes its argument as the exit status, and a text as status 1.
-        self.code = 0
+    # SystemExit would take its argument for the exit status, and a text for 1. An
+    # attribute of the class holds however the exception was copied or unpickled.
+    code = 0

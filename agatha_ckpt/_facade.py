@@ -137,9 +137,9 @@ def set_root(
     RootNotSetError
         The root is empty, is a file, or cannot be made.
     """
-    store = CheckpointStore(
-        storage_options.pop("ckpt_root", root), storage_options=storage_options
-    )
+    if root is None:
+        root = storage_options.pop("ckpt_root", "")
+    store = CheckpointStore(root, storage_options=storage_options)
     store.make_root()
     _default.store = store
 

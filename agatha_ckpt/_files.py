@@ -35,7 +35,8 @@ class FolderGoneError(Exception):
 class Files(Protocol):
     """What a store needs of a filesystem."""
 
-    remote: bool
+    remote: bool  # whether reading costs a trip over a network
+    one_process: bool  # whether other processes see other files
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; only FileNotFoundError means absent."""
@@ -94,6 +95,7 @@ class LocalFiles:
     """Local disk: temporary file in the same folder, sync, rename."""
 
     remote = False
+    one_process = False
 
     def __init__(self, fsync: bool) -> None:
         self._fsync = fsync
@@ -238,7 +240,7 @@ class ObjectFiles:
         protocol = fs.protocol
         protocols = {protocol} if isinstance(protocol, str) else set(protocol)
         self._conditional = bool(protocols & _OBJECT_STORES)
-        self._memory = isinstance(fs, MemoryFileSystem)
+        self._memory = self.one_process = isinstance(fs, MemoryFileSystem)
         self.remote = not self._memory
 
     def read(self, path: str) -> bytes:
@@ -333,8 +335,9 @@ class ObjectFiles:
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
         paths = [f"{folder}/{name}" for name in names]
-        if any(character in folder for character in "*?["):
-            # rm takes such a path for a pattern, and would delete its neighbours.
+        if not self._conditional or any(c in folder for c in "*?["):
+            # Bulk deletes are worth it on object stores only; and rm takes such a
+            # path for a pattern, and would delete its neighbours.
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
                     self._fs.rm_file(path)

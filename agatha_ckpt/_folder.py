@@ -89,8 +89,8 @@ class Folder:
         if data.startswith(b"{"):
             return decode_manifest(data, self.describe())
         sizes = self.sizes()
-        if any(map(parse_filename, sizes)):
-            # Agatha's marker, or one touched by hand, has no files of ours beside it.
+        if not data.strip() and any(map(parse_filename, sizes)):
+            # A marker touched by hand has no partition files beside it.
             raise CorruptCheckpointError(
                 f"the done marker of {self.describe()} is empty, cut or changed; "
                 "give the bag to save it again, or clear it"

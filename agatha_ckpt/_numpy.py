@@ -19,6 +19,10 @@ class Unstorable(Exception):
     """A value that cannot be stored faithfully; the message says why."""
 
 
+class Refused(Unstorable):
+    """A value that could not be stored faithfully even as a pickle."""
+
+
 def encode_numpy(value: Any) -> tuple[int, bytes] | None:
     """Return the extension code and payload of *value*; None where it has none.
 
@@ -36,11 +40,12 @@ def encode_numpy(value: Any) -> tuple[int, bytes] | None:
     else:
         return None
     dtype = value.dtype
-    if dtype.hasobject or dtype.kind == "T":
-        raise Unstorable(f"a numpy array of dtype {dtype}")
-    if dtype.metadata:
-        raise Unstorable("a numpy dtype with metadata")
-    layout = numpy.lib.format.dtype_to_descr(dtype)
+    if not _is_plain(dtype) or (dtype.itemsize == 0 and not _is_text(code, dtype)):
+        raise Unstorable(f"a numpy value of dtype {dtype}")
+    try:
+        layout = numpy.lib.format.dtype_to_descr(dtype)
+    except ValueError as error:
+        raise Unstorable(f"a numpy value of dtype {dtype} ({error})") from None
     head = msgpack.packb([_plain(layout), shape])
     return code, struct.pack("<I", len(head)) + head + value.tobytes()
 
@@ -63,12 +68,37 @@ def decode_numpy(code: int, payload: bytes) -> Any:
     (length,) = struct.unpack_from("<I", payload)
     layout, shape = msgpack.unpackb(payload[4 : 4 + length])
     dtype = numpy.lib.format.descr_to_dtype(_unplain(layout))
-    if dtype.itemsize == 0 or 0 in shape:  # frombuffer wants at least one byte
+    if _is_text(code, dtype):
+        # As an array's element it would lose NULs at its end.
+        content = payload[4 + length :]
+        if dtype.kind == "S":
+            return numpy.bytes_(content)
+        codec = "utf-32-be" if dtype.str[0] == ">" else "utf-32-le"
+        return numpy.str_(content.decode(codec, "surrogatepass"))
+    if 0 in shape:  # frombuffer wants at least one byte
         array = numpy.zeros(shape, dtype)
     else:
         flat = numpy.frombuffer(payload, dtype, math.prod(shape), 4 + length)
         array = flat.reshape(shape).copy()  # the payload's own memory is read-only
     return array[()] if code == _SCALAR else array
+
+
+def _is_text(code: int, dtype: Any) -> bool:
+    return code == _SCALAR and dtype.kind in "SU"
+
+
+def _is_plain(dtype: Any) -> bool:
+    """Say whether numpy's description of *dtype* says all there is to say."""
+    import numpy
+
+    if dtype.hasobject or dtype.metadata or dtype.kind == "T":
+        return False
+    if dtype.subdtype:
+        return _is_plain(dtype.subdtype[0])
+    if dtype.names is None:
+        return True
+    fields = [dtype.fields[name][0] for name in dtype.names]
+    return dtype.type is numpy.void and all(map(_is_plain, fields))
 
 
 def _plain(layout: Any) -> Any:

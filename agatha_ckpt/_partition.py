@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, BinaryIO, overload
 
+from agatha_ckpt._blocks import pickle_refusal
 from agatha_ckpt._codec import Header, decode_partition
 from agatha_ckpt._layout import LEGACY, TEXT, PartitionInfo, Plan
 from agatha_ckpt._legacy import decode_pickle
@@ -56,6 +57,8 @@ class Partition(Sequence[Any]):
         plan, info = self._plan, self._info
         with self._open() as source:
             if plan.format == LEGACY:
+                if not self._allow_pickle:
+                    raise pickle_refusal(self._where)
                 yield decode_pickle(source, self._where)
             elif plan.format == TEXT:
                 yield decode_text(source, info.digest, self._where)

@@ -29,7 +29,9 @@ class Reporter:
         self._name = name
         self._verbose = verbose
         if verbose:
-            print(f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}")
+            print(
+                f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}", flush=True
+            )
 
     def say(self, line: str, warn: bool = False) -> None:
         """Say one line; one to look at is logged as a warning if nobody sees it."""

@@ -15,6 +15,7 @@ from agatha_ckpt._errors import (
     CheckpointConflictError,
     CheckpointError,
     CorruptCheckpointError,
+    InvalidNameError,
     RootNotSetError,
     UnsupportedFormatError,
 )
@@ -167,13 +168,17 @@ class CheckpointStore:
 
     def folders(self, pattern: str = "*") -> list[str]:
         """Return the sorted names under the root that can be checkpoints."""
+        if not isinstance(pattern, str | os.PathLike):
+            raise InvalidNameError(
+                f"{pattern!r} is no pattern for names; use a str such as '*_sentences'"
+            )
         found = []
         for name in self._files.folders(self._root.base):
             try:
                 validate_name(name)
             except CheckpointError:
                 continue
-            if fnmatchcase(name, pattern):
+            if fnmatchcase(name, os.fspath(pattern)):
                 found.append(name)
         return sorted(found)
 

@@ -32,7 +32,13 @@ from agatha_ckpt._errors import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._numpy import NUMPY_CODES, Unstorable, decode_numpy, encode_numpy
+from agatha_ckpt._numpy import (
+    NUMPY_CODES,
+    Refused,
+    Unstorable,
+    decode_numpy,
+    encode_numpy,
+)
 
 
 def _extension(code: int, payload: bytes = b"") -> msgpack.ExtType:
@@ -127,8 +133,10 @@ def _members(value: Any, pack: Callable[[Any], bytes]) -> list[Any]:
     cls = type(value)
     if cls is set or cls is frozenset:
         # In a fixed order, so that equal records give equal bytes in every process.
-        return sorted(value, key=pack)
+        return sorted(value, key=None if _is_ordered(value) else pack)
     if _attributes(value):
+        if cls is Counter:  # it forgets them when it is pickled
+            raise Refused("a Counter with attributes of its own")
         raise Unstorable(f"a {cls.__name__} with attributes of its own")
     if cls in (Counter, OrderedDict, defaultdict):
         if cls is defaultdict and value.default_factory is not None:
@@ -151,7 +159,14 @@ def _members(value: Any, pack: Callable[[Any], bytes]) -> list[Any]:
         if value.key is None:
             raise Unstorable("a ZoneInfo without a key")
         return [value.key]
-    return [str(value)]  # the paths
+    if cls(str(value)) != value:  # such as PureWindowsPath("./c:a")
+        raise Unstorable(f"a {cls.__name__} that its text does not give back")
+    return [str(value)]
+
+
+def _is_ordered(members: Iterable[Any]) -> bool:
+    """Say whether *members* have an order of their own that is always the same."""
+    return len(kinds := set(map(type, members))) == 1 and kinds <= {str, bytes, int}
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
@@ -225,6 +240,8 @@ def lowering(
         try:
             kind = _CONTAINERS.get(type(value))
             lowered = [kind.marker, *_members(value, pack)] if kind else _leaf(value)
+        except Refused:
+            raise
         except Unstorable as error:
             lowered, reason = None, str(error)
         if lowered is None:
@@ -265,7 +282,7 @@ def lists_without_bytearrays(value: Any) -> Any:
     if cls is bytearray:
         return Bytearray(value)
     if cls is memoryview:
-        raise Unstorable("a memoryview, which belongs to other memory; use bytes")
+        raise Refused("a memoryview, which belongs to other memory; use bytes")
     if cls in (list, tuple, set, frozenset):
         return cls(map(mend, value))
     if cls is dict:
@@ -273,9 +290,10 @@ def lists_without_bytearrays(value: Any) -> Any:
     if cls is deque:
         return deque(map(mend, value), value.maxlen)
     if cls in (Counter, OrderedDict, defaultdict) and not _attributes(value):
-        copy = value.copy()
-        for key in copy:
-            copy[key] = mend(copy[key])
+        copy = value.copy()  # with its factory, if it has one
+        copy.clear()
+        for key, member in value.items():
+            copy[mend(key)] = mend(member)
         return copy
     return value
 
