@@ -9,6 +9,7 @@ import threading
 from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from gc import get_referents
 from itertools import accumulate, chain
 from struct import Struct
@@ -68,6 +69,7 @@ class _Packer:
 
     def __init__(self, allow_pickle: bool) -> None:
         self.used: set[str] = set()
+        self._members: dict[int, bytes] = {}
         self._lower = lowering(self._pack_member, allow_pickle, self.used)
         self.strict = self._make().pack
         # Of a tuple subclass, an IntEnum and the like this one makes the plain
@@ -77,16 +79,36 @@ class _Packer:
     def _make(self, **options: Any) -> msgpack.Packer:
         return msgpack.Packer(strict_types=True, default=self._lower, **options)
 
+    def begin_block(self) -> None:
+        self.used.clear()
+        self._members.clear()
+
     def _pack_member(self, value: Any) -> bytes:
+        known = self._members.get(id(value))
+        if known is None:
+            known = self._pack_alone(value)
+            if type(value) is frozenset:
+                # Sets in sets would be packed once more with each level. The id is
+                # good while the block holds the record.
+                self._members[id(value)] = known
+        return known
+
+    def _pack_alone(self, value: Any) -> bytes:
         # A packer cannot be used again from inside its own default.
         packer = self._make(unicode_errors="surrogatepass", buf_size=1024)
         packed: bytes = packer.pack(value)
         return packed
 
     def with_surrogates(self, record: Any) -> bytes:
-        packed = self._pack_member(record)
+        packed = self._pack_alone(record)
         self.used.add("surrogates")
         return packed
+
+    def with_buffers(self, record: Any) -> Any:
+        """Return a copy of *record* that says where its bytearrays are."""
+        self._members.clear()  # the copy's members are new
+        with deep_recursion():
+            return lists_without_bytearrays(record)
 
 
 def encode_blocks(
@@ -115,7 +137,7 @@ def encode_blocks(
         # A tuple of scalars gives hope that the whole block holds such tuples.
         hope = type(first) is tuple and _SCALARS.issuperset(map(type, first))
         pack = packer.flat if hope else packer.strict
-        packer.used.clear()
+        packer.begin_block()
         block: list[Any] = []
         packed: list[bytes] = []
         size = 0
@@ -212,7 +234,7 @@ def _repack(
 ) -> bytes:
     try:
         if buffers:
-            record = lists_without_bytearrays(record)
+            record = packer.with_buffers(record)
         try:
             data: bytes = packer.strict(record)
         except UnicodeEncodeError:
@@ -293,10 +315,17 @@ def _unpack_deep(payload: bytes, options: dict[str, Any]) -> Any:
     # its Python unpacker has no limit but the interpreter's.
     from msgpack.fallback import unpackb
 
+    with deep_recursion():
+        return unpackb(payload, **options)
+
+
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Let Python functions nest as deeply as msgpack's do."""
     with _recursion_lock:  # the limit is the whole interpreter's
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(limit + 10_000)
         try:
-            return unpackb(payload, **options)
+            yield
         finally:
             sys.setrecursionlimit(limit)

@@ -263,7 +263,7 @@ class Checkpointer:
         version = manifest.plan.version
         request = self._request(name, bag, version, textfile)
         reporter = Reporter(name, settings.verbose)
-        stored = Stored(manifest, tuple(store.verify(name)))
+        stored = Stored(manifest, tuple(store.verify(name, settings.allow_pickle)))
         decision = decide(settings.override(enabled=True), request, stored)
         manifest = self._act(
             name, bag, request, stored, decision, settings, reporter, compute_kw

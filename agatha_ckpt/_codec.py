@@ -303,7 +303,8 @@ def read_blocks(
             raise Damage(f"it has {found} bytes, not {size}")
         source.seek(0)
         header = _read_header(source, where)
-        if (header.plan, header.index) != (expected.plan, expected.index):
+        found_in = (header.plan, header.index, header.npartitions)
+        if found_in != (expected.plan, expected.index, expected.npartitions):
             raise Damage(
                 f"it holds partition {header.index} of plan {header.plan}, not "
                 f"partition {expected.index} of plan {expected.plan}"

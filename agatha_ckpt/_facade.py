@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dask.bag import Bag
 
@@ -137,9 +137,9 @@ def set_root(
     RootNotSetError
         The root is empty, is a file, or cannot be made.
     """
-    if root is None:
-        root = storage_options.pop("ckpt_root", "")
-    store = CheckpointStore(root, storage_options=storage_options)
+    root = storage_options.pop("ckpt_root", root)
+    # None is no root, which the store says.
+    store = CheckpointStore(cast(str, root), storage_options=storage_options)
     store.make_root()
     _default.store = store
 

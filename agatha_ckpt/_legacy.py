@@ -90,7 +90,7 @@ def decode_pickle(source: BinaryIO, where: str) -> Iterable[Any]:
     except Exception as error:
         raise CorruptCheckpointError(
             f"{where} is damaged: it does not unpickle ({type(error).__name__}: "
-            f"{error}); clear the checkpoint and save it again"
+            f"{error}); repair it with its bag, or clear it"
         ) from error
     if not isinstance(records, list):
         raise CorruptCheckpointError(

@@ -1,7 +1,8 @@
 """numpy arrays and scalars <-> payloads, where numpy is installed.
 
 A payload is the length of its head (four bytes), the head (msgpack: the dtype as
-numpy's own file format describes it, and the shape), and the elements in C order.
+numpy's own file format describes it, the shape, and whether the elements are
+``numpy.record``), and the elements in C order.
 """
 
 import math
@@ -39,14 +40,16 @@ def encode_numpy(value: Any) -> tuple[int, bytes] | None:
         code, shape = _SCALAR, []
     else:
         return None
-    dtype = value.dtype
-    if not _is_plain(dtype) or (dtype.itemsize == 0 and not _is_text(code, dtype)):
-        raise Unstorable(f"a numpy value of dtype {dtype}")
+    dtype, record = value.dtype, False
+    if dtype.type is numpy.record:
+        dtype, record = numpy.dtype((numpy.void, dtype)), True
+    if fault := _fault(dtype):
+        raise Unstorable(f"a numpy value of a dtype {fault}")
     try:
         layout = numpy.lib.format.dtype_to_descr(dtype)
     except ValueError as error:
         raise Unstorable(f"a numpy value of dtype {dtype} ({error})") from None
-    head = msgpack.packb([_plain(layout), shape])
+    head = msgpack.packb([_plain(layout), shape, record])
     return code, struct.pack("<I", len(head)) + head + value.tobytes()
 
 
@@ -66,16 +69,20 @@ def decode_numpy(code: int, payload: bytes) -> Any:
             "pip install numpy, then load again"
         ) from None
     (length,) = struct.unpack_from("<I", payload)
-    layout, shape = msgpack.unpackb(payload[4 : 4 + length])
+    layout, shape, record = msgpack.unpackb(payload[4 : 4 + length])
     dtype = numpy.lib.format.descr_to_dtype(_unplain(layout))
-    if _is_text(code, dtype):
+    if record:
+        dtype = numpy.dtype((numpy.record, dtype))
+    content = payload[4 + length :]
+    if code == _SCALAR and dtype.kind in "SU" and content:
         # As an array's element it would lose NULs at its end.
-        content = payload[4 + length :]
         if dtype.kind == "S":
             return numpy.bytes_(content)
         codec = "utf-32-be" if dtype.str[0] == ">" else "utf-32-le"
         return numpy.str_(content.decode(codec, "surrogatepass"))
-    if 0 in shape:  # frombuffer wants at least one byte
+    if not content:  # frombuffer wants at least one byte
+        if dtype.itemsize and 0 not in shape and code == _ARRAY:
+            raise ValueError("an array without its elements")
         array = numpy.zeros(shape, dtype)
     else:
         flat = numpy.frombuffer(payload, dtype, math.prod(shape), 4 + length)
@@ -83,22 +90,22 @@ def decode_numpy(code: int, payload: bytes) -> Any:
     return array[()] if code == _SCALAR else array
 
 
-def _is_text(code: int, dtype: Any) -> bool:
-    return code == _SCALAR and dtype.kind in "SU"
-
-
-def _is_plain(dtype: Any) -> bool:
-    """Say whether numpy's description of *dtype* says all there is to say."""
+def _fault(dtype: Any) -> str | None:
+    """Return what of *dtype* numpy's description of it does not say."""
     import numpy
 
-    if dtype.hasobject or dtype.metadata or dtype.kind == "T":
-        return False
+    if dtype.hasobject or dtype.kind == "T":
+        return "of Python objects"
+    if dtype.metadata:
+        return "with metadata"
     if dtype.subdtype:
-        return _is_plain(dtype.subdtype[0])
+        return _fault(dtype.subdtype[0])
     if dtype.names is None:
-        return True
-    fields = [dtype.fields[name][0] for name in dtype.names]
-    return dtype.type is numpy.void and all(map(_is_plain, fields))
+        return None
+    if dtype.type is not numpy.void:
+        return "of records in records"
+    faults = [_fault(dtype.fields[name][0]) for name in dtype.names]
+    return next(filter(None, faults), None)
 
 
 def _plain(layout: Any) -> Any:

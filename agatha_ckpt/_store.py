@@ -414,8 +414,10 @@ class CheckpointStore:
 
     # ---- checking and clearing ----
 
-    def verify(self, name: str) -> list[Damaged]:
+    def verify(self, name: str, allow_pickle: bool = False) -> list[Damaged]:
         """Read a done checkpoint in full and return the partitions that are damaged.
+
+        Of Agatha's own pickles only the presence is checked, unless *allow_pickle*.
 
         Raises
         ------
@@ -425,7 +427,7 @@ class CheckpointStore:
             The marker itself cannot be read.
         """
         folder = self._folder(name)
-        return verify(folder, folder.manifest())
+        return verify(folder, folder.manifest(), allow_pickle)
 
     def clear(self, name: str) -> None:
         """Remove a checkpoint, done or partial; nothing happens where there is none.

@@ -29,6 +29,7 @@ from agatha_ckpt._layout import (
     parse_filename,
     parse_text_attempt,
 )
+from agatha_ckpt._legacy import decode_pickle
 from agatha_ckpt._text import count_text
 
 _THREADS = 16  # reading and checksums both let other threads run
@@ -148,14 +149,19 @@ def info_of(filename: str, footer: Footer) -> PartitionInfo:
     )
 
 
-def verify(folder: Folder, manifest: Manifest) -> list[Damaged]:
-    """Read a done checkpoint in full and return the partitions that are damaged."""
+def verify(folder: Folder, manifest: Manifest, allow_pickle: bool) -> list[Damaged]:
+    """Read a done checkpoint in full and return the partitions that are damaged.
+
+    Agatha's pickles say nothing of themselves: they are unpickled if that is allowed.
+    """
     indexes = range(manifest.plan.npartitions)
-    faults = _threaded(partial(_fault, folder, manifest), indexes)
+    faults = _threaded(partial(_fault, folder, manifest, allow_pickle), indexes)
     return [Damaged(i, fault) for i, fault in enumerate(faults) if fault]
 
 
-def _fault(folder: Folder, manifest: Manifest, index: int) -> str | None:
+def _fault(
+    folder: Folder, manifest: Manifest, allow_pickle: bool, index: int
+) -> str | None:
     plan, info = manifest.plan, manifest.partitions[index]
     where = folder.describe(index)
     try:
@@ -163,7 +169,10 @@ def _fault(folder: Folder, manifest: Manifest, index: int) -> str | None:
             if plan.format == TEXT:
                 if info.digest not in ("", count_text(source).digest):
                     return "it holds other lines than those that were saved"
-            elif plan.format != LEGACY:  # a pickle says nothing of itself
+            elif plan.format == LEGACY:
+                if allow_pickle:
+                    decode_pickle(source, where)
+            else:
                 expected = Header(plan.digest, index, plan.npartitions)
                 _exhaust(read_blocks(source, info.bytes, expected, where, info.digest))
     except CheckpointError as error:

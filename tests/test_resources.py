@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
+from functools import partialmethod
 from pathlib import Path
 
 import dask.bag
@@ -43,33 +45,25 @@ class Counting(MemoryFileSystem):
     def __init__(self):
         super().__init__()
         self.requests = []
+        self._inside = False
 
-    def _note(self, kind, path):
-        self.requests.append((kind, str(path).rsplit("/", 1)[-1]))
+    def _request(self, kind, path, *args, **kwargs):
+        # One request, whatever calls the filesystem makes of itself to answer it.
+        outermost, self._inside = not self._inside, True
+        if outermost:
+            self.requests.append((kind, str(path).rsplit("/", 1)[-1]))
+        try:
+            return getattr(super(), kind)(path, *args, **kwargs)
+        finally:
+            self._inside = not outermost
 
-    def ls(self, path, detail=True, **kwargs):
-        self._note("list", path)
-        return super().ls(path, detail=detail, **kwargs)
-
-    def cat_file(self, path, *args, **kwargs):
-        self._note("get", path)
-        return super().cat_file(path, *args, **kwargs)
-
-    def pipe_file(self, path, *args, **kwargs):
-        self._note("put", path)
-        return super().pipe_file(path, *args, **kwargs)
-
-    def exists(self, path, **kwargs):
-        self._note("head", path)
-        return super().exists(path, **kwargs)
-
-    def info(self, path, **kwargs):
-        self._note("head", path)
-        return super().info(path, **kwargs)
-
-    def rm(self, path, *args, **kwargs):
-        self._note("delete", path)
-        return super().rm(path, *args, **kwargs)
+    ls = partialmethod(_request, "ls")
+    cat_file = partialmethod(_request, "cat_file")
+    pipe_file = partialmethod(_request, "pipe_file")
+    exists = partialmethod(_request, "exists")
+    info = partialmethod(_request, "info")
+    rm = partialmethod(_request, "rm")
+    rm_file = partialmethod(_request, "rm_file")
 
 
 @pytest.fixture
@@ -132,7 +126,7 @@ class Empty:
     """What the memory filesystem lists as a file of no bytes."""
 
     size = 0
-    created = modified = None
+    created = modified = datetime.now(UTC)
 
 
 def test_opening_local_checkpoints_looks_at_no_partition_file(local):
