@@ -183,15 +183,15 @@ def _mend(
     if len(stored.damaged) > 1:
         reason += f", and {len(stored.damaged) - 1} more"
     obstacle = stale
-    if not manifest.knows_parents:
-        obstacle = "the checkpoint was written by Agatha"
-    elif request.npartitions != manifest.plan.npartitions:
+    if request.npartitions != manifest.plan.npartitions:
         obstacle = (
             f"the bag has {request.npartitions} partitions, and the checkpoint "
             f"{manifest.plan.npartitions}"
         )
     elif request.plan.format != manifest.plan.format:
         obstacle = f"the checkpoint is stored as {manifest.plan.format}"
+    elif not manifest.knows_parents:
+        obstacle = "the checkpoint was written by Agatha"
     elif not settings.allow_partial:
         obstacle = "allow_partial is off"
     if obstacle:

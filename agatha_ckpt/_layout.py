@@ -33,6 +33,8 @@ _PARTITION_FILE = re.compile(
 )
 _TEMPORARY_FILE = re.compile(r"\.tmp-[0-9a-f]{16}")
 _ID_DIGITS = 32
+# More than any file has: a compressed block of 64 KiB takes up over 26 bytes.
+_RECORDS_PER_BYTE = 4096
 
 
 def validate_name(name: object) -> str:
@@ -378,13 +380,16 @@ def _manifest_fault(manifest: Manifest) -> str | None:
             return f"names {partition.file!r}, which is no file of partition {index}"
         if parsed.plan != digest:
             return f"names {partition.file!r}, which belongs to another plan"
-        if not (_is_count(partition.records) and _is_count(partition.bytes)):
+        records, size = partition.records, partition.bytes
+        if not (_is_count(records) and _is_count(size)):
             return f"gives no size for partition {index}"
+        if records > size * _RECORDS_PER_BYTE:
+            return f"gives more records for partition {index} than its file can hold"
     return None
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _canonical(value: object) -> bytes:

@@ -44,7 +44,7 @@ def encode_numpy(value: Any) -> tuple[int, bytes] | None:
     if dtype.type is numpy.record:
         dtype, record = numpy.dtype((numpy.void, dtype)), True
     if fault := _fault(dtype):
-        raise Unstorable(f"a numpy value of a dtype {fault}")
+        raise Unstorable(f"a numpy value of dtype {dtype} ({fault})")
     try:
         layout = numpy.lib.format.dtype_to_descr(dtype)
     except ValueError as error:
@@ -74,14 +74,16 @@ def decode_numpy(code: int, payload: bytes) -> Any:
     if record:
         dtype = numpy.dtype((numpy.record, dtype))
     content = payload[4 + length :]
-    if code == _SCALAR and dtype.kind in "SU" and content:
-        # As an array's element it would lose NULs at its end.
+    if code == _SCALAR and dtype.kind in "SU":
+        # As an array's element it would lose NULs at its end; and an empty one says
+        # that it is one NUL long.
+        content = content[: dtype.itemsize]
         if dtype.kind == "S":
             return numpy.bytes_(content)
         codec = "utf-32-be" if dtype.str[0] == ">" else "utf-32-le"
         return numpy.str_(content.decode(codec, "surrogatepass"))
     if not content:  # frombuffer wants at least one byte
-        if dtype.itemsize and 0 not in shape and code == _ARRAY:
+        if dtype.itemsize and 0 not in shape:
             raise ValueError("an array without its elements")
         array = numpy.zeros(shape, dtype)
     else:
@@ -95,15 +97,15 @@ def _fault(dtype: Any) -> str | None:
     import numpy
 
     if dtype.hasobject or dtype.kind == "T":
-        return "of Python objects"
+        return "it holds Python objects"
     if dtype.metadata:
-        return "with metadata"
+        return "it has metadata"
     if dtype.subdtype:
         return _fault(dtype.subdtype[0])
     if dtype.names is None:
         return None
     if dtype.type is not numpy.void:
-        return "of records in records"
+        return "it has records in records"
     faults = [_fault(dtype.fields[name][0]) for name in dtype.names]
     return next(filter(None, faults), None)
 

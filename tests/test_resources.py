@@ -7,7 +7,6 @@ from functools import partialmethod
 from pathlib import Path
 
 import dask.bag
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -71,8 +70,8 @@ def counting(tmp_path):
     fs = Counting()
     root = f"/counting-{tmp_path.name}"
     yield CheckpointStore(root, fs=fs)
-    if fs.store and fsspec.filesystem("memory").exists(root):
-        fsspec.filesystem("memory").rm(root, recursive=True)
+    for path in [p for p in fs.store if p.startswith(root)]:
+        del fs.store[path]  # rm takes time that grows with the square of the files
 
 
 def numbers(npartitions):
@@ -106,7 +105,7 @@ def test_opening_100_000_partitions_takes_at_most_2_requests(counting):
     n = 100_000
     plan = Plan(n)
     infos = [
-        PartitionInfo(partition_filename(plan, i, f"{i:016x}"), 1, 0, "0" * 32)
+        PartitionInfo(partition_filename(plan, i, f"{i:016x}"), 0, 0, "0" * 32)
         for i in range(n)
     ]
     folder = counting.fs._strip_protocol(str(counting.path("x")))
