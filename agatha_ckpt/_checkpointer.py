@@ -3,28 +3,24 @@
 import os
 import sys
 import threading
-from collections.abc import Mapping
-from time import perf_counter
 from typing import Any, Self
 
 from dask.bag import Bag
 
-from agatha_ckpt._bags import SavePartition, load_bag, parents_of, save_partitions
+from agatha_ckpt._act import Call
+from agatha_ckpt._bags import load_bag, parents_of
 from agatha_ckpt._caller import checkpoint_variable
 from agatha_ckpt._config import configured_settings, configured_store
-from agatha_ckpt._decide import Action, Decision, Request, Stored, decide
+from agatha_ckpt._decide import Action, Request, Stored, decide
 from agatha_ckpt._errors import (
     CheckpointHalt,
-    CorruptCheckpointError,
     EncodeError,
     InvalidNameError,
 )
-from agatha_ckpt._layout import TEXT, Manifest
-from agatha_ckpt._progress import Reporter, figures, saving
+from agatha_ckpt._layout import TEXT
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._status import Status
 from agatha_ckpt._store import CheckpointStore
-from agatha_ckpt._survey import Survey
 
 
 class Checkpointer:
@@ -205,17 +201,15 @@ class Checkpointer:
         store = self.store
         name = store.name_of(name)
         request = self._request(name, bag, version, textfile)
-        reporter = Reporter(name, settings.verbose)
-        stored = self._look(name, bag, settings)
+        call = Call(store, name, bag, request, settings, compute_kw)
+        stored = call.look()
         decision = decide(settings, request, stored)
         if decision.action is Action.PASS_THROUGH:
-            reporter.say(f"Passing the bag on: {decision.reason}")
+            call.reporter.say(f"Passing the bag on: {decision.reason}")
             return bag
-        manifest = self._act(
-            name, bag, request, stored, decision, settings, reporter, compute_kw
-        )
+        manifest = call.act(decision, stored)
         if settings.halt_after == name:
-            reporter.say("Halting")
+            call.reporter.say("Halting")
             raise CheckpointHalt(f"halted after {store.describe(name)}, as asked for")
         if textfile:
             return None
@@ -262,12 +256,10 @@ class Checkpointer:
         textfile = manifest.plan.format == TEXT
         version = manifest.plan.version
         request = self._request(name, bag, version, textfile)
-        reporter = Reporter(name, settings.verbose)
+        call = Call(store, name, bag, request, settings, compute_kw)
         stored = Stored(manifest, tuple(store.verify(name, settings.allow_pickle)))
         decision = decide(settings.override(enabled=True), request, stored)
-        manifest = self._act(
-            name, bag, request, stored, decision, settings, reporter, compute_kw
-        )
+        manifest = call.act(decision, stored)
         if textfile:
             return None
         return load_bag(store, name, manifest, settings.allow_pickle)
@@ -311,82 +303,6 @@ class Checkpointer:
         _check_bag(bag)
         return Request(where, bag.npartitions, parents_of(bag), version, textfile)
 
-    def _look(self, name: str, bag: Bag | None, settings: Settings) -> Stored:
-        """Return what is stored; with a bag at hand, also what is missing of it."""
-        if bag is not None and not settings.enabled:
-            return Stored()
-        try:
-            manifest = self.store.find_manifest(name)
-        except CorruptCheckpointError as error:
-            if bag is None:
-                raise
-            return Stored(problem=str(error).split(";")[0])
-        if manifest is None or bag is None:
-            return Stored(manifest)
-        return Stored(manifest, tuple(self.store.missing(name, manifest)))
-
-    def _act(
-        self,
-        name: str,
-        bag: Bag | None,
-        request: Request,
-        stored: Stored,
-        decision: Decision,
-        settings: Settings,
-        reporter: Reporter,
-        compute_kw: Mapping[str, Any],
-    ) -> Manifest:
-        """Carry out a decision and return the manifest that is then in place."""
-        if decision.action is Action.LOAD or bag is None:
-            assert stored.manifest is not None
-            line = f"Ready: {figures(stored.manifest)}"
-            if decision.reason:
-                line = f"{line}; {decision.reason}"
-            reporter.say(line, decision.warn)
-            return stored.manifest
-        plan, store = request.plan, self.store
-        store.begin(name)
-        survey = self._survey(name, decision, request, stored)
-        missing = [i for i in range(plan.npartitions) if i not in survey.kept]
-        reporter.say(saving(decision, survey, bag.name, missing), decision.warn)
-        started = perf_counter()
-        save = SavePartition(
-            store,
-            name,
-            plan,
-            _compression(settings, store),
-            settings.allow_pickle,
-            bag.name,
-        )
-        try:
-            infos = survey.kept | save_partitions(bag, missing, save, dict(compute_kw))
-        except Exception as error:
-            error.add_note(
-                f"{request.where} is not done; what was saved stays, and the next "
-                "call with the same bag keeps it"
-            )
-            raise
-        ordered = tuple(infos[i] for i in range(plan.npartitions))
-        ours = Manifest(plan, ordered)
-        manifest = store.mark_done(name, ours, stored.manifest)
-        if manifest.token != ours.token:
-            reporter.say("Another run with the same plan was first; taking its records")
-        reporter.say(f"Done! {figures(manifest, perf_counter() - started)}")
-        return manifest
-
-    def _survey(
-        self, name: str, decision: Decision, request: Request, stored: Stored
-    ) -> Survey:
-        """Return the partitions that need not be computed."""
-        if decision.action is Action.REPAIR and stored.manifest:
-            damaged = {partition.index for partition in stored.damaged}
-            infos = enumerate(stored.manifest.partitions)
-            return Survey({i: info for i, info in infos if i not in damaged})
-        if not decision.keep_partial:
-            return Survey({})
-        exclude = stored.manifest.files if stored.manifest else frozenset()
-        return self.store.survey(name, request.plan, exclude)
-
     # ---- looking and clearing ----
 
     def names(self, pattern: str = "*") -> list[str]:
@@ -416,9 +332,3 @@ def _check_bag(bag: object) -> None:
             f"bag must be a dask bag, not a {type(bag).__name__}; "
             "dask.bag.from_sequence makes one"
         )
-
-
-def _compression(settings: Settings, store: CheckpointStore) -> str | None:
-    if settings.compression == "auto":
-        return "zstd" if store.remote else None
-    return settings.compression

@@ -24,7 +24,7 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._layout import FORMAT_VERSION
+from agatha_ckpt._layout import FORMAT_VERSION, PartitionInfo
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -91,6 +91,17 @@ class Footer:
     seconds: float
     holds_pickle: bool
     digest: str
+
+    def info(self, filename: str) -> PartitionInfo:
+        """Return what the manifest has to say of the file."""
+        return PartitionInfo(
+            file=filename,
+            records=self.records,
+            bytes=self.bytes,
+            digest=self.digest,
+            seconds=round(self.seconds, 6),
+            holds_pickle=self.holds_pickle,
+        )
 
 
 class Damage(Exception):

@@ -1,5 +1,7 @@
 """The commit: how a set of partition files becomes a checkpoint, once and whole."""
 
+from collections.abc import Iterable
+
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     CorruptCheckpointError,
@@ -7,7 +9,13 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._files import FolderGoneError
 from agatha_ckpt._folder import Folder
-from agatha_ckpt._layout import DONE_MARKER, Manifest, encode_manifest, is_own_file
+from agatha_ckpt._layout import (
+    DONE_MARKER,
+    Manifest,
+    Plan,
+    encode_manifest,
+    is_own_file,
+)
 
 
 def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Manifest:
@@ -37,42 +45,68 @@ def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Man
     RootNotSetError
         The files are in the memory of another process.
     """
-    files = folder.files
-    sizes = {}
     try:
-        files.sync_folder(folder.path)
+        folder.files.sync_folder(folder.path)
         sizes = folder.sizes()
-        _check_present(folder, manifest, sizes)
+        if any(sizes.get(info.file) != info.bytes for info in manifest.partitions):
+            return _without_files(folder, manifest, replaces)
         winner = _put_marker(folder, manifest, replaces)
     except (FolderGoneError, FileNotFoundError):
         raise _cleared(folder) from None
-    if winner.token != manifest.token:
-        files.remove(folder.path, manifest.files - winner.files)
-        if winner.plan.digest != manifest.plan.digest:
-            raise CheckpointConflictError(
-                f"{folder.describe()} was saved by another run with another plan "
-                "(partition count, format, version or parents) while this run was "
-                "saving it; load that one, or clear it and run again"
-            )
-        return winner
+    if winner.token == manifest.token:
+        _sweep(folder, manifest, sizes)
+        if replaces:  # Agatha's own files are ours to remove only as its marker's
+            folder.files.remove(folder.path, replaces.files - manifest.files)
+        return manifest
+    folder.files.remove(folder.path, manifest.files - winner.files)
+    if winner.plan.digest != manifest.plan.digest:
+        raise CheckpointConflictError(
+            f"{folder.describe()} was saved by another run with another plan "
+            "(partition count, format, version or parents) while this run was "
+            "saving it; load that one, or clear it and run again"
+        )
+    return winner
+
+
+def adopt(folder: Folder, plan: Plan, replaces: Manifest | None) -> Manifest | None:
+    """Return what another run with the same plan committed meanwhile, if one did.
+
+    What is left over beside it is removed.
+    """
+    try:
+        current = folder.find_manifest()
+    except CorruptCheckpointError:
+        return None
+    if current is None or current.plan.digest != plan.digest:
+        return None
+    if replaces is not None and current.token == replaces.token:
+        return None
+    _sweep(folder, current, folder.sizes())
+    return current
+
+
+def _sweep(folder: Folder, manifest: Manifest, names: Iterable[str]) -> None:
+    """Remove this library's files that a done checkpoint does not name."""
     kept = manifest.files | {DONE_MARKER}
-    left_over = {n for n in sizes if is_own_file(n)}
-    left_over |= replaces.files if replaces else frozenset()
-    files.remove(folder.path, sorted(left_over - kept))
-    return manifest
+    left_over = [n for n in names if is_own_file(n) and n not in kept]
+    folder.files.remove(folder.path, left_over)
 
 
-def _check_present(folder: Folder, manifest: Manifest, sizes: dict[str, int]) -> None:
-    for info in manifest.partitions:
-        if sizes.get(info.file) != info.bytes:
-            folder.files.remove(folder.path, manifest.files)
-            if folder.files.one_process:
-                raise RootNotSetError(
-                    f"{folder.describe()} was not saved, because its root lies in the "
-                    "memory of one process and the bag was computed in others; "
-                    "compute with scheduler='threads', or set another root"
-                )
-            raise _cleared(folder)
+def _without_files(
+    folder: Folder, manifest: Manifest, replaces: Manifest | None
+) -> Manifest:
+    """Return the winner whose commit removed our files; raise where there is none."""
+    if winner := adopt(folder, manifest.plan, replaces):
+        return winner
+    kept = replaces.files if replaces else frozenset()
+    folder.files.remove(folder.path, manifest.files - kept)
+    if folder.files.one_process:
+        raise RootNotSetError(
+            f"{folder.describe()} was not saved, because its root lies in the memory "
+            "of one process and the bag was computed in others; compute with "
+            "scheduler='threads', or set another root"
+        )
+    raise _cleared(folder)
 
 
 def _cleared(folder: Folder) -> CheckpointConflictError:

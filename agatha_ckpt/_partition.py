@@ -1,16 +1,69 @@
-"""One stored partition as a lazy, re-iterable sequence of its records."""
+"""One stored partition: written in one stream, read as a lazy sequence."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, BinaryIO, overload
 
 from agatha_ckpt._blocks import pickle_refusal
-from agatha_ckpt._codec import Header, decode_partition
-from agatha_ckpt._layout import LEGACY, TEXT, PartitionInfo, Plan
+from agatha_ckpt._codec import Footer, Header, decode_partition, encode_partition
+from agatha_ckpt._errors import CheckpointConflictError
+from agatha_ckpt._files import FolderGoneError
+from agatha_ckpt._folder import Folder
+from agatha_ckpt._layout import (
+    LEGACY,
+    TEXT,
+    PartitionInfo,
+    Plan,
+    new_attempt,
+    partition_filename,
+    text_attempt,
+)
 from agatha_ckpt._legacy import decode_pickle
-from agatha_ckpt._text import decode_text
+from agatha_ckpt._text import decode_text, encode_text
 
-Opener = Callable[[], BinaryIO]
+
+def write_partition(
+    folder: Folder,
+    plan: Plan,
+    index: int,
+    records: Iterable[Any],
+    compression: str | None,
+    allow_pickle: bool,
+    bag: str,
+) -> PartitionInfo:
+    """Write one partition under a file name that is used once and never again.
+
+    Raises
+    ------
+    EncodeError
+        A record cannot be stored faithfully.
+    CheckpointConflictError
+        The checkpoint was cleared, or finished by another run, meanwhile.
+    """
+    where = folder.describe(index)
+    footers: list[Footer] = []
+
+    def write(sink: BinaryIO) -> str:
+        if plan.format == TEXT:
+            footer = encode_text(records, sink, where=where)
+            attempt = text_attempt(plan.npartitions, footer.digest)
+        else:
+            header = Header(plan.digest, index, plan.npartitions, compression, bag)
+            footer = encode_partition(
+                records, sink, header, allow_pickle=allow_pickle, where=where
+            )
+            attempt = new_attempt()
+        footers.append(footer)
+        return partition_filename(plan, index, attempt)
+
+    try:
+        filename = folder.files.publish(folder.path, write)
+    except FolderGoneError:
+        raise CheckpointConflictError(
+            f"{where} was cleared or finished by another run while it was being "
+            "written; run again when the other run has ended"
+        ) from None
+    return footers[0].info(filename)
 
 
 class Partition(Sequence[Any]):
@@ -21,33 +74,30 @@ class Partition(Sequence[Any]):
 
     Parameters
     ----------
-    open_file : callable
-        Opens the partition file at its beginning.
+    folder : Folder
+        That of the checkpoint.
     plan : Plan
     index : int
         Partition number, from 0.
     info : PartitionInfo
         What the manifest says of it.
     allow_pickle : bool
-    where : str
-        What it is, for messages.
     """
 
     def __init__(
         self,
-        open_file: Opener,
+        folder: Folder,
         plan: Plan,
         index: int,
         info: PartitionInfo,
         allow_pickle: bool,
-        where: str,
     ) -> None:
-        self._open = open_file
+        self._folder = folder
         self._plan = plan
         self._index = index
         self._info = info
         self._allow_pickle = allow_pickle
-        self._where = where
+        self._where = folder.describe(index)
 
     def __iter__(self) -> Iterator[Any]:
         # chain walks each block's list in C.
@@ -55,7 +105,7 @@ class Partition(Sequence[Any]):
 
     def _blocks(self) -> Iterator[Iterable[Any]]:
         plan, info = self._plan, self._info
-        with self._open() as source:
+        with self._folder.open_file(self._index, info) as source:
             if plan.format == LEGACY:
                 if not self._allow_pickle:
                     raise pickle_refusal(self._where)

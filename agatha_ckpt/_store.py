@@ -5,38 +5,31 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import fsspec
 
-from agatha_ckpt._codec import Footer, Header, encode_partition
-from agatha_ckpt._commit import commit
+from agatha_ckpt._commit import adopt, commit
 from agatha_ckpt._errors import (
-    CheckpointConflictError,
     CheckpointError,
     CorruptCheckpointError,
     InvalidNameError,
     RootNotSetError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._files import FolderGoneError, files_of
+from agatha_ckpt._files import files_of
 from agatha_ckpt._folder import Damaged, Folder
 from agatha_ckpt._layout import (
     DONE_MARKER,
-    TEXT,
     Manifest,
     PartitionInfo,
     Plan,
-    new_attempt,
-    partition_filename,
-    text_attempt,
     validate_name,
 )
-from agatha_ckpt._partition import Partition
+from agatha_ckpt._partition import Partition, write_partition
 from agatha_ckpt._root import Root
 from agatha_ckpt._status import Status, status_of
-from agatha_ckpt._survey import Survey, info_of, survey, verify
-from agatha_ckpt._text import encode_text
+from agatha_ckpt._survey import Survey, survey, verify
 
 
 class CheckpointStore:
@@ -280,30 +273,9 @@ class CheckpointStore:
         The file name is used once and never again, so that no other writer of the
         same partition can touch the file.
         """
-        where = self.describe(name, index)
-        footers: list[Footer] = []
-
-        def write(sink: BinaryIO) -> str:
-            if plan.format == TEXT:
-                footer = encode_text(records, sink, where=where)
-                attempt = text_attempt(plan.npartitions, footer.digest)
-            else:
-                header = Header(plan.digest, index, plan.npartitions, compression, bag)
-                footer = encode_partition(
-                    records, sink, header, allow_pickle=allow_pickle, where=where
-                )
-                attempt = new_attempt()
-            footers.append(footer)
-            return partition_filename(plan, index, attempt)
-
-        try:
-            filename = self._files.publish(self._folder(name).path, write)
-        except FolderGoneError:
-            raise CheckpointConflictError(
-                f"{where} was cleared or finished by another run while it was being "
-                "written; run again when the other run has ended"
-            ) from None
-        return info_of(filename, footers[0])
+        return write_partition(
+            self._folder(name), plan, index, records, compression, allow_pickle, bag
+        )
 
     def open_partition(
         self,
@@ -321,14 +293,7 @@ class CheckpointStore:
         pickled values that were not allowed, and UnsupportedFormatError where it
         is from a newer version.
         """
-        return Partition(
-            partial(self._folder(name).open_file, index, info),
-            plan,
-            index,
-            info,
-            allow_pickle,
-            self.describe(name, index),
-        )
+        return Partition(self._folder(name), plan, index, info, allow_pickle)
 
     # ---- saving ----
 
@@ -428,6 +393,15 @@ class CheckpointStore:
         """
         folder = self._folder(name)
         return verify(folder, folder.manifest(), allow_pickle)
+
+    def adopt(
+        self, name: str, plan: Plan, replaces: Manifest | None = None
+    ) -> Manifest | None:
+        """Return what another run with the same plan committed meanwhile, if one did.
+
+        Files that it does not name are then removed.
+        """
+        return adopt(self._folder(name), plan, replaces)
 
     def clear(self, name: str) -> None:
         """Remove a checkpoint, done or partial; nothing happens where there is none.

@@ -105,7 +105,7 @@ def _check(
         return "damaged"
     except UnsupportedFormatError:
         return "of a newer format"
-    return info_of(filename, footer), bag
+    return footer.info(filename), bag
 
 
 def _check_msgpack(
@@ -135,18 +135,6 @@ def _check_text(
     if stated is None or not footer.digest.startswith(stated[1]):
         raise CorruptCheckpointError(filename)
     return footer, ""
-
-
-def info_of(filename: str, footer: Footer) -> PartitionInfo:
-    """Return what the manifest has to say of a partition file."""
-    return PartitionInfo(
-        file=filename,
-        records=footer.records,
-        bytes=footer.bytes,
-        digest=footer.digest,
-        seconds=round(footer.seconds, 6),
-        holds_pickle=footer.holds_pickle,
-    )
 
 
 def verify(folder: Folder, manifest: Manifest, allow_pickle: bool) -> list[Damaged]:

@@ -1,0 +1,132 @@
+"""Carrying out what was decided: one call's look at the store, and its effects."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+from dask.bag import Bag
+
+from agatha_ckpt._bags import SavePartition, save_partitions
+from agatha_ckpt._decide import Action, Decision, Request, Stored
+from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
+from agatha_ckpt._layout import Manifest, PartitionInfo
+from agatha_ckpt._progress import Reporter, figures, saving
+from agatha_ckpt._settings import Settings
+from agatha_ckpt._store import CheckpointStore
+from agatha_ckpt._survey import Survey
+
+_ADOPTED = "Another run with the same plan was first; taking its records"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call for a checkpoint.
+
+    Attributes
+    ----------
+    store : CheckpointStore
+    name : str
+        Name of the checkpoint.
+    bag : dask.bag.Bag, optional
+    request : Request
+        What is asked for.
+    settings : Settings
+        Those in force for this call.
+    compute_kw : mapping
+        For dask.
+    """
+
+    store: CheckpointStore
+    name: str
+    bag: Bag | None
+    request: Request
+    settings: Settings
+    compute_kw: Mapping[str, Any]
+
+    @cached_property
+    def reporter(self) -> Reporter:
+        """What says what happens; making it says the name."""
+        return Reporter(self.name, self.settings.verbose)
+
+    def look(self) -> Stored:
+        """Return what is stored; with a bag at hand, also what is missing of it."""
+        if self.bag is not None and not self.settings.enabled:
+            return Stored()
+        try:
+            manifest = self.store.find_manifest(self.name)
+        except CorruptCheckpointError as error:
+            if self.bag is None:
+                raise
+            return Stored(problem=str(error).split(";")[0])
+        if manifest is None or self.bag is None:
+            return Stored(manifest)
+        return Stored(manifest, tuple(self.store.missing(self.name, manifest)))
+
+    def act(self, decision: Decision, stored: Stored) -> Manifest:
+        """Carry out a decision and return the manifest that is then in place."""
+        if decision.action is Action.LOAD or self.bag is None:
+            assert stored.manifest is not None
+            line = f"Ready: {figures(stored.manifest)}"
+            if decision.reason:
+                line = f"{line}; {decision.reason}"
+            self.reporter.say(line, decision.warn)
+            return stored.manifest
+        plan, started = self.request.plan, perf_counter()
+        self.store.begin(self.name)
+        survey = self._survey(decision, stored)
+        missing = [i for i in range(plan.npartitions) if i not in survey.kept]
+        line = saving(decision, survey, self.bag.name, missing)
+        self.reporter.say(line, decision.warn)
+        try:
+            infos = survey.kept | self._save(self.bag, missing)
+            ours = Manifest(plan, tuple(infos[i] for i in range(plan.npartitions)))
+            manifest = self.store.mark_done(self.name, ours, stored.manifest)
+        except CheckpointConflictError:
+            # Another run's commit takes our files for left-overs, in the middle too.
+            winner = self.store.adopt(self.name, plan, stored.manifest)
+            if winner is None:
+                raise
+            self.reporter.say(f"{_ADOPTED}: {figures(winner)}")
+            return winner
+        if manifest.token != ours.token:
+            self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
+        else:
+            seconds = perf_counter() - started
+            self.reporter.say(f"Done! {figures(manifest, seconds)}")
+        return manifest
+
+    def _survey(self, decision: Decision, stored: Stored) -> Survey:
+        """Return the partitions that need not be computed."""
+        if decision.action is Action.REPAIR and stored.manifest:
+            damaged = {partition.index for partition in stored.damaged}
+            infos = enumerate(stored.manifest.partitions)
+            return Survey({i: info for i, info in infos if i not in damaged})
+        if not decision.keep_partial:
+            return Survey({})
+        exclude = stored.manifest.files if stored.manifest else frozenset()
+        return self.store.survey(self.name, self.request.plan, exclude)
+
+    def _save(self, bag: Bag, indexes: list[int]) -> dict[int, PartitionInfo]:
+        save = SavePartition(
+            self.store,
+            self.name,
+            self.request.plan,
+            self._compression(),
+            self.settings.allow_pickle,
+            bag.name,
+        )
+        try:
+            return save_partitions(bag, indexes, save, dict(self.compute_kw))
+        except Exception as error:
+            error.add_note(
+                f"{self.request.where} is not done; what was saved stays, and the "
+                "next call with the same bag keeps it"
+            )
+            raise
+
+    def _compression(self) -> str | None:
+        if self.settings.compression == "auto":
+            return "zstd" if self.store.remote else None
+        return self.settings.compression
