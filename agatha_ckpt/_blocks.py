@@ -24,7 +24,7 @@ from agatha_ckpt._errors import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._numpy import Unstorable
+from agatha_ckpt._numpy import Refused, Unstorable
 from agatha_ckpt._types import (
     lifting,
     lists_without_bytearrays,
@@ -240,15 +240,19 @@ def _repack(
         except UnicodeEncodeError:
             data = packer.with_surrogates(record)
         return data
+    except Refused as error:
+        reason, advice = f"holds {error}", "change the records"
     except Unstorable as error:
         reason = f"holds {error}"
+        advice = (
+            "change the records, or allow pickle (set_allow_pickle(True), or "
+            "Checkpointer(..., allow_pickle=True)) if you trust whoever can write to "
+            "the root"
+        )
     except _NOT_PACKED as error:
         reason = f"(of type {type(record).__qualname__}) cannot be packed: {error}"
-    raise EncodeError(
-        f"record {position} of {where} {reason}; change the records, or allow pickle "
-        "(set_allow_pickle(True), or Checkpointer(..., allow_pickle=True)) if you "
-        "trust whoever can write to the root"
-    )
+        advice = "change the records"
+    raise EncodeError(f"record {position} of {where} {reason}; {advice}")
 
 
 def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, overload
 
 from agatha_ckpt._blocks import pickle_refusal
 from agatha_ckpt._codec import Footer, Header, decode_partition, encode_partition
-from agatha_ckpt._errors import CheckpointConflictError
+from agatha_ckpt._errors import CheckpointConflictError, EncodeError
 from agatha_ckpt._files import FolderGoneError
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
@@ -36,11 +36,16 @@ def write_partition(
     Raises
     ------
     EncodeError
-        A record cannot be stored faithfully.
+        A record cannot be stored faithfully, or *records* is no sequence of them.
     CheckpointConflictError
         The checkpoint was cleared, or finished by another run, meanwhile.
     """
     where = folder.describe(index)
+    if isinstance(records, str | bytes) or not hasattr(records, "__iter__"):
+        raise EncodeError(
+            f"{where} is a {type(records).__name__}, not a sequence of records; "
+            "let the function given to map_partitions return a list"
+        )
     footers: list[Footer] = []
 
     def write(sink: BinaryIO) -> str:

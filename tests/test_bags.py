@@ -10,7 +10,7 @@ import dask.bag
 import pytest
 from dask.bag import Bag
 
-from agatha_ckpt import Checkpointer, CorruptCheckpointError
+from agatha_ckpt import Checkpointer, CorruptCheckpointError, EncodeError
 from agatha_ckpt._bags import parents_of
 
 NUMBERS = [5, 3, 8, 1, 9, 2, 7, 7, 4, 6, 0, 3]
@@ -244,6 +244,13 @@ def test_a_bag_without_partitions_is_a_done_empty_checkpoint(checkpointer):
     assert checkpointer.is_done("empty")
     assert loaded.npartitions == 0
     assert checkpointer.checkpoint("empty").npartitions == 0
+
+
+@pytest.mark.parametrize("function", [len, str, max], ids=["int", "str", "record"])
+def test_a_partition_that_is_no_sequence_of_records_is_refused(checkpointer, function):
+    bag = in_memory().map_partitions(function)
+    with pytest.raises(EncodeError, match=r"partition . of checkpoint 'x' .* a list"):
+        checkpointer.checkpoint("x", bag, scheduler="sync")
 
 
 def test_empty_partitions_keep_their_place(checkpointer):

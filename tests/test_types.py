@@ -444,7 +444,9 @@ def test_p9_what_cannot_be_stored_faithfully_is_refused(value, kind, wrap):
     with pytest.raises(EncodeError, match=kind) as caught:
         list(encode_blocks(records, False, WHERE))
     assert str(caught.value).startswith(f"record 2 of {WHERE} ")
-    assert "allow_pickle" in str(caught.value)
+    # Advice that cannot help is none.
+    hopeless = kind in ("memoryview", "Counter with attributes")
+    assert ("allow_pickle" in str(caught.value)) is not hopeless
 
 
 @pytest.mark.parametrize("value", [key for key, _ in NEVER_STORED], ids=_identify)
