@@ -341,10 +341,10 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     try:
         manifest = _manifest_from(document)
         fault = _manifest_fault(manifest)
+        if not fault and manifest.id != document["id"]:
+            fault = "does not match its own id"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise corrupt(f"is no manifest ({error!r})") from None
-    if not fault and manifest.id != document.get("id"):
-        fault = "does not match its own id"
     if fault:
         raise corrupt(fault)
     return manifest

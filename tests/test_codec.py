@@ -508,3 +508,13 @@ def test_p5_a_sealed_manifest_of_any_shape_loads_or_is_refused(tmp_path_factory,
         found = load(root, "a")
     assert found in (None, [1, 2])
     assert Checkpointer(root).status("a").state in ("done", "partial")
+
+
+def test_p5_a_sealed_manifest_with_a_digest_that_is_no_text_is_refused(tmp_path):
+    write_checkpoint(tmp_path / "a", [[array_block([1])]])
+    marker = tmp_path / "a" / "__done__"
+    body = json.loads(marker.read_bytes())["manifest"]
+    body["partitions"]["digest"] = [float("nan")]
+    marker.write_bytes(sealed(json.dumps(body).encode()))
+    with pytest.raises(CheckpointError, match="is no manifest"):
+        load(tmp_path, "a")

@@ -150,7 +150,7 @@ def test_an_empty_marker_without_partition_files_is_done_with_no_partitions(tmp_
     assert store.status("a").state == "done"
     loaded = Checkpointer(store, verbose=False).checkpoint("a")
     assert loaded.npartitions == 0
-    assert loaded.compute(scheduler="sync") == []
+    assert list(loaded.compute(scheduler="sync")) == []
 
 
 def test_p1_an_empty_marker_beside_partition_files_is_not_done(tmp_path):
