@@ -164,6 +164,35 @@ def test_of_writers_with_different_plans_one_wins_and_the_others_are_told_P1_P3(
         assert_nothing_left_over(store, name)
 
 
+@pytest.mark.parametrize("versions", ["one new version", "a version each"])
+def test_of_runs_that_compute_a_stale_checkpoint_again_one_stays_whole_P1_P3(
+    workers, tmp_path, rounds, versions
+):
+    store = CheckpointStore(tmp_path)
+    for name, rng in rounds:
+        prepare(store, name, "stale")
+        writers = range(rng.randint(2, 4))
+        commands = [
+            saving(
+                writer,
+                barrier_at="first partition",
+                settings={"on_stale": "recompute"},
+                version="new" if versions == "one new version" else f"new {writer}",
+            )
+            for writer in writers
+        ]
+        answers = race(workers, tmp_path, name, commands)
+        assert store.verify(name) == []
+        records = load(store, name)
+        assert records in [run_of(writer) for writer in writers]
+        bags = [found for found in answers if found["outcome"] == "bag"]
+        assert all(found["records"] == records for found in bags)
+        others = [found for found in answers if found not in bags]
+        assert all(found == {"outcome": "conflict"} for found in others)
+        assert len(bags) == 1 or versions == "one new version"
+        assert_nothing_left_over(store, name)
+
+
 @pytest.mark.parametrize("before", ["nothing", "partial", "stale"])
 def test_a_writer_against_a_clearer_leaves_a_whole_checkpoint_or_none_P1(
     workers, tmp_path, rounds, before

@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dask.bag
 import fsspec
@@ -41,7 +41,7 @@ FOREIGN = (
         for filename in (".tmp-mine", "__done__.bak", "part-00000.msgpack", "deep/er")
     ),
 )
-SIZES = (0, 1, 3, 40)
+SIZES = (0, 3, 60, 300)
 
 names = st.sampled_from(NAMES)
 plans = st.builds(
@@ -52,7 +52,9 @@ plans = st.builds(
 )
 places = st.integers(0, 999).map(lambda n: n / 1000)  # a part of a file's length
 harms = st.sampled_from(["cut", "flip", "flip", "delete"])
-nexts = st.sampled_from(["nothing", "load", "save", "repair"])
+nexts = st.sampled_from(
+    ["nothing", "load", "save", "save as another version", "repair"]
+)
 
 
 class Stopped(Exception):
@@ -287,9 +289,13 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.carry_out(call, name, run, action, keepable)
 
-    def save_again(self, name):
-        """With the plan of the last save, to its end: then the name is done."""
-        self.save(name, self.plans[name], True, None, True, "warn")
+    def save_again(self, name, another_version):
+        """Save to its end with the plan of the last save, but for the version."""
+        done = self.folders[name].done
+        plan = done.plan if done else self.plans[name]
+        if another_version:
+            plan = replace(plan, version=None if plan.version else "2")
+        self.save(name, plan, False, None, True, "warn")
 
     @initialize(first=plans, second=plans)
     def save_two(self, first, second):
@@ -549,8 +555,8 @@ class StoreMachine(RuleBasedStateMachine):
         """What a user does after damage; or nothing, and damage adds up."""
         if then == "load":
             self.load(name)
-        elif then == "save":
-            self.save_again(name)
+        elif then.startswith("save"):
+            self.save_again(name, another_version=then != "save")
         elif then == "repair":
             self.repair(name, None, None)
 
