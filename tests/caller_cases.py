@@ -137,11 +137,15 @@ def case_in_a_generator():
 def case_in_a_coroutine():
     source = Source()
 
+    async def suspended():
+        # Back to the event loop and from there to here again.
+        await asyncio.get_running_loop().run_in_executor(None, int)
+
     async def pipeline():
         bag = source.bag
-        await asyncio.sleep(0)
+        await suspended()
         checkpoint.ckpt("bag")
-        await asyncio.sleep(0)
+        await suspended()
         return bag
 
     source.check_replaced_by(asyncio.run(pipeline()))
