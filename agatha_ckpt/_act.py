@@ -1,7 +1,7 @@
 """Carrying out what was decided: one call's look at the store, and its effects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
 from typing import Any
@@ -11,7 +11,7 @@ from dask.bag import Bag
 from agatha_ckpt._bags import SavePartition, save_partitions
 from agatha_ckpt._decide import Action, Decision, Request, Stored
 from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
-from agatha_ckpt._layout import Manifest, PartitionInfo
+from agatha_ckpt._layout import Manifest, PartitionInfo, new_run
 from agatha_ckpt._progress import Reporter, figures, saving
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store import CheckpointStore
@@ -36,6 +36,8 @@ class Call:
         Those in force for this call.
     compute_kw : mapping
         For dask.
+    run : str
+        8 hexadecimal digits by which it knows the files that it wrote.
     """
 
     store: CheckpointStore
@@ -44,6 +46,7 @@ class Call:
     request: Request
     settings: Settings
     compute_kw: Mapping[str, Any]
+    run: str = field(default_factory=new_run)
 
     @cached_property
     def reporter(self) -> Reporter:
@@ -85,11 +88,17 @@ class Call:
             manifest = self.store.mark_done(self.name, ours, stored.manifest)
         except CheckpointConflictError:
             # Another run's commit takes our files for left-overs, in the middle too.
-            winner = self.store.adopt(self.name, plan, stored.manifest)
+            winner = self.store.adopt(self.name, plan, stored.manifest, self.run)
             if winner is None:
                 raise
             self.reporter.say(f"{_ADOPTED}: {figures(winner)}")
             return winner
+        except Exception as error:
+            error.add_note(
+                f"{self.request.where} is not done; what was saved stays, and the "
+                "next call with the same bag keeps it"
+            )
+            raise
         if manifest.token != ours.token:
             self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
         else:
@@ -116,15 +125,9 @@ class Call:
             self._compression(),
             self.settings.allow_pickle,
             bag.name,
+            self.run,
         )
-        try:
-            return save_partitions(bag, indexes, save, dict(self.compute_kw))
-        except Exception as error:
-            error.add_note(
-                f"{self.request.where} is not done; what was saved stays, and the "
-                "next call with the same bag keeps it"
-            )
-            raise
+        return save_partitions(bag, indexes, save, dict(self.compute_kw))
 
     def _compression(self) -> str | None:
         if self.settings.compression == "auto":

@@ -35,6 +35,8 @@ class SavePartition:
     allow_pickle : bool
     bag : str
         dask's name of the bag.
+    run : str
+        8 hexadecimal digits, new for each save.
     """
 
     store: CheckpointStore
@@ -43,6 +45,7 @@ class SavePartition:
     compression: str | None
     allow_pickle: bool
     bag: str
+    run: str
 
     def __call__(self, records: Iterable[Any], index: int) -> PartitionInfo:
         """Write the partition *index* and return what the manifest says of it."""
@@ -55,6 +58,7 @@ class SavePartition:
                 compression=self.compression,
                 allow_pickle=self.allow_pickle,
                 bag=self.bag,
+                run=self.run,
             )
         except Exception as error:
             # Whatever the bag's own functions raise keeps its type and message.

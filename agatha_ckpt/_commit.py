@@ -1,6 +1,6 @@
 """The commit: how a set of partition files becomes a checkpoint, once and whole."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from agatha_ckpt._errors import (
     CheckpointConflictError,
@@ -13,8 +13,11 @@ from agatha_ckpt._layout import (
     DONE_MARKER,
     Manifest,
     Plan,
+    claim_filename,
+    decode_manifest,
     encode_manifest,
     is_own_file,
+    parse_filename,
 )
 
 
@@ -48,12 +51,13 @@ def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Man
     try:
         folder.files.sync_folder(folder.path)
         sizes = folder.sizes()
-        if any(sizes.get(info.file) != info.bytes for info in manifest.partitions):
+        if not _all_there(manifest, sizes):
             return _without_files(folder, manifest, replaces)
         winner = _put_marker(folder, manifest, replaces)
     except (FolderGoneError, FileNotFoundError):
         raise _cleared(folder) from None
     if winner.token == manifest.token:
+        _check_again(folder, manifest)
         _sweep(folder, manifest, sizes)
         if replaces:  # Agatha's own files are ours to remove only as its marker's
             folder.files.remove(folder.path, replaces.files - manifest.files)
@@ -68,11 +72,25 @@ def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Man
     return winner
 
 
-def adopt(folder: Folder, plan: Plan, replaces: Manifest | None) -> Manifest | None:
+def adopt(
+    folder: Folder, plan: Plan, replaces: Manifest | None, run: str
+) -> Manifest | None:
     """Return what another run with the same plan committed meanwhile, if one did.
 
-    What is left over beside it is removed.
+    The files that the run *run* wrote are then removed, as far as they are not its.
     """
+    winner = _winner(folder, plan, replaces)
+    if winner is not None:
+        ours = [
+            filename
+            for filename in folder.sizes()
+            if (name := parse_filename(filename)) and name.attempt.startswith(run)
+        ]
+        folder.files.remove(folder.path, [n for n in ours if n not in winner.files])
+    return winner
+
+
+def _winner(folder: Folder, plan: Plan, replaces: Manifest | None) -> Manifest | None:
     try:
         current = folder.find_manifest()
     except CorruptCheckpointError:
@@ -81,8 +99,25 @@ def adopt(folder: Folder, plan: Plan, replaces: Manifest | None) -> Manifest | N
         return None
     if replaces is not None and current.token == replaces.token:
         return None
-    _sweep(folder, current, folder.sizes())
     return current
+
+
+def _all_there(manifest: Manifest, sizes: Mapping[str, int]) -> bool:
+    return all(sizes.get(info.file) == info.bytes for info in manifest.partitions)
+
+
+def _check_again(folder: Folder, manifest: Manifest) -> None:
+    """Take the marker back if the files were cleared while it was being written.
+
+    Only on local disk, where a listing is no request: elsewhere it is left to
+    `Folder.clear`, which removes the marker once more after the files.
+    """
+    if not folder.files.local or _all_there(manifest, folder.sizes()):
+        return
+    current = _winner(folder, manifest.plan, None)
+    if current is not None and current.token == manifest.token:
+        folder.files.remove(folder.path, [DONE_MARKER, *manifest.files])
+    raise _cleared(folder)
 
 
 def _sweep(folder: Folder, manifest: Manifest, names: Iterable[str]) -> None:
@@ -96,7 +131,9 @@ def _without_files(
     folder: Folder, manifest: Manifest, replaces: Manifest | None
 ) -> Manifest:
     """Return the winner whose commit removed our files; raise where there is none."""
-    if winner := adopt(folder, manifest.plan, replaces):
+    winner = _winner(folder, manifest.plan, replaces)
+    if winner is not None:
+        folder.files.remove(folder.path, manifest.files - winner.files)
         return winner
     kept = replaces.files if replaces else frozenset()
     folder.files.remove(folder.path, manifest.files - kept)
@@ -124,17 +161,49 @@ def _put_marker(
     while True:
         if replaces is None and folder.files.create(folder.marker, data):
             return manifest
-        try:
-            current = folder.find_manifest()
-        except CorruptCheckpointError:
-            # Nobody's checkpoint: it makes room for the next try.
-            folder.files.remove(folder.path, [DONE_MARKER])
-            current = None
-        if current is None:
+        found = folder.read_marker()
+        if found is None:
             replaces = None
-        elif replaces is not None and current.token == replaces.token:
-            folder.files.replace(folder.marker, data)
+        elif found == data:  # a retry met our own first try
             return manifest
         else:
-            # Another run's; or our own, where a retry met the first try.
-            return current
+            current = _readable(folder, found)
+            if current and (replaces is None or current.token != replaces.token):
+                return current
+            winner = _replace_marker(folder, found, manifest, data)
+            if winner is not None:
+                return winner
+
+
+def _readable(folder: Folder, marker: bytes) -> Manifest | None:
+    try:
+        return folder.manifest_from(marker)
+    except CorruptCheckpointError:
+        return None  # nobody's checkpoint: it makes room
+
+
+def _replace_marker(
+    folder: Folder, found: bytes, manifest: Manifest, data: bytes
+) -> Manifest | None:
+    """Replace the marker *found*; return what replaced it, None to look again.
+
+    Of several runs that want to replace one marker, the one that puts a claim for it
+    first is the winner. The claim holds the winner's manifest, so that the others can
+    finish what a winner that died has begun.
+    """
+    claim = claim_filename(found)
+    winner = manifest
+    if not folder.files.create(folder.file(claim), data):
+        try:
+            data = folder.files.read(folder.file(claim))
+            winner = decode_manifest(data, folder.describe())
+        except FileNotFoundError:
+            return None
+        except CorruptCheckpointError:
+            folder.files.remove(folder.path, [claim])
+            return None
+    in_time = folder.read_marker() == found
+    if in_time:
+        folder.files.replace(folder.marker, data)
+    folder.files.remove(folder.path, [claim])
+    return winner if in_time else None

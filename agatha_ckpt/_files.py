@@ -35,6 +35,7 @@ class FolderGoneError(Exception):
 class Files(Protocol):
     """What a store needs of a filesystem."""
 
+    local: bool  # whether this is local disk
     remote: bool  # whether reading costs a trip over a network
     one_process: bool  # whether other processes see other files
 
@@ -94,6 +95,7 @@ def _writer_of(data: bytes, path: str) -> Writer:
 class LocalFiles:
     """Local disk: temporary file in the same folder, sync, rename."""
 
+    local = True
     remote = False
     one_process = False
 
@@ -207,16 +209,18 @@ class LocalFiles:
                 os.unlink(os.path.join(folder, name))
 
     def make_folder(self, folder: str) -> None:
-        if os.path.isdir(folder):
-            return
-        parent = os.path.dirname(folder)
-        if parent != folder:
+        # Others may make or remove it, and those above it, at the same moment.
+        for tries_left in reversed(range(100)):
+            if os.path.isdir(folder):
+                return
+            parent = os.path.dirname(folder)
             self.make_folder(parent)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
-            self.sync_folder(parent)
-        if not os.path.isdir(folder):
-            raise NotADirectoryError(20, "Not a directory", folder)
+            try:
+                os.mkdir(folder)
+                self.sync_folder(parent)
+            except (FileNotFoundError, FileExistsError):
+                if not tries_left or os.path.isfile(folder):
+                    raise
 
     def remove_folder(self, folder: str) -> None:
         with contextlib.suppress(OSError):
@@ -234,6 +238,8 @@ class LocalFiles:
 
 class ObjectFiles:
     """Any other filesystem: encode to a bounded spool, then one upload."""
+
+    local = False
 
     def __init__(self, fs: AbstractFileSystem) -> None:
         self._fs = fs

@@ -1,5 +1,6 @@
 """The folder of one checkpoint: its marker and its partition files."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -82,10 +83,27 @@ class Folder:
         CorruptCheckpointError, UnsupportedFormatError
             As `manifest`.
         """
+        data = self.read_marker()
+        return None if data is None else self.manifest_from(data)
+
+    def read_marker(self) -> bytes | None:
+        """Return the content of the done marker, or None where there is none."""
         try:
-            data = self.files.read(self.marker)
+            return self.files.read(self.marker)
         except FileNotFoundError:
             return None
+        except Exception as error:  # no permission, no network
+            error.add_note(f"while reading the done marker of {self.describe()}")
+            raise
+
+    def manifest_from(self, data: bytes) -> Manifest:
+        """Return what the content of a done marker says.
+
+        Raises
+        ------
+        CorruptCheckpointError, UnsupportedFormatError
+            As `manifest`.
+        """
         if data.startswith(b"{"):
             return decode_manifest(data, self.describe())
         sizes = self.sizes()
@@ -165,8 +183,13 @@ class Folder:
             own |= self._named_by_marker()
         if DONE_MARKER in own:
             self.files.remove(self.path, [DONE_MARKER])
-            self.files.sync_folder(self.path)
+            with suppress(FileNotFoundError):  # another run clears it as well
+                self.files.sync_folder(self.path)
         self.files.remove(self.path, sorted(own - {DONE_MARKER}))
+        if own:
+            # A run that found its files before we removed them may have marked them
+            # done meanwhile.
+            self.files.remove(self.path, [DONE_MARKER])
         self.files.remove_folder(self.path)
 
     def _named_by_marker(self) -> frozenset[str]:

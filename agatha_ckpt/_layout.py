@@ -32,6 +32,7 @@ _PARTITION_FILE = re.compile(
     r"\.(?P<suffix>msgpack|txt)"
 )
 _TEMPORARY_FILE = re.compile(r"\.tmp-[0-9a-f]{16}")
+_CLAIM_FILE = re.compile(r"\.next-[0-9a-f]{16}")
 _ID_DIGITS = 32
 # More than any file has: a compressed block of 64 KiB takes up over 26 bytes.
 _RECORDS_PER_BYTE = 4096
@@ -148,17 +149,26 @@ def parse_filename(filename: str) -> FileName | None:
     )
 
 
-def new_attempt() -> str:
-    """Return 16 random hexadecimal digits, new for each try at a partition."""
-    return secrets.token_hex(8)
+def new_run() -> str:
+    """Return 8 random hexadecimal digits, new for each save of a bag."""
+    return secrets.token_hex(4)
+
+
+def new_attempt(run: str = "") -> str:
+    """Return 16 hexadecimal digits, new for each try at a partition.
+
+    They are random, but for the first 8 if *run* gives those: by them a run knows
+    its own files, whichever of its workers wrote them.
+    """
+    return f"{run or new_run()}{secrets.token_hex(4)}"
 
 
 # A text file has no room for a header, so its name carries what a header would:
 # the partition count and the digest of the content. So even a text partition that
 # no manifest names yet can be checked.
-def text_attempt(npartitions: int, digest: str) -> str:
-    """Return the attempt of a text file: random, partition count, digest."""
-    return f"{new_attempt()}{npartitions:08x}{digest[:16]}"
+def text_attempt(npartitions: int, digest: str, run: str = "") -> str:
+    """Return the attempt of a text file: as of others, partition count, digest."""
+    return f"{new_attempt(run)}{npartitions:08x}{digest[:16]}"
 
 
 def parse_text_attempt(attempt: str) -> tuple[int, str] | None:
@@ -178,12 +188,18 @@ def is_temporary(filename: str) -> bool:
     return _TEMPORARY_FILE.fullmatch(filename) is not None
 
 
+def claim_filename(marker: bytes) -> str:
+    """Return the name under which one run claims to replace a done marker."""
+    return f".next-{hashlib.sha256(marker).hexdigest()[:16]}"
+
+
 def is_own_file(filename: str) -> bool:
     """Say whether a file of that name in a checkpoint's folder is this library's."""
     return (
         filename == DONE_MARKER
         or parse_filename(filename) is not None
         or is_temporary(filename)
+        or _CLAIM_FILE.fullmatch(filename) is not None
     )
 
 

@@ -30,6 +30,7 @@ def write_partition(
     compression: str | None,
     allow_pickle: bool,
     bag: str,
+    run: str,
 ) -> PartitionInfo:
     """Write one partition under a file name that is used once and never again.
 
@@ -51,13 +52,13 @@ def write_partition(
     def write(sink: BinaryIO) -> str:
         if plan.format == TEXT:
             footer = encode_text(records, sink, where=where)
-            attempt = text_attempt(plan.npartitions, footer.digest)
+            attempt = text_attempt(plan.npartitions, footer.digest, run)
         else:
             header = Header(plan.digest, index, plan.npartitions, compression, bag)
             footer = encode_partition(
                 records, sink, header, allow_pickle=allow_pickle, where=where
             )
-            attempt = new_attempt()
+            attempt = new_attempt(run)
         footers.append(footer)
         return partition_filename(plan, index, attempt)
 
@@ -109,6 +110,13 @@ class Partition(Sequence[Any]):
         return chain.from_iterable(self._blocks())
 
     def _blocks(self) -> Iterator[Iterable[Any]]:
+        try:
+            yield from self._read_blocks()
+        except OSError as error:
+            error.add_note(f"while reading {self._where}")
+            raise
+
+    def _read_blocks(self) -> Iterator[Iterable[Any]]:
         plan, info = self._plan, self._info
         with self._folder.open_file(self._index, info) as source:
             if plan.format == LEGACY:

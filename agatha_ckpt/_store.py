@@ -238,6 +238,7 @@ class CheckpointStore:
         compression: str | None = None,
         allow_pickle: bool = False,
         bag: str = "",
+        run: str = "",
     ) -> PartitionInfo:
         """Write one partition, streamed; the file appears when it is whole.
 
@@ -255,6 +256,8 @@ class CheckpointStore:
             Whether values of types that the format does not know are pickled.
         bag : str
             dask's name of the bag, kept as a hint.
+        run : str
+            8 hexadecimal digits that are the same for all partitions of a run.
 
         Returns
         -------
@@ -274,7 +277,14 @@ class CheckpointStore:
         same partition can touch the file.
         """
         return write_partition(
-            self._folder(name), plan, index, records, compression, allow_pickle, bag
+            self._folder(name),
+            plan,
+            index,
+            records,
+            compression,
+            allow_pickle,
+            bag,
+            run,
         )
 
     def open_partition(
@@ -395,13 +405,13 @@ class CheckpointStore:
         return verify(folder, folder.manifest(), allow_pickle)
 
     def adopt(
-        self, name: str, plan: Plan, replaces: Manifest | None = None
+        self, name: str, plan: Plan, replaces: Manifest | None, run: str
     ) -> Manifest | None:
         """Return what another run with the same plan committed meanwhile, if one did.
 
-        Files that it does not name are then removed.
+        The files that the run *run* wrote are then removed.
         """
-        return adopt(self._folder(name), plan, replaces)
+        return adopt(self._folder(name), plan, replaces, run)
 
     def clear(self, name: str) -> None:
         """Remove a checkpoint, done or partial; nothing happens where there is none.
