@@ -56,13 +56,15 @@ def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Man
         winner = _put_marker(folder, manifest, replaces)
     except (FolderGoneError, FileNotFoundError):
         raise _cleared(folder) from None
+    # Whoever won, these are not in use any more; Agatha's own files are ours to
+    # remove only as those of the marker that was replaced.
+    replaced = replaces.files if replaces else frozenset()
     if winner.token == manifest.token:
         _check_again(folder, manifest)
         _sweep(folder, manifest, sizes)
-        if replaces:  # Agatha's own files are ours to remove only as its marker's
-            folder.files.remove(folder.path, replaces.files - manifest.files)
+        folder.files.remove(folder.path, replaced - manifest.files)
         return manifest
-    folder.files.remove(folder.path, manifest.files - winner.files)
+    folder.files.remove(folder.path, (manifest.files | replaced) - winner.files)
     if winner.plan.digest != manifest.plan.digest:
         raise CheckpointConflictError(
             f"{folder.describe()} was saved by another run with another plan "
