@@ -171,8 +171,9 @@ class Folder:
                 "loaded; load the checkpoint again"
             )
         return CorruptCheckpointError(
-            f"{self.describe(index)} is damaged: its file is missing; give the bag to "
-            "repair the checkpoint, or clear it"
+            f"{self.describe(index)} is damaged: its file is missing (or is being "
+            "replaced or cleared by another run right now); give the bag to repair "
+            "the checkpoint, or clear it"
         )
 
     def clear(self) -> None:
