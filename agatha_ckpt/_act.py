@@ -11,7 +11,8 @@ from dask.bag import Bag
 from agatha_ckpt._bags import SavePartition, save_partitions
 from agatha_ckpt._decide import Action, Decision, Request, Stored
 from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
-from agatha_ckpt._layout import Manifest, PartitionInfo, new_run
+from agatha_ckpt._layout import new_run
+from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._progress import Reporter, figures, saving
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store import CheckpointStore

@@ -12,7 +12,8 @@ from dask.base import compute_as_if_collection, get_scheduler
 from dask.highlevelgraph import HighLevelGraph
 from dask.multiprocessing import RemoteException
 
-from agatha_ckpt._layout import Manifest, PartitionInfo, Plan
+from agatha_ckpt._layout import Plan
+from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._partition import Partition
 from agatha_ckpt._store import CheckpointStore
 

@@ -27,8 +27,8 @@ from agatha_ckpt._errors import (
 from agatha_ckpt._numpy import Refused, Unstorable
 from agatha_ckpt._types import (
     lifting,
-    lists_without_bytearrays,
     lowering,
+    mark_bytearrays,
     rebuild,
 )
 
@@ -108,7 +108,7 @@ class _Packer:
         """Return a copy of *record* that says where its bytearrays are."""
         self._members.clear()  # the copy's members are new
         with deep_recursion():
-            return lists_without_bytearrays(record)
+            return mark_bytearrays(record)
 
 
 def encode_blocks(
@@ -152,24 +152,25 @@ def encode_blocks(
             size += len(data)
             if size >= BLOCK_BYTES:
                 break
-        yield _finish(packer, hope, block, packed, where, position)
+        flat = hope and pack is packer.flat and _all_flat(block)
+        if hope and not flat:
+            packed = [
+                _repack(packer, record, where, position + i)
+                for i, record in enumerate(block)
+            ]
+        yield _finish(packer, flat, block, packed, where, position)
         position += len(block)
 
 
 def _finish(
     packer: _Packer,
-    hope: bool,
+    flat: bool,
     block: list[Any],
     packed: list[bytes],
     where: str,
     position: int,
 ) -> Block:
-    flags = TUPLES if hope and _all_flat(block) else 0
-    if hope and not flags:
-        packed = [
-            _repack(packer, record, where, position + i)
-            for i, record in enumerate(block)
-        ]
+    flags = TUPLES if flat else 0
     payload = b"".join([_ARRAY_HEAD.pack(0xDD, len(block)), *packed])
     suspects = [] if flags else _may_hold_bytes(packed, payload)
     if _holds_buffer([block[i] for i in suspects]):

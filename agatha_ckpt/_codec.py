@@ -24,7 +24,8 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._layout import FORMAT_VERSION, PartitionInfo
+from agatha_ckpt._layout import FORMAT_VERSION
+from agatha_ckpt._manifest import PartitionInfo
 
 if sys.version_info >= (3, 14):
     from compression import zstd

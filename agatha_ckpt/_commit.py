@@ -11,14 +11,12 @@ from agatha_ckpt._files import FolderGoneError
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
     DONE_MARKER,
-    Manifest,
     Plan,
     claim_filename,
-    decode_manifest,
-    encode_manifest,
     is_own_file,
     parse_filename,
 )
+from agatha_ckpt._manifest import Manifest, decode_manifest, encode_manifest
 
 
 def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Manifest:

@@ -9,7 +9,8 @@ from agatha_ckpt._errors import (
     CheckpointNotFoundError,
 )
 from agatha_ckpt._folder import Damaged
-from agatha_ckpt._layout import MSGPACK, TEXT, Manifest, Plan
+from agatha_ckpt._layout import MSGPACK, TEXT, Plan
+from agatha_ckpt._manifest import Manifest
 from agatha_ckpt._settings import Settings
 
 

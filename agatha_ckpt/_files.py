@@ -248,17 +248,14 @@ class ObjectFiles:
         self._conditional = bool(protocols & _OBJECT_STORES)
         self._memory = self.one_process = isinstance(fs, MemoryFileSystem)
         self.remote = not self._memory
+        # s3fs asks for the size first unless it is told to use one connection.
+        read = inspect.signature(getattr(fs, "_cat_file", fs.cat_file))
+        one = {"max_concurrency": 1}
+        self._read_options = one if one.keys() <= read.parameters.keys() else {}
 
     def read(self, path: str) -> bytes:
-        data: bytes = self._fs.cat_file(path, **self._read_options())
+        data: bytes = self._fs.cat_file(path, **self._read_options)
         return data
-
-    def _read_options(self) -> dict[str, Any]:
-        # s3fs asks for the size first unless it is told to use one connection.
-        parameters = inspect.signature(
-            getattr(self._fs, "_cat_file", self._fs.cat_file)
-        ).parameters
-        return {"max_concurrency": 1} if "max_concurrency" in parameters else {}
 
     def open(self, path: str, size: int) -> BinaryIO:
         # All readers of one file in the memory filesystem share one position.

@@ -10,15 +10,9 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
 )
 from agatha_ckpt._files import Files
-from agatha_ckpt._layout import (
-    DONE_MARKER,
-    Manifest,
-    PartitionInfo,
-    decode_manifest,
-    is_own_file,
-    parse_filename,
-)
+from agatha_ckpt._layout import DONE_MARKER, is_own_file, parse_filename
 from agatha_ckpt._legacy import decode_legacy_manifest, is_legacy_file
+from agatha_ckpt._manifest import Manifest, PartitionInfo, decode_manifest
 
 
 @dataclass(frozen=True)

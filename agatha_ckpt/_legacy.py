@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
-from agatha_ckpt._layout import LEGACY, TEXT, Manifest, PartitionInfo, Plan
+from agatha_ckpt._layout import LEGACY, TEXT, Plan
+from agatha_ckpt._manifest import Manifest, PartitionInfo
 
 _FILE = re.compile(r"part-(?P<index>0|[1-9]\d*)\.(?P<suffix>pkl|txt)")
 _FORMATS = {"pkl": LEGACY, "txt": TEXT}

@@ -12,13 +12,13 @@ from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
     LEGACY,
     TEXT,
-    PartitionInfo,
     Plan,
     new_attempt,
     partition_filename,
     text_attempt,
 )
 from agatha_ckpt._legacy import decode_pickle
+from agatha_ckpt._manifest import PartitionInfo
 from agatha_ckpt._text import decode_text, encode_text
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from dask.utils import format_bytes, format_time
 
 from agatha_ckpt._decide import Decision
-from agatha_ckpt._layout import Manifest
+from agatha_ckpt._manifest import Manifest
 from agatha_ckpt._survey import Survey
 
 logger = logging.getLogger("agatha_ckpt")

@@ -19,13 +19,8 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._files import files_of
 from agatha_ckpt._folder import Damaged, Folder
-from agatha_ckpt._layout import (
-    DONE_MARKER,
-    Manifest,
-    PartitionInfo,
-    Plan,
-    validate_name,
-)
+from agatha_ckpt._layout import DONE_MARKER, Plan, validate_name
+from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._partition import Partition, write_partition
 from agatha_ckpt._root import Root
 from agatha_ckpt._status import Status, status_of

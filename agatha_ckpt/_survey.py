@@ -20,16 +20,9 @@ from agatha_ckpt._errors import (
     UnsupportedFormatError,
 )
 from agatha_ckpt._folder import Damaged, Folder
-from agatha_ckpt._layout import (
-    LEGACY,
-    TEXT,
-    Manifest,
-    PartitionInfo,
-    Plan,
-    parse_filename,
-    parse_text_attempt,
-)
+from agatha_ckpt._layout import LEGACY, TEXT, Plan, parse_filename, parse_text_attempt
 from agatha_ckpt._legacy import decode_pickle
+from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._text import count_text
 
 _THREADS = 16  # reading and checksums both let other threads run

@@ -49,11 +49,10 @@ def _extension(code: int, payload: bytes = b"") -> msgpack.ExtType:
 class Kind:
     """What stands at the head of a decoded container until it is rebuilt."""
 
-    __slots__ = ("build", "code", "marker", "name")
+    __slots__ = ("build", "code", "marker")
 
-    def __init__(self, code: int, name: str, build: Callable[[list[Any]], Any]):
+    def __init__(self, code: int, build: Callable[[list[Any]], Any]):
         self.code = code
-        self.name = name
         self.build = build
         self.marker = _extension(code)
 
@@ -97,7 +96,7 @@ def _of_this_machine(cls: Any) -> Callable[[list[Any]], Any]:
 
 
 def _kinds(*kinds: tuple[int, Any, Callable[[list[Any]], Any]]) -> dict[Any, Kind]:
-    return {cls: Kind(code, cls.__name__, build) for code, cls, build in kinds}
+    return {cls: Kind(code, build) for code, cls, build in kinds}
 
 
 # Codes are part of the format: never reuse one for another meaning.
@@ -266,7 +265,7 @@ def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtT
         raise Unstorable(f"{name}, which cannot be pickled ({error})") from error
 
 
-def lists_without_bytearrays(value: Any) -> Any:
+def mark_bytearrays(value: Any) -> Any:
     """Return *value* with each bytearray in a builtin container marked as one.
 
     msgpack packs bytearray and memoryview as if they were bytes and asks nobody.
@@ -274,11 +273,11 @@ def lists_without_bytearrays(value: Any) -> Any:
 
     Raises
     ------
-    Unstorable
+    Refused
         For a memoryview, which has nothing to come back as.
     """
     cls = type(value)
-    mend = lists_without_bytearrays
+    mend = mark_bytearrays
     if cls is bytearray:
         return Bytearray(value)
     if cls is memoryview:

@@ -221,3 +221,10 @@ def test_p5_a_block_that_nests_without_end_is_corrupt(flags, head):
     with pytest.raises(CorruptCheckpointError, match=WHERE):
         decode_block(Block(flags, 1, b"\x91" + head * 50_000), False, WHERE)
     assert sys.getrecursionlimit() == limit
+
+
+def test_p9_a_flat_tuple_that_needs_more_is_packed_as_all_of_its_block():
+    records = [("a", 1), ("\ud800", 2), ("b", 2**70), ("c", 3)]
+    (block,) = encode_blocks(records, False, WHERE)
+    assert not block.flags & TUPLES  # one way of packing tuples in a block, not two
+    assert_same(decode_block(block, False, WHERE), records)

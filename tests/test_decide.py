@@ -13,7 +13,8 @@ from agatha_ckpt import (
 )
 from agatha_ckpt._decide import Action, Request, Stored, decide
 from agatha_ckpt._folder import Damaged
-from agatha_ckpt._layout import Manifest, PartitionInfo, Plan
+from agatha_ckpt._layout import Plan
+from agatha_ckpt._manifest import Manifest, PartitionInfo
 
 WHERE = "checkpoint 'one' under 'root'"
 PARENTS = (("parent", "1" * 32),)

@@ -13,11 +13,7 @@ from agatha_ckpt import CorruptCheckpointError, InvalidNameError
 from agatha_ckpt._layout import (
     DONE_MARKER,
     FileName,
-    Manifest,
-    PartitionInfo,
     Plan,
-    decode_manifest,
-    encode_manifest,
     is_own_file,
     is_temporary,
     new_attempt,
@@ -27,6 +23,12 @@ from agatha_ckpt._layout import (
     temporary_filename,
     text_attempt,
     validate_name,
+)
+from agatha_ckpt._manifest import (
+    Manifest,
+    PartitionInfo,
+    decode_manifest,
+    encode_manifest,
 )
 
 # ---- names ----
@@ -403,3 +405,11 @@ def test_an_id_depends_on_the_content_and_on_nothing_else():
 def test_p5_what_is_no_manifest_is_corrupt(data):
     with pytest.raises(CorruptCheckpointError, match="the done marker of x "):
         decode_manifest(data, "x")
+
+
+def test_p5_a_sealed_marker_that_swaps_two_partitions_is_refused():
+    plan = Plan(2)
+    files = [partition_filename(plan, index, new_attempt()) for index in (1, 0)]
+    swapped = tuple(PartitionInfo(file, 1, 100, "0" * 32) for file in files)
+    with pytest.raises(CorruptCheckpointError, match="no file of partition 0"):
+        decode_manifest(encode_manifest(Manifest(plan, swapped)), "x")

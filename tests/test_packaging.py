@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import agatha_ckpt
-from agatha_ckpt._layout import library_version
+from agatha_ckpt._manifest import library_version
 
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = Path(agatha_ckpt.__file__).parent

@@ -11,7 +11,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt import Checkpointer, CheckpointStore
-from agatha_ckpt._layout import Manifest, PartitionInfo, Plan, partition_filename
+from agatha_ckpt._layout import Plan, partition_filename
+from agatha_ckpt._manifest import Manifest, PartitionInfo
 
 PEAK_MEMORY = Path(__file__).with_name("peak_memory.py")
 MB = 1_000_000

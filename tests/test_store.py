@@ -18,7 +18,8 @@ from agatha_ckpt import (
     InvalidNameError,
     RootNotSetError,
 )
-from agatha_ckpt._layout import DONE_MARKER, Manifest, Plan
+from agatha_ckpt._layout import DONE_MARKER, Plan
+from agatha_ckpt._manifest import Manifest
 
 RECORDS = [[1, "a"], [], [(2, b"b"), None]]
 

@@ -27,7 +27,8 @@ from agatha_ckpt import (
     RootNotSetError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._layout import DONE_MARKER, TEXT, Manifest, Plan, parse_filename
+from agatha_ckpt._layout import DONE_MARKER, TEXT, Plan, parse_filename
+from agatha_ckpt._manifest import Manifest
 
 DAMAGED = (CorruptCheckpointError, UnsupportedFormatError)
 GONE = (CheckpointConflictError, RootNotSetError)
