@@ -51,7 +51,7 @@ def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Man
         sizes = folder.sizes()
         if not _all_there(manifest, sizes):
             return _without_files(folder, manifest, replaces)
-        winner = _put_marker(folder, manifest, replaces)
+        winner = _put_marker(folder, manifest, replaces, DONE_MARKER in sizes)
     except (FolderGoneError, FileNotFoundError):
         raise _cleared(folder) from None
     # Whoever won, these are not in use any more; Agatha's own files are ours to
@@ -154,16 +154,20 @@ def _cleared(folder: Folder) -> CheckpointConflictError:
 
 
 def _put_marker(
-    folder: Folder, manifest: Manifest, replaces: Manifest | None
+    folder: Folder, manifest: Manifest, replaces: Manifest | None, seen: bool
 ) -> Manifest:
-    """Return the manifest that is in place afterwards."""
+    """Return the manifest that is in place afterwards.
+
+    A marker that was *seen* is not written over by a filesystem that creates what is
+    there already; only one that appears after that is.
+    """
     data = encode_manifest(manifest)
     while True:
-        if replaces is None and folder.files.create(folder.marker, data):
+        if not seen and replaces is None and folder.files.create(folder.marker, data):
             return manifest
         found = folder.read_marker()
         if found is None:
-            replaces = None
+            replaces, seen = None, False
         elif found == data:  # a retry met our own first try
             return manifest
         else:

@@ -180,11 +180,11 @@ class Folder:
             self.files.remove(self.path, [DONE_MARKER])
             with suppress(FileNotFoundError):  # another run clears it as well
                 self.files.sync_folder(self.path)
-        self.files.remove(self.path, sorted(own - {DONE_MARKER}))
         if own:
-            # A run that found its files before we removed them may have marked them
-            # done meanwhile.
-            self.files.remove(self.path, [DONE_MARKER])
+            # The marker once more, after the files: a run that found its files before
+            # we removed them may have marked them done meanwhile.
+            others = sorted(own - {DONE_MARKER})
+            self.files.remove(self.path, [*others, DONE_MARKER])
         self.files.remove_folder(self.path)
 
     def _named_by_marker(self) -> frozenset[str]:

@@ -17,10 +17,12 @@ from agatha_ckpt._errors import (
     RootNotSetError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._files import files_of
+from agatha_ckpt._files import Files
 from agatha_ckpt._folder import Damaged, Folder
 from agatha_ckpt._layout import DONE_MARKER, Plan, validate_name
+from agatha_ckpt._local import LocalFiles
 from agatha_ckpt._manifest import Manifest, PartitionInfo
+from agatha_ckpt._objects import ObjectFiles
 from agatha_ckpt._partition import Partition, write_partition
 from agatha_ckpt._root import Root
 from agatha_ckpt._status import Status, status_of
@@ -74,7 +76,10 @@ class CheckpointStore:
     ) -> None:
         self._root = Root(root, fs, storage_options)
         self.fsync = fsync
-        self._files = files_of(self._root.fs, fsync)
+        fs = self._root.fs
+        self._files: Files = (
+            LocalFiles(fsync) if self._root.is_local else ObjectFiles(fs)
+        )
 
     def __reduce__(self) -> Any:
         make = partial(CheckpointStore, fs=self.fs, fsync=self.fsync)

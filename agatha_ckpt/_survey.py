@@ -1,5 +1,6 @@
 """Which stored partitions are whole: before a resume, and when asked to verify."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._text import count_text
 
 _THREADS = 16  # reading and checksums both let other threads run
+_SMALL_BYTES = 256 * 1024  # of which a request for all costs what one for a part does
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Survey:
 def survey(folder: Folder, plan: Plan, exclude: frozenset[str]) -> Survey:
     """Return which partition files a resume with *plan* may keep, after checks.
 
-    Costs one listing, and one read for each file of the plan: of all of it on local
-    disk, where a file can be cut or change, and of its footer elsewhere.
+    Costs one listing, and one read for each file of the plan: of all of it where that
+    costs no more than a part, and on local disk, where a file can be cut or change;
+    elsewhere of its footer.
 
     Parameters
     ----------
@@ -105,17 +108,28 @@ def _check_msgpack(
     folder: Folder, plan: Plan, index: int, filename: str, size: int
 ) -> tuple[Footer, str]:
     path, where = folder.file(filename), folder.describe(index)
-    footer = read_footer(folder.files.tail(path, size, FOOTER_BYTES), where)
-    if footer.bytes != size:
+    if size < FOOTER_BYTES:  # and of an empty object no server gives a part
         raise CorruptCheckpointError(filename)
-    if folder.files.remote:  # there an object is whole or not there at all
-        return footer, ""
+    if folder.files.remote and size > _SMALL_BYTES:
+        # There an object is whole or not there at all.
+        tail = folder.files.tail(path, size, FOOTER_BYTES)
+        return _footer_of(tail, size, where), ""
     with folder.files.open(path, size) as source:
+        source.seek(-FOOTER_BYTES, os.SEEK_END)
+        footer = _footer_of(source.read(), size, where)
+        source.seek(0)
         bag = read_header(source, where).bag
         source.seek(0)
         expected = Header(plan.digest, index, plan.npartitions)
         _exhaust(read_blocks(source, size, expected, where, footer.digest))
     return footer, bag
+
+
+def _footer_of(tail: bytes, size: int, where: str) -> Footer:
+    footer = read_footer(tail, where)
+    if footer.bytes != size:
+        raise CorruptCheckpointError(where)
+    return footer
 
 
 def _check_text(

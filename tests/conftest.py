@@ -1,25 +1,101 @@
 """Stores on every filesystem, and nothing left over from one test to the next."""
 
+import os
 import uuid
 
 import fsspec
 import pytest
 
+# Read when gcsfs is imported; without it each call waits a minute for a service that
+# emulators do not have. pytest loads this file before any test.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+import clouds
+
 import agatha_ckpt
 from agatha_ckpt import Checkpointer, CheckpointStore
 
+HERE = ["local", "memory"]
+CLOUDS = {
+    "s3": "s3_server",
+    "s3-rclone": "rclone_server",
+    "gcs": "gcs_server",
+    "azure": "azure_server",
+}
 
-@pytest.fixture(params=["local", "memory"])
+
+@pytest.fixture(scope="session")
+def s3_server():
+    with clouds.s3("moto", "test-key", "test-secret") as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def rclone_server():
+    """A second S3 server, which checks signatures and ignores conditions."""
+    # It sends the checksum of the whole object with a part of it.
+    config = {"response_checksum_validation": "when_required"}
+    with clouds.s3(
+        "rclone", "rclone-key", "rclone-secret", config_kwargs=config
+    ) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def gcs_server():
+    with clouds.gcs() as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory):
+    # Processes of pytest-xdist share the folder above their own.
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with clouds.azure(shared) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def s3(s3_server):
+    """The S3 server; ``s3://`` URLs mean it, here and in processes started here."""
+    with s3_server.configured():
+        yield s3_server
+
+
+@pytest.fixture
+def cloud(request):
+    """The object store that the parameter names, configured."""
+    with request.getfixturevalue(CLOUDS[request.param]).configured() as cloud:
+        yield cloud
+
+
+@pytest.fixture
 def root(request, tmp_path):
     """A root that does not exist yet, on each filesystem."""
     if request.param == "local":
         yield str(tmp_path / "root")
-        return
-    url = f"memory://{uuid.uuid4().hex}"
-    yield url
-    fs = fsspec.filesystem("memory")
-    if fs.exists(url):
-        fs.rm(url, recursive=True)
+    elif request.param == "memory":
+        url = f"memory://{uuid.uuid4().hex}"
+        yield url
+        fs = fsspec.filesystem("memory")
+        if fs.exists(url):
+            fs.rm(url, recursive=True)
+    else:
+        with request.getfixturevalue(CLOUDS[request.param]).configured() as cloud:
+            yield cloud.new_root()
+
+
+def pytest_generate_tests(metafunc):
+    """Give `root` every filesystem where a module asks for it, else the two here."""
+    if "root" in metafunc.fixturenames:
+        everywhere = getattr(metafunc.module, "EVERY_FILESYSTEM", False)
+        names = [*HERE, *CLOUDS] if everywhere else HERE
+        metafunc.parametrize("root", names, indirect=True)
+    elif "cloud" in metafunc.fixturenames:
+        metafunc.parametrize("cloud", list(CLOUDS), indirect=True)
 
 
 @pytest.fixture

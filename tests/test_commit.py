@@ -11,6 +11,8 @@ import pytest
 from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointStore
 from agatha_ckpt._layout import DONE_MARKER
 
+EVERY_FILESYSTEM = True
+
 
 def save(store, content, **options):
     bag = dask.bag.from_sequence([content] * 4, npartitions=2)

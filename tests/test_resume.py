@@ -6,6 +6,8 @@ import pytest
 from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointNotFoundError
 from agatha_ckpt._layout import DONE_MARKER, parse_filename
 
+EVERY_FILESYSTEM = True
+
 
 class Stopped(Exception):
     """Stands for whatever ends a run in the middle."""

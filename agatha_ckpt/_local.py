@@ -1,0 +1,155 @@
+"""Local disk: how a file becomes visible, whole and durable there."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+from agatha_ckpt._files import FolderGoneError, Writer, writer_of
+from agatha_ckpt._layout import temporary_filename
+
+_BUFFER_BYTES = 256 * 1024
+
+
+class LocalFiles:
+    """Local disk: temporary file in the same folder, sync, rename."""
+
+    local = True
+    remote = False
+    one_process = False
+
+    def __init__(self, fsync: bool) -> None:
+        self._fsync = fsync
+
+    def read(self, path: str) -> bytes:
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except NotADirectoryError as error:
+            raise FileNotFoundError(*error.args) from error
+
+    def open(self, path: str, size: int) -> BinaryIO:
+        return open(path, "rb", buffering=_BUFFER_BYTES)
+
+    def tail(self, path: str, size: int, count: int) -> bytes:
+        with open(path, "rb") as file:
+            file.seek(max(size - count, 0))
+            return file.read(count)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        found = {}
+        with self._scan(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file():
+                        found[entry.name] = entry.stat().st_size
+        return found
+
+    def folders(self, folder: str) -> list[str]:
+        with self._scan(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
+
+    def _scan(self, folder: str) -> Any:
+        try:
+            return os.scandir(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return contextlib.nullcontext(())
+
+    def publish(self, folder: str, write: Writer) -> str:
+        with self._written(folder, write) as (temporary, filename):
+            try:
+                os.replace(temporary, os.path.join(folder, filename))
+            except FileNotFoundError as error:
+                raise FolderGoneError(folder) from error
+        return filename
+
+    @contextlib.contextmanager
+    def _written(self, folder: str, write: Writer) -> Iterator[tuple[str, str]]:
+        """Give a whole and durable temporary file, and the name *write* returned."""
+        temporary = os.path.join(folder, temporary_filename())
+        try:
+            # Exclusive, and with the permissions that the user's umask gives.
+            file = open(temporary, "xb", buffering=_BUFFER_BYTES)  # noqa: SIM115
+        except FileNotFoundError as error:
+            raise FolderGoneError(folder) from error
+        try:
+            with file:
+                filename = write(file)
+                self._sync(file)
+            yield temporary, filename
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def _sync(self, file: BinaryIO) -> None:
+        file.flush()
+        if self._fsync:
+            os.fsync(file.fileno())
+
+    def create(self, path: str, data: bytes) -> bool:
+        # The content under a name of its own first, then a hard link: of several
+        # writers one wins, and nobody ever sees half a file.
+        folder = os.path.dirname(path)
+        with self._written(folder, writer_of(data, path)) as (temporary, _):
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except FileNotFoundError as error:
+                raise FolderGoneError(folder) from error
+            except OSError:
+                return self._create_without_link(path, data)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+        self.sync_folder(folder)
+        return True
+
+    def _create_without_link(self, path: str, data: bytes) -> bool:
+        # A filesystem without hard links: still one winner, but a reader may see
+        # the file before it is whole, and takes that for not done.
+        try:
+            with open(path, "xb") as file:
+                file.write(data)
+                self._sync(file)
+        except FileExistsError:
+            return False
+        self.sync_folder(os.path.dirname(path))
+        return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        self.publish(os.path.dirname(path), writer_of(data, path))
+        self.sync_folder(os.path.dirname(path))
+
+    def remove(self, folder: str, names: Iterable[str]) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
+
+    def make_folder(self, folder: str) -> None:
+        # Others may make or remove it, and those above it, at the same moment.
+        for tries_left in reversed(range(100)):
+            if os.path.isdir(folder):
+                return
+            parent = os.path.dirname(folder)
+            self.make_folder(parent)
+            try:
+                os.mkdir(folder)
+                self.sync_folder(parent)
+            except (FileNotFoundError, FileExistsError):
+                if not tries_left or os.path.isfile(folder):
+                    raise
+
+    def remove_folder(self, folder: str) -> None:
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+    def sync_folder(self, folder: str) -> None:
+        if not self._fsync or os.name == "nt":  # Windows cannot sync a folder
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
