@@ -116,7 +116,7 @@ class Call:
         if not decision.keep_partial:
             return Survey({})
         exclude = stored.manifest.files if stored.manifest else frozenset()
-        return self.store.survey(self.name, self.request.plan, exclude)
+        return self.store.survey(self.name, self.request.plan, exclude=exclude)
 
     def _save(self, bag: Bag, indexes: list[int]) -> dict[int, PartitionInfo]:
         save = SavePartition(

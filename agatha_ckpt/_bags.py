@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask.bag import Bag
-from dask.base import compute_as_if_collection, get_scheduler
+from dask.base import get_scheduler
 from dask.highlevelgraph import HighLevelGraph
 from dask.multiprocessing import RemoteException
 
+from agatha_ckpt._cluster import SavingBag, as_they_land, client_of
 from agatha_ckpt._layout import Plan
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._partition import Partition
@@ -66,6 +67,11 @@ class SavePartition:
             error.add_note(f"while saving {self.store.describe(self.name, index)}")
             raise
 
+    def find(self, index: int) -> PartitionInfo | None:
+        """Return what an earlier try stored of the partition *index*, if one did."""
+        survey = self.store.survey(self.name, self.plan, run=self.run, index=index)
+        return survey.kept.get(index)
+
 
 @dataclass(frozen=True)
 class LoadPartition:
@@ -105,29 +111,36 @@ def save_partitions(
     if not indexes:
         return {}
     layer = f"save-{save.name}-{secrets.token_hex(16)}"
-    tasks = {(layer, i): (save, (bag.name, i), i) for i in indexes}
+    tasks = {(layer, k): (save, (bag.name, i), i) for k, i in enumerate(indexes)}
     graph = HighLevelGraph.from_collections(layer, tasks, dependencies=[bag])
+    saving = SavingBag(graph, layer, len(indexes))
+    found = _compute(saving, dict(compute_kw))
+    return {indexes[k]: info for k, info in found}
+
+
+def _compute(
+    saving: SavingBag, compute_kw: dict[str, Any]
+) -> Iterable[tuple[int, PartitionInfo]]:
+    """Yield position and result of each partition."""
+    compute_kw.pop("traverse", None)
+    schedule: Callable[..., Any] = get_scheduler(
+        cls=Bag, scheduler=compute_kw.pop("scheduler", None)
+    )
+    client = client_of(schedule)
+    if client is not None:
+        return as_they_land(client, saving, compute_kw)
+    keys = saving.__dask_keys__()
+    graph = dict(saving.dask)
+    if compute_kw.pop("optimize_graph", True):
+        graph = Bag.__dask_optimize__(graph, keys)
     try:
-        found = _compute(graph, list(tasks), dict(compute_kw))
+        return list(enumerate(schedule(graph, keys, **compute_kw)))
     except RemoteException as error:
         # dask's process scheduler wraps what a worker raised; the caller gets it as
         # it was, with the worker's traceback as a note.
         original: BaseException = error.exception
         original.add_note(f"Traceback of the worker:\n{error.traceback}")
         raise original from None
-    return dict(zip(indexes, found, strict=True))
-
-
-def _compute(
-    graph: HighLevelGraph, keys: list[Any], compute_kw: dict[str, Any]
-) -> list[PartitionInfo]:
-    compute_kw.pop("traverse", None)
-    if compute_kw.pop("optimize_graph", True):
-        return list(compute_as_if_collection(Bag, graph, keys, **compute_kw))
-    schedule: Callable[..., Any] = get_scheduler(
-        cls=Bag, scheduler=compute_kw.pop("scheduler", None)
-    )
-    return list(schedule(dict(graph), keys, **compute_kw))
 
 
 def load_bag(

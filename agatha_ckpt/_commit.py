@@ -84,7 +84,7 @@ def adopt(
         ours = [
             filename
             for filename in folder.sizes()
-            if (name := parse_filename(filename)) and name.attempt.startswith(run)
+            if (name := parse_filename(filename)) and name.run == run
         ]
         folder.files.remove(folder.path, [n for n in ours if n not in winner.files])
     return winner

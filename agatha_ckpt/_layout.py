@@ -123,6 +123,15 @@ class FileName:
     attempt: str
     suffix: str
 
+    @property
+    def run(self) -> str:
+        """What the run that wrote it is known by."""
+        return self.attempt[:8]
+
+    def is_of(self, run: str = "", index: int | None = None) -> bool:
+        """Whether this run wrote it, and it is this partition's, as far as given."""
+        return run in ("", self.run) and index in (None, self.index)
+
 
 def partition_filename(plan: Plan, index: int, attempt: str) -> str:
     """Return the name of the file that one attempt at a partition writes."""

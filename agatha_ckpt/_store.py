@@ -337,23 +337,23 @@ class CheckpointStore:
                 f"{error}); set a root that can be written to"
             ) from error
 
-    def survey(self, name: str, plan: Plan, exclude: frozenset[str]) -> Survey:
+    def survey(self, name: str, plan: Plan, **only: Any) -> Survey:
         """Return which partition files a resume with *plan* may keep, after checks.
 
         Parameters
         ----------
         name : str
         plan : Plan
-        exclude : frozenset of str
-            File names that are not to be kept.
+        **only
+            ``exclude``, ``run`` and ``index``, by which files are left out.
 
         Notes
         -----
         Costs one listing (one for each 1,000 files on an object store) and one
         read for each file of the plan: of all of it on local disk, where files can
-        be cut or change, of its footer elsewhere.
+        be cut or change, of its footer elsewhere where it is large.
         """
-        return survey(self._folder(name), plan, exclude)
+        return survey(self._folder(name), plan, **only)
 
     def mark_done(
         self, name: str, manifest: Manifest, replaces: Manifest | None = None

@@ -43,14 +43,23 @@ class Survey:
         dask's names of the bags that the kept partitions came from.
     refused : tuple of str
         A reason for each file that is not kept.
+    seen : frozenset of str
+        Names of all files that were there.
     """
 
     kept: dict[int, PartitionInfo]
     bags: frozenset[str] = frozenset()
     refused: tuple[str, ...] = ()
+    seen: frozenset[str] = frozenset()
 
 
-def survey(folder: Folder, plan: Plan, exclude: frozenset[str]) -> Survey:
+def survey(
+    folder: Folder,
+    plan: Plan,
+    exclude: frozenset[str] = frozenset(),
+    run: str = "",
+    index: int | None = None,
+) -> Survey:
     """Return which partition files a resume with *plan* may keep, after checks.
 
     Costs one listing, and one read for each file of the plan: of all of it where that
@@ -63,13 +72,17 @@ def survey(folder: Folder, plan: Plan, exclude: frozenset[str]) -> Survey:
     plan : Plan
     exclude : frozenset of str
         File names that are not to be kept.
+    run : str, optional
+        Only files that this run wrote.
+    index : int, optional
+        Only files of this partition.
     """
     sizes = folder.sizes()
     candidates: list[tuple[int, str]] = []
     refused: list[str] = []
     for filename in sorted(sizes):
         parsed = parse_filename(filename)
-        if parsed is None or filename in exclude:
+        if parsed is None or filename in exclude or not parsed.is_of(run, index):
             continue
         same_plan = (parsed.plan, parsed.suffix) == (plan.digest, plan.suffix)
         if same_plan and parsed.index < plan.npartitions:
@@ -85,7 +98,7 @@ def survey(folder: Folder, plan: Plan, exclude: frozenset[str]) -> Survey:
         elif index not in kept:
             kept[index], bag = found
             bags.add(bag)
-    return Survey(kept, frozenset(bags - {""}), tuple(refused))
+    return Survey(kept, frozenset(bags - {""}), tuple(refused), frozenset(sizes))
 
 
 def _check(

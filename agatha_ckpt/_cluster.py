@@ -1,0 +1,121 @@
+"""Saving on a dask.distributed cluster: each partition is done with as it lands.
+
+The scheduler computes a lost result again, and a worker that dies takes the results it
+holds with it. So the driver takes each result and lets go of it at once; and what is
+computed a second time looks in the store first.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from dask._task_spec import Alias, Task, TaskRef
+from dask.bag import Bag
+from dask.core import flatten
+
+
+class SavingBag(Bag):  # type: ignore[misc]
+    """A bag whose partitions are what saving another bag's returns.
+
+    Its tasks are called with a partition and `index`, and have a method ``find``
+    that returns what an earlier try of the same task returned, if it was stored.
+    """
+
+    @staticmethod
+    def __dask_optimize__(
+        dsk: Mapping[Hashable, Any], keys: Any, **kwargs: Any
+    ) -> dict[Hashable, Any]:
+        """Optimise as any bag, then let each task look first when it is tried again.
+
+        The look comes before what was fused into the task: the bag's own functions.
+        """
+        before = {key: dsk[key] for key in flatten(keys)}
+        optimized = dict(Bag.__dask_optimize__(dsk, keys, **kwargs))
+        for key, (save, _, index) in before.items():
+            task = optimized[key]
+            if isinstance(task, Alias):  # of what it was fused into
+                task = optimized.pop(task.target)
+            needs = tuple(task.dependencies)
+            look = _LookFirst(save, index, key, task, needs)
+            optimized[key] = Task(key, look, *map(TaskRef, needs))
+        return optimized
+
+
+@dataclass(frozen=True)
+class _LookFirst:
+    """A task that first looks whether an earlier try of it has stored its partition."""
+
+    save: Any
+    index: int
+    key: Any
+    task: Callable[[Mapping[Any, Any]], Any]
+    needs: tuple[Any, ...]
+
+    def __call__(self, *values: Any) -> Any:
+        if _tries(self.key) and (found := self.save.find(self.index)):
+            return found
+        return self.task(dict(zip(self.needs, values, strict=True)))
+
+
+def _tries(key: tuple[str, int]) -> int:
+    """Return how often a task was begun before, and count this time.
+
+    The scheduler keeps the count, because a worker does not know of others' tries.
+    """
+    from distributed import get_worker
+    from distributed.utils import sync
+
+    scheduler, path = get_worker().scheduler, list(key)
+
+    async def count() -> int:
+        tries: int = await scheduler.get_metadata(keys=path, default=0)
+        await scheduler.set_metadata(keys=path, value=tries + 1)
+        return tries
+
+    tries = 0
+    with suppress(OSError):  # no way to the scheduler: it gives the task to another
+        tries = sync(get_worker().loop, count)
+    return tries
+
+
+def _forget_tries(layer: str, dask_scheduler: Any) -> None:
+    dask_scheduler.task_metadata.pop(layer, None)
+
+
+def client_of(schedule: Callable[..., Any]) -> Any:
+    """Return the distributed client whose method *schedule* is, or None."""
+    owner = getattr(schedule, "__self__", None)
+    return owner if type(owner).__module__.startswith("distributed.") else None
+
+
+def as_they_land(
+    client: Any, bag: SavingBag, compute_kw: Mapping[str, Any]
+) -> Iterator[tuple[int, Any]]:
+    """Compute the partitions of *bag* and yield number and result of each as it ends.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    bag : SavingBag
+    compute_kw : mapping
+        For ``client.persist``: ``retries``, ``priority``, ``resources``, ``workers``
+        and the like.
+    """
+    from distributed import as_completed, futures_of
+
+    futures = futures_of(client.persist(bag, **compute_kw))
+    try:
+        for future, result in as_completed(futures, with_results=True):
+            yield future.key[1], result
+            future.release()
+    finally:
+        _release(futures)
+        with suppress(OSError):
+            client.run_on_scheduler(_forget_tries, bag.name)
+
+
+def _release(futures: Iterable[Any]) -> None:
+    # Also where this was ended by an exception, whose traceback would hold them.
+    for future in futures:
+        future.release()
