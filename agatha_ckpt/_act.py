@@ -14,6 +14,7 @@ from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
 from agatha_ckpt._layout import new_run
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._progress import Reporter, figures, saving
+from agatha_ckpt._rivals import RunGoesOnError, partitions_of
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._survey import Survey
@@ -85,8 +86,7 @@ class Call:
         self.reporter.say(line, decision.warn)
         try:
             infos = survey.kept | self._save(self.bag, missing)
-            ours = Manifest(plan, tuple(infos[i] for i in range(plan.npartitions)))
-            manifest = self.store.mark_done(self.name, ours, stored.manifest)
+            manifest, ours = self._mark_done(self.bag, infos, stored.manifest, survey)
         except CheckpointConflictError:
             # Another run's commit takes our files for left-overs, in the middle too.
             winner = self.store.adopt(self.name, plan, stored.manifest, self.run)
@@ -96,16 +96,57 @@ class Call:
             return winner
         except Exception as error:
             error.add_note(
-                f"{self.request.where} is not done; what was saved stays, and the "
-                "next call with the same bag keeps it"
+                f"{self.request.where} is not known to be done; what was saved stays, "
+                "and the next call with the same bag keeps it"
             )
             raise
-        if manifest.token != ours.token:
+        if manifest.token != ours:
             self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
         else:
             seconds = perf_counter() - started
             self.reporter.say(f"Done! {figures(manifest, seconds)}")
         return manifest
+
+    def _mark_done(
+        self,
+        bag: Bag,
+        infos: dict[int, PartitionInfo],
+        replaces: Manifest | None,
+        survey: Survey,
+    ) -> tuple[Manifest, str]:
+        """Commit; return the manifest that is then in place, and the token of ours."""
+        plan = self.request.plan
+        seen = survey.seen or None
+        while True:
+            partitions = tuple(infos[i] for i in range(plan.npartitions))
+            ours = Manifest(plan, partitions)
+            try:
+                placed = self.store.mark_done(self.name, ours, replaces, seen)
+                return placed, ours.token
+            except RunGoesOnError as error:
+                whole = self._whole_of(error.runs)
+                infos |= whole
+                again = [] if whole else partitions_of(error.runs, infos)
+                if len(again) > plan.npartitions - len(survey.kept) and (
+                    survey.bags <= {bag.name}
+                ):
+                    again = []  # of the same graph, and half of the work or more
+                if not again:
+                    seen = None
+            if again:
+                self.reporter.say(
+                    f"Saving {len(again):,} more: the run that left them goes on"
+                )
+                infos |= self._save(bag, again)
+
+    def _whole_of(self, runs: frozenset[str]) -> dict[int, PartitionInfo]:
+        """Return all partitions as one of *runs* stored them, if one has stored all."""
+        plan = self.request.plan
+        for run in sorted(runs):
+            kept = self.store.survey(self.name, plan, run=run).kept
+            if len(kept) == plan.npartitions:
+                return kept
+        return {}
 
     def _survey(self, decision: Decision, stored: Stored) -> Survey:
         """Return the partitions that need not be computed."""

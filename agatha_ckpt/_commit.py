@@ -17,9 +17,15 @@ from agatha_ckpt._layout import (
     parse_filename,
 )
 from agatha_ckpt._manifest import Manifest, decode_manifest, encode_manifest
+from agatha_ckpt._rivals import RunGoesOnError, runs_that_go_on
 
 
-def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Manifest:
+def commit(
+    folder: Folder,
+    manifest: Manifest,
+    replaces: Manifest | None = None,
+    seen: frozenset[str] | None = None,
+) -> Manifest:
     """Make *manifest* what the checkpoint is, unless another run was first.
 
     The order is what makes it atomic and durable: the folder is synced, so that all
@@ -33,6 +39,8 @@ def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Man
     replaces : Manifest, optional
         What the done marker says now, where a checkpoint is repaired or computed
         again; without it the first marker wins.
+    seen : frozenset of str, optional
+        The files that were there when it was found out which of them to keep.
 
     Returns
     -------
@@ -45,12 +53,18 @@ def commit(folder: Folder, manifest: Manifest, replaces: Manifest | None) -> Man
         Another run with another plan was first, or the files were cleared.
     RootNotSetError
         The files are in the memory of another process.
+    RunGoesOnError
+        A run whose files were kept has written others since they were *seen*.
     """
     try:
         folder.files.sync_folder(folder.path)
         sizes = folder.sizes()
         if not _all_there(manifest, sizes):
             return _without_files(folder, manifest, replaces)
+        if seen is not None:
+            runs = runs_that_go_on(manifest.files & seen, seen, sizes)
+            if runs and _winner(folder, manifest.plan, replaces) is None:
+                raise RunGoesOnError(runs)
         winner = _put_marker(folder, manifest, replaces, DONE_MARKER in sizes)
     except (FolderGoneError, FileNotFoundError):
         raise _cleared(folder) from None

@@ -356,7 +356,11 @@ class CheckpointStore:
         return survey(self._folder(name), plan, **only)
 
     def mark_done(
-        self, name: str, manifest: Manifest, replaces: Manifest | None = None
+        self,
+        name: str,
+        manifest: Manifest,
+        replaces: Manifest | None = None,
+        seen: frozenset[str] | None = None,
     ) -> Manifest:
         """Commit: make *manifest* what the checkpoint is. The last step of a save.
 
@@ -367,6 +371,8 @@ class CheckpointStore:
         replaces : Manifest, optional
             The manifest of the done checkpoint that is being repaired or computed
             again; without it, the first marker wins.
+        seen : frozenset of str, optional
+            The files that `survey` saw, where any are kept.
 
         Returns
         -------
@@ -385,7 +391,7 @@ class CheckpointStore:
         On local disk the folder is synced before the marker is written, and after.
         Costs one listing, the marker, and a delete of left-over files if any.
         """
-        return commit(self._folder(name), manifest, replaces)
+        return commit(self._folder(name), manifest, replaces, seen)
 
     # ---- checking and clearing ----
 

@@ -1,0 +1,53 @@
+"""Another run that goes on while this one resumes from the partitions it left.
+
+A resume keeps what a run left that died. Whether one has died is not to be seen, but
+that it goes on is: files of it appear. What was kept of such a run is then not mixed
+with what this run has computed, so that a checkpoint has the records of one run.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from agatha_ckpt._layout import parse_filename
+from agatha_ckpt._manifest import PartitionInfo
+
+
+class RunGoesOnError(Exception):
+    """Runs whose partitions were kept have stored more since.
+
+    Parameters
+    ----------
+    runs : frozenset of str
+    """
+
+    def __init__(self, runs: frozenset[str]) -> None:
+        super().__init__(runs)
+        self.runs = runs
+
+
+def runs_that_go_on(
+    kept: Iterable[str], seen: frozenset[str], now: Iterable[str]
+) -> frozenset[str]:
+    """Return the runs that a file was kept of and that have written others since.
+
+    Parameters
+    ----------
+    kept : iterable of str
+        File names that a resume kept.
+    seen : frozenset of str
+        All that were there then.
+    now : iterable of str
+        All that are there now.
+    """
+    return _runs(kept) & _runs(name for name in now if name not in seen)
+
+
+def partitions_of(
+    runs: frozenset[str], infos: Mapping[int, PartitionInfo]
+) -> list[int]:
+    """Return the numbers of the partitions whose file one of *runs* wrote."""
+    return [index for index, info in infos.items() if _runs([info.file]) & runs]
+
+
+def _runs(filenames: Iterable[str]) -> frozenset[str]:
+    parsed = map(parse_filename, filenames)
+    return frozenset(name.run for name in parsed if name)
