@@ -78,15 +78,18 @@ class Call:
                 line = f"{line}; {decision.reason}"
             self.reporter.say(line, decision.warn)
             return stored.manifest
-        plan, started = self.request.plan, perf_counter()
         self.store.begin(self.name)
+        with self.store.hold(self.name, self.run):
+            return self._save_all(self.bag, decision, stored)
+
+    def _save_all(self, bag: Bag, decision: Decision, stored: Stored) -> Manifest:
+        plan, started = self.request.plan, perf_counter()
         survey = self._survey(decision, stored)
         missing = [i for i in range(plan.npartitions) if i not in survey.kept]
-        line = saving(decision, survey, self.bag.name, missing)
-        self.reporter.say(line, decision.warn)
+        self.reporter.say(saving(decision, survey, bag.name, missing), decision.warn)
         try:
-            infos = survey.kept | self._save(self.bag, missing)
-            manifest, ours = self._mark_done(self.bag, infos, stored.manifest, survey)
+            infos = survey.kept | self._save(bag, missing)
+            manifest, ours = self._mark_done(bag, infos, stored.manifest, survey)
         except CheckpointConflictError:
             # Another run's commit takes our files for left-overs, in the middle too.
             winner = self.store.adopt(self.name, plan, stored.manifest, self.run)

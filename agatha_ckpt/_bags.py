@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask.bag import Bag
-from dask.base import get_scheduler
+from dask.base import compute_as_if_collection, get_scheduler
 from dask.highlevelgraph import HighLevelGraph
 from dask.multiprocessing import RemoteException
 
@@ -129,12 +129,15 @@ def _compute(
     client = client_of(schedule)
     if client is not None:
         return as_they_land(client, saving, compute_kw)
-    keys = saving.__dask_keys__()
-    graph = dict(saving.dask)
-    if compute_kw.pop("optimize_graph", True):
-        graph = Bag.__dask_optimize__(graph, keys)
+    graph, keys = saving.dask, saving.__dask_keys__()
     try:
-        return list(enumerate(schedule(graph, keys, **compute_kw)))
+        if compute_kw.pop("optimize_graph", True):
+            found = compute_as_if_collection(
+                Bag, graph, keys, scheduler=schedule, **compute_kw
+            )
+        else:
+            found = schedule(dict(graph), keys, **compute_kw)
+        return list(enumerate(found))
     except RemoteException as error:
         # dask's process scheduler wraps what a worker raised; the caller gets it as
         # it was, with the worker's traceback as a note.

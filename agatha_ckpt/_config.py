@@ -17,8 +17,9 @@ def _section() -> dict[str, Any]:
     section = dask.config.get(_SECTION, None) or {}
     if not isinstance(section, dict):
         raise RootNotSetError(
-            f"the section {_SECTION} of dask's configuration is {section!r}, not a "
-            "mapping; set its keys, such as DASK_AGATHA_CKPT__ROOT"
+            f"the section {_SECTION} of dask's configuration is a "
+            f"{type(section).__name__}, not a mapping; set its keys, such as "
+            "DASK_AGATHA_CKPT__ROOT"
         )
     return {key.replace("-", "_"): value for key, value in section.items()}
 

@@ -22,6 +22,8 @@ Every error takes one positional argument, the finished message: this is the onl
 shape that survives the trip back from a worker process.
 """
 
+import re
+
 
 class CheckpointError(Exception):
     """Base of every error that this library raises on its own account."""
@@ -73,3 +75,18 @@ class CheckpointHalt(SystemExit):
     # SystemExit would take its argument for the exit status, and a text for 1. An
     # attribute of the class holds however the exception was copied or unpickled.
     code = 0
+
+
+def masked(text: str) -> str:
+    """Return *text* as messages may show it: without the secrets of a URL in it.
+
+    Examples
+    --------
+    >>> masked("ftp://user:password@host/run")
+    'ftp://user:***@host/run'
+    >>> masked("https://host/run?signature=secret")
+    'https://host/run?***'
+    """
+    # What follows a colon is a port where it is digits up to the path.
+    text = re.sub(r"://([^/@:]*):(?!\d+(?:/|$)).*@", r"://\1:***@", text)
+    return re.sub(r"(://[^?]*\?).+", r"\1***", text)

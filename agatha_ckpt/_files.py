@@ -6,6 +6,7 @@ fsspec filesystem. Paths are the filesystem's own, without protocol.
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 Writer = Callable[[BinaryIO], str]
@@ -57,6 +58,12 @@ class Files(Protocol):
 
     def remove_folder(self, folder: str) -> None:
         """Remove a folder if it is empty."""
+
+    def hold(self, path: str) -> AbstractContextManager[object]:
+        """Hold a file that says, for as long as this process lives, that it does."""
+
+    def is_held(self, path: str) -> bool:
+        """Whether somebody certainly holds a file; False where it cannot be known."""
 
     def sync_folder(self, folder: str) -> None:
         """Return when the entries of a folder are durable."""

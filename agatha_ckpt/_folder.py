@@ -1,6 +1,6 @@
 """The folder of one checkpoint: its marker and its partition files."""
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -8,9 +8,15 @@ from agatha_ckpt._errors import (
     CheckpointError,
     CheckpointNotFoundError,
     CorruptCheckpointError,
+    RootNotSetError,
 )
 from agatha_ckpt._files import Files
-from agatha_ckpt._layout import DONE_MARKER, is_own_file, parse_filename
+from agatha_ckpt._layout import (
+    DONE_MARKER,
+    is_own_file,
+    parse_filename,
+    run_filename,
+)
 from agatha_ckpt._legacy import decode_legacy_manifest, is_legacy_file
 from agatha_ckpt._manifest import Manifest, PartitionInfo, decode_manifest
 
@@ -64,6 +70,14 @@ class Folder:
     def marker(self) -> str:
         """The path of the done marker."""
         return self.file(DONE_MARKER)
+
+    def hold(self, run: str) -> AbstractContextManager[object]:
+        """Let others see that a run goes on, where the filesystem can tell."""
+        return self.files.hold(self.file(run_filename(run)))
+
+    def goes_on(self, run: str) -> bool:
+        """Whether a run certainly goes on at this moment."""
+        return self.files.is_held(self.file(run_filename(run)))
 
     def sizes(self) -> dict[str, int]:
         """Return names and sizes of the files in the folder, by one listing."""
@@ -193,3 +207,20 @@ class Folder:
         except CheckpointError:
             return frozenset()
         return manifest.files if manifest else frozenset()
+
+
+def make_folder(files: Files, path: str) -> None:
+    """Make a folder, where the filesystem has folders.
+
+    Raises
+    ------
+    RootNotSetError
+        It cannot be made.
+    """
+    try:
+        files.make_folder(path)
+    except (OSError, NotImplementedError) as error:
+        raise RootNotSetError(
+            f"the folder {path!r} cannot be made ({type(error).__name__}: {error}); "
+            "set a root that can be written to"
+        ) from error

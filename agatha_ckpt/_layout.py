@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
-from agatha_ckpt._errors import InvalidNameError
+from agatha_ckpt._errors import InvalidNameError, masked
 
 FORMAT_VERSION = 1
 DONE_MARKER = "__done__"
@@ -26,6 +26,7 @@ _PARTITION_FILE = re.compile(
 )
 _TEMPORARY_FILE = re.compile(r"\.tmp-[0-9a-f]{16}")
 _CLAIM_FILE = re.compile(r"\.next-[0-9a-f]{16}")
+_RUN_FILE = re.compile(r"\.run-[0-9a-f]{8}")
 
 
 def validate_name(name: object) -> str:
@@ -47,7 +48,7 @@ def validate_name(name: object) -> str:
     fault = _name_fault(name)
     if fault:
         raise InvalidNameError(
-            f"{name!r} cannot name a checkpoint: {fault}; use letters, digits, "
+            f"{masked(name)!r} cannot name a checkpoint: {fault}; use letters, digits, "
             "'_', '-', '.' and spaces inside"
         )
     return name
@@ -192,6 +193,11 @@ def claim_filename(marker: bytes) -> str:
     return f".next-{hashlib.sha256(marker).hexdigest()[:16]}"
 
 
+def run_filename(run: str) -> str:
+    """Return the name of the file that a run holds locked while it goes on."""
+    return f".run-{run}"
+
+
 def is_own_file(filename: str) -> bool:
     """Say whether a file of that name in a checkpoint's folder is this library's."""
     return (
@@ -199,6 +205,7 @@ def is_own_file(filename: str) -> bool:
         or parse_filename(filename) is not None
         or is_temporary(filename)
         or _CLAIM_FILE.fullmatch(filename) is not None
+        or _RUN_FILE.fullmatch(filename) is not None
     )
 
 

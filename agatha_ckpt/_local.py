@@ -8,7 +8,13 @@ from typing import Any, BinaryIO
 from agatha_ckpt._files import FolderGoneError, Writer, writer_of
 from agatha_ckpt._layout import temporary_filename
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _BUFFER_BYTES = 256 * 1024
+_held: set[int] = set()  # descriptors
 
 
 class LocalFiles:
@@ -145,6 +151,35 @@ class LocalFiles:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
 
+    @contextlib.contextmanager
+    def hold(self, path: str) -> Iterator[None]:
+        # The system lets go of the lock when the process ends, however it ends. A
+        # child that is forked meanwhile must not hold it on.
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:  # the folder is being cleared, or the disk is full
+            yield
+            return
+        _held.add(descriptor)
+        try:
+            _lock(descriptor)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            _held.discard(descriptor)
+            os.close(descriptor)
+
+    def is_held(self, path: str) -> bool:
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            return not _lock(descriptor)
+        finally:
+            os.close(descriptor)
+
     def sync_folder(self, folder: str) -> None:
         if not self._fsync or os.name == "nt":  # Windows cannot sync a folder
             return
@@ -153,3 +188,25 @@ class LocalFiles:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file; say whether nobody else certainly has."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a filesystem without locks
+        return True
+    return True
+
+
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -37,8 +37,10 @@ class ObjectFiles:
         self._fs = fs
         protocol = fs.protocol
         protocols = {protocol} if isinstance(protocol, str) else set(protocol)
-        self._s3, self._gcs = bool(protocols & _S3), bool(protocols & _GCS)
-        self._conditional = bool(protocols & (_S3 | _GCS | _AZURE))
+        self._s3 = bool(protocols & _S3)
+        self._gcs = bool(protocols & _GCS)
+        self._azure = bool(protocols & _AZURE)
+        self._conditional = self._s3 or self._gcs or self._azure
         self._memory = self.one_process = isinstance(fs, MemoryFileSystem)
         self.remote = not self._memory
         # s3fs asks for the size first unless it is told to use one connection.
@@ -93,9 +95,9 @@ class ObjectFiles:
 
     def _listing(self, folder: str) -> list[Any]:
         # Of a prefix in the bucket, which need not exist: of a folder that does not,
-        # s3fs and gcsfs would ask by a request more whether it is a file.
+        # the clients would ask by a request more whether it is a file.
         bucket, _, key = folder.partition("/")
-        if self._s3:
+        if self._s3 or self._azure:
             found = self._fs.find(bucket, prefix=f"{key}/", detail=True)
             return list(found.values())
         if self._gcs:
@@ -118,7 +120,8 @@ class ObjectFiles:
         part = max(SPOOL_BYTES, -(-size // _MAX_PARTS // _MIB) * _MIB)
         target = self._fs.open(path, "wb", block_size=part)
         try:
-            copyfileobj(spool, target, 4 * 1024 * 1024)
+            copyfileobj(spool, target, 4 * _MIB)
+            target.close()
         except BaseException:
             # Closing would publish what has been sent so far, and so would the
             # garbage collector if the file did not look closed.
@@ -126,7 +129,6 @@ class ObjectFiles:
                 target.discard()
             target.closed = True
             raise
-        target.close()
 
     def create(self, path: str, data: bytes) -> bool:
         try:
@@ -185,6 +187,12 @@ class ObjectFiles:
     @property
     def _has_folders(self) -> bool:
         return not (self._memory or self._conditional)
+
+    def hold(self, path: str) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def is_held(self, path: str) -> bool:
+        return False
 
     def sync_folder(self, folder: str) -> None:
         """Do nothing: an upload that was answered is durable."""

@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from agatha_ckpt._errors import RootNotSetError
+from agatha_ckpt._errors import RootNotSetError, masked
 from agatha_ckpt._layout import validate_name
 
 
@@ -35,6 +35,7 @@ class Root:
         storage_options: dict[str, Any] | None,
     ) -> None:
         self.given = _text_of(root)
+        self.shown = masked(self.given)
         # A UPath brings options of its own.
         own = dict(getattr(root, "storage_options", {}))
         if fs is None:
@@ -46,7 +47,7 @@ class Root:
         self.is_local = isinstance(fs, LocalFileSystem)
         if self.is_local and os.path.exists(base) and not os.path.isdir(base):
             raise RootNotSetError(
-                f"the root {self.given!r} is a file; set a folder as the root"
+                f"the root {self.shown!r} is a file; set a folder as the root"
             )
 
     @property
@@ -104,8 +105,9 @@ def _text_of(root: object) -> str:
     else:
         text = ""
     if not isinstance(text, str) or not text.strip() or "\0" in text:
+        what = repr(root) if isinstance(root, str | bytes) else type(root).__name__
         raise RootNotSetError(
-            f"{root!r} cannot be the root; give a path or an fsspec URL"
+            f"{what} cannot be the root; give a path or an fsspec URL"
         )
     return text
 
@@ -124,7 +126,8 @@ def _filesystem_of(
         fs, base = fsspec.core.url_to_fs(root, **options)
     except (ImportError, ValueError) as error:
         raise RootNotSetError(
-            f"the root {root!r} cannot be used: {error}; install what its filesystem "
-            "needs (agatha-ckpt has the extras s3, gcs and azure), or set another root"
-        ) from error
+            f"the root {masked(root)!r} cannot be used: {masked(str(error))}; install "
+            "what its filesystem needs (agatha-ckpt has the extras s3, gcs and azure), "
+            "or set another root"
+        ) from None  # it may show what is masked here
     return fs, base

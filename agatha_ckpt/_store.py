@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,10 @@ from agatha_ckpt._errors import (
     CheckpointError,
     CorruptCheckpointError,
     InvalidNameError,
-    RootNotSetError,
     UnsupportedFormatError,
 )
 from agatha_ckpt._files import Files
-from agatha_ckpt._folder import Damaged, Folder
+from agatha_ckpt._folder import Damaged, Folder, make_folder
 from agatha_ckpt._layout import DONE_MARKER, Plan, validate_name
 from agatha_ckpt._local import LocalFiles
 from agatha_ckpt._manifest import Manifest, PartitionInfo
@@ -94,7 +94,7 @@ class CheckpointStore:
         return hash(self.url)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._root.given!r})"
+        return f"{type(self).__name__}({self._root.shown!r})"
 
     # ---- where ----
 
@@ -141,7 +141,7 @@ class CheckpointStore:
         return self._folder(name).describe(index)
 
     def _folder(self, name: str) -> Folder:
-        return Folder(self._files, self._root.folder(name), name, self._root.given)
+        return Folder(self._files, self._root.folder(name), name, self._root.shown)
 
     # ---- what is there ----
 
@@ -315,7 +315,11 @@ class CheckpointStore:
         RootNotSetError
             The folder cannot be made.
         """
-        self._make_folder(self._folder(name).path)
+        make_folder(self._files, self._folder(name).path)
+
+    def hold(self, name: str, run: str) -> AbstractContextManager[object]:
+        """Let other processes see that a run goes on, where files can be locked."""
+        return self._folder(name).hold(run)
 
     def make_root(self) -> None:
         """Make the root, on local disk; a bucket is never made.
@@ -326,26 +330,25 @@ class CheckpointStore:
             The folder cannot be made.
         """
         if self._root.is_local:
-            self._make_folder(self._root.base)
+            make_folder(self._files, self._root.base)
 
-    def _make_folder(self, folder: str) -> None:
-        try:
-            self._files.make_folder(folder)
-        except (OSError, NotImplementedError) as error:
-            raise RootNotSetError(
-                f"the folder {folder!r} cannot be made ({type(error).__name__}: "
-                f"{error}); set a root that can be written to"
-            ) from error
-
-    def survey(self, name: str, plan: Plan, **only: Any) -> Survey:
+    def survey(
+        self,
+        name: str,
+        plan: Plan,
+        exclude: frozenset[str] = frozenset(),
+        **only: Any,
+    ) -> Survey:
         """Return which partition files a resume with *plan* may keep, after checks.
 
         Parameters
         ----------
         name : str
         plan : Plan
+        exclude : frozenset of str, optional
+            File names that are not to be kept.
         **only
-            ``exclude``, ``run`` and ``index``, by which files are left out.
+            ``run`` and ``index``, whose files alone count.
 
         Notes
         -----
@@ -353,7 +356,7 @@ class CheckpointStore:
         read for each file of the plan: of all of it on local disk, where files can
         be cut or change, of its footer elsewhere where it is large.
         """
-        return survey(self._folder(name), plan, **only)
+        return survey(self._folder(name), plan, exclude, **only)
 
     def mark_done(
         self,

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from agatha_ckpt._codec import (
@@ -78,6 +78,7 @@ def survey(
         Only files of this partition.
     """
     sizes = folder.sizes()
+    goes_on = cache(folder.goes_on)
     candidates: list[tuple[int, str]] = []
     refused: list[str] = []
     for filename in sorted(sizes):
@@ -85,7 +86,9 @@ def survey(
         if parsed is None or filename in exclude or not parsed.is_of(run, index):
             continue
         same_plan = (parsed.plan, parsed.suffix) == (plan.digest, plan.suffix)
-        if same_plan and parsed.index < plan.npartitions:
+        if parsed.run != run and goes_on(parsed.run):
+            refused.append("of a run that goes on")
+        elif same_plan and parsed.index < plan.npartitions:
             candidates.append((parsed.index, filename))
         else:
             refused.append("of another plan")
