@@ -5,7 +5,8 @@ holds with it. So the driver takes each result and lets go of it at once; and wh
 computed a second time looks in the store first.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -105,17 +106,20 @@ def as_they_land(
     from distributed import as_completed, futures_of
 
     futures = futures_of(client.persist(bag, **compute_kw))
+    landed = 0
     try:
         for future, result in as_completed(futures, with_results=True):
+            landed += 1
             yield future.key[1], result
             future.release()
+        if landed < len(futures):
+            raise CancelledError(
+                f"the cluster or its client was closed when {landed} of {len(futures)} "
+                "partitions were saved; connect to a cluster and run again"
+            )
     finally:
-        _release(futures)
-        with suppress(OSError):
+        # Also where this was ended by an exception, whose traceback holds them.
+        for future in futures:
+            future.release()
+        with suppress(Exception):  # it would hide what happened before
             client.run_on_scheduler(_forget_tries, bag.name)
-
-
-def _release(futures: Iterable[Any]) -> None:
-    # Also where this was ended by an exception, whose traceback would hold them.
-    for future in futures:
-        future.release()

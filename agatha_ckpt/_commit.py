@@ -73,9 +73,12 @@ def commit(
     replaced = replaces.files if replaces else frozenset()
     if winner.token == manifest.token:
         _check_again(folder, manifest)
-        _sweep(folder, manifest, sizes)
-        folder.files.remove(folder.path, replaced - manifest.files)
-        return manifest
+        left_over = _left_over(manifest, sizes, replaced)
+        if left_over:
+            winner = _confirmed(folder, manifest)
+        if winner.token == manifest.token:
+            folder.files.remove(folder.path, left_over)
+            return manifest
     folder.files.remove(folder.path, (manifest.files | replaced) - winner.files)
     if winner.plan.digest != manifest.plan.digest:
         raise CheckpointConflictError(
@@ -134,11 +137,24 @@ def _check_again(folder: Folder, manifest: Manifest) -> None:
     raise _cleared(folder)
 
 
-def _sweep(folder: Folder, manifest: Manifest, names: Iterable[str]) -> None:
-    """Remove this library's files that a done checkpoint does not name."""
+def _left_over(
+    manifest: Manifest, names: Iterable[str], replaced: frozenset[str]
+) -> list[str]:
+    """Return this library's files that a done checkpoint does not name."""
     kept = manifest.files | {DONE_MARKER}
-    left_over = [n for n in names if is_own_file(n) and n not in kept]
-    folder.files.remove(folder.path, left_over)
+    return [n for n in names if n not in kept and (is_own_file(n) or n in replaced)]
+
+
+def _confirmed(folder: Folder, manifest: Manifest) -> Manifest:
+    """Return the manifest in place, before files that it may name are removed.
+
+    Some servers write a marker over the one that they were told to create only if
+    there was none.
+    """
+    if folder.files.local:
+        return manifest
+    marker = folder.read_marker()
+    return (marker and _readable(folder, marker)) or manifest
 
 
 def _without_files(

@@ -81,7 +81,11 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """Return names and sizes of the files in the folder, by one listing."""
-        return self.files.sizes(self.path)
+        try:
+            return self.files.sizes(self.path)
+        except Exception as error:
+            error.add_note(f"while listing the files of {self.describe()}")
+            raise
 
     def find_manifest(self) -> Manifest | None:
         """Return what the done marker says, or None where there is none.

@@ -165,9 +165,11 @@ class ObjectFiles:
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
         paths = [f"{folder}/{name}" for name in names]
-        if not self._conditional or any(c in folder for c in "*?["):
-            # Bulk deletes are worth it on object stores only; and rm takes such a
-            # path for a pattern, and would delete its neighbours.
+        one = len(paths) == 1
+        if one or not self._conditional or any(c in folder for c in "*?["):
+            # Bulk deletes are worth it on object stores only, and s3fs says nothing of
+            # what one could not delete; and rm takes such a path for a pattern, and
+            # would delete its neighbours.
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
                     self._fs.rm_file(path)

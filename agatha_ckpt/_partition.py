@@ -6,7 +6,11 @@ from typing import Any, BinaryIO, overload
 
 from agatha_ckpt._blocks import pickle_refusal
 from agatha_ckpt._codec import Footer, Header, decode_partition, encode_partition
-from agatha_ckpt._errors import CheckpointConflictError, EncodeError
+from agatha_ckpt._errors import (
+    CheckpointConflictError,
+    CheckpointError,
+    EncodeError,
+)
 from agatha_ckpt._files import FolderGoneError
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
@@ -112,8 +116,9 @@ class Partition(Sequence[Any]):
     def _blocks(self) -> Iterator[Iterable[Any]]:
         try:
             yield from self._read_blocks()
-        except OSError as error:
-            error.add_note(f"while reading {self._where}")
+        except Exception as error:  # not all that a network raises is an OSError
+            if not isinstance(error, CheckpointError):
+                error.add_note(f"while reading {self._where}")
             raise
 
     def _read_blocks(self) -> Iterator[Iterable[Any]]:

@@ -117,6 +117,9 @@ def _check(
         return "damaged"
     except UnsupportedFormatError:
         return "of a newer format"
+    except Exception as error:  # no permission, no network
+        error.add_note(f"while checking what is stored of {folder.describe(index)}")
+        raise
     return footer.info(filename), bag
 
 

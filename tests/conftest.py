@@ -10,6 +10,7 @@ import pytest
 # emulators do not have. pytest loads this file before any test.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # else moto wants it with a new bucket
 
 import clouds
 

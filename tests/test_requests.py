@@ -21,8 +21,8 @@ PAGE = 1_000  # names that one listing gives, or one bulk delete takes
 MIB = 1024 * 1024
 
 # What a save costs beyond its partitions. adlfs asks two or three times for a listing.
-SAVE_BEYOND = {"s3": 4, "gs": 4, "abfs": 7}
-GRAPH_WITH_BAG = {"s3": 2, "gs": 2, "abfs": 3}
+SAVE_BEYOND = {"s3": 4, "gs": 4, "abfs": 5}
+GRAPH_WITH_BAG = {"s3": 2, "gs": 2, "abfs": 2}
 
 FILE = r"[0-9a-f]{32}/\w+/(part-\d{5}-[0-9a-f-]+\.(msgpack|txt)|__done__)"
 CLAIM = r"[0-9a-f]{32}/\w+/\.next-[0-9a-f]{16}"
