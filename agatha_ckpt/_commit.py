@@ -16,7 +16,12 @@ from agatha_ckpt._layout import (
     is_own_file,
     parse_filename,
 )
-from agatha_ckpt._manifest import Manifest, decode_manifest, encode_manifest
+from agatha_ckpt._manifest import (
+    Manifest,
+    PartitionInfo,
+    decode_manifest,
+    encode_manifest,
+)
 from agatha_ckpt._rivals import RunGoesOnError, runs_that_go_on
 
 
@@ -59,7 +64,7 @@ def commit(
     try:
         folder.files.sync_folder(folder.path)
         sizes = folder.sizes()
-        if not _all_there(manifest, sizes):
+        if not _all_there(folder, manifest, sizes):
             return _without_files(folder, manifest, replaces)
         if seen is not None:
             runs = runs_that_go_on(manifest.files & seen, seen, sizes)
@@ -119,8 +124,22 @@ def _winner(folder: Folder, plan: Plan, replaces: Manifest | None) -> Manifest |
     return current
 
 
-def _all_there(manifest: Manifest, sizes: Mapping[str, int]) -> bool:
-    return all(sizes.get(info.file) == info.bytes for info in manifest.partitions)
+def _all_there(folder: Folder, manifest: Manifest, sizes: Mapping[str, int]) -> bool:
+    return all(
+        sizes[info.file] == info.bytes
+        if info.file in sizes
+        else _can_be_read(folder, info)
+        for info in manifest.partitions
+    )
+
+
+def _can_be_read(folder: Folder, info: PartitionInfo) -> bool:
+    """Whether a file is there that a listing does not name, as one on NFS may not."""
+    try:
+        folder.files.tail(folder.file(info.file), info.bytes, min(info.bytes, 1))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _check_again(folder: Folder, manifest: Manifest) -> None:
@@ -129,7 +148,7 @@ def _check_again(folder: Folder, manifest: Manifest) -> None:
     Only on local disk, where a listing is no request: elsewhere it is left to
     `Folder.clear`, which removes the marker once more after the files.
     """
-    if not folder.files.local or _all_there(manifest, folder.sizes()):
+    if not folder.files.local or _all_there(folder, manifest, folder.sizes()):
         return
     current = _winner(folder, manifest.plan, None)
     if current is not None and current.token == manifest.token:
