@@ -109,6 +109,8 @@ def as_they_land(
     landed = 0
     try:
         for future, result in as_completed(futures, with_results=True):
+            if isinstance(result, BaseException):  # it was cancelled
+                break
             landed += 1
             yield future.key[1], result
             future.release()

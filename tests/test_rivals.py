@@ -1,0 +1,193 @@
+"""P1: a resume keeps what a dead run left, and does not mix with one that goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import dask.bag
+import pytest
+
+from agatha_ckpt import Checkpointer, CheckpointStore
+from agatha_ckpt._layout import DONE_MARKER, Plan, run_filename
+from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._rivals import RunGoesOnError, runs_that_go_on
+
+OTHER = "0123abcd"
+PLAN = Plan(4)
+
+
+def filename(run, index):
+    return f"part-{index:05d}-{PLAN.digest}-{run}00000000.msgpack"
+
+
+def records(writer, index):
+    return [(writer, index, i) for i in range(5)]
+
+
+def stored(store, run, indexes, writer="other", bag="a bag"):
+    """Let another run store partitions, as its workers would."""
+    store.begin("x")
+    return [
+        store.write_partition(
+            "x", PLAN, i, records(writer, i), bag=bag, run=run, compression=None
+        )
+        for i in indexes
+    ]
+
+
+def bag_that(first_step):
+    """A bag of four partitions; while the last is computed, *first_step* happens."""
+
+    def compute(part, index):
+        if index == 3:
+            first_step()
+        return records("ours", index)
+
+    indexes = dask.bag.from_sequence(range(4), npartitions=4)
+    return indexes.map_partitions(lambda part: compute(part, next(iter(part))))
+
+
+def writers(bag):
+    return {writer for writer, _, _ in bag.compute(scheduler="sync")}
+
+
+@pytest.mark.parametrize(
+    ("kept", "now", "going_on"),
+    [
+        ([], [(OTHER, 0)], set()),
+        ([(OTHER, 0)], [], set()),
+        ([(OTHER, 0)], [(OTHER, 1)], {OTHER}),
+        ([(OTHER, 0)], [(OTHER, 0)], {OTHER}),  # written once more
+        ([(OTHER, 0)], [("00000000", 1)], set()),
+        ([("11111111", 0), (OTHER, 1)], [(OTHER, 2), ("22222222", 3)], {OTHER}),
+    ],
+)
+def test_a_run_goes_on_that_has_written_more_since(kept, now, going_on):
+    kept = {filename(run, index) for run, index in kept}
+    new = {filename(run, index).replace("0000.", "0001.") for run, index in now}
+    found = runs_that_go_on(kept, frozenset(kept), kept | new | {"notes.txt"})
+    assert found == going_on
+
+
+def test_a_commit_that_kept_partitions_of_a_run_that_goes_on_is_not_made(store):
+    theirs = stored(store, OTHER, [0, 1])
+    seen = store.survey("x", PLAN).seen
+    ours = stored(store, "4567cdef", [2, 3])
+    stored(store, OTHER, [2])
+    manifest = Manifest(PLAN, (*theirs, *ours))
+    with pytest.raises(RunGoesOnError) as caught:
+        store.mark_done("x", manifest, seen=seen)
+    assert caught.value.runs == {OTHER}
+    assert not store.is_done("x")
+
+
+def test_what_was_kept_of_a_run_that_goes_on_is_computed_here_P1(store, capsys):
+    stored(store, OTHER, [0])
+    bag = bag_that(lambda: stored(store, OTHER, [1]))
+    loaded = Checkpointer(store).checkpoint("x", bag, scheduler="sync")
+    assert writers(loaded) == {"ours"}
+    assert "1 more: the run that left them goes on" in capsys.readouterr().out
+
+
+def test_a_run_that_has_stored_all_meanwhile_is_taken_whole_P1(store):
+    stored(store, OTHER, [0, 1])
+    bag = bag_that(lambda: stored(store, OTHER, [2, 3]))
+    loaded = Checkpointer(store, verbose=False).checkpoint("x", bag, scheduler="sync")
+    assert writers(loaded) == {"other"}
+    found = {path.rsplit("/", 1)[1] for path in store.fs.find(str(store.path("x")))}
+    assert found == store.manifest("x").files | {DONE_MARKER}
+
+
+def test_late_partitions_of_the_same_graph_do_not_undo_most_of_a_resume_P4(store):
+    # Workers of a driver that died may still store what they were at.
+    bag = bag_that(lambda: stored(store, OTHER, [1], bag=bag.name))
+    stored(store, OTHER, [0, 1, 2], bag=bag.name)
+    loaded = Checkpointer(store, verbose=False).checkpoint("x", bag, scheduler="sync")
+    assert [w for w, _, i in loaded.compute(scheduler="sync") if i == 0] == [
+        *["other"] * 3,
+        "ours",
+    ]
+
+
+# ---- on local disk a run holds a lock while it goes on ----
+
+HOLDER = textwrap.dedent(
+    """
+    import os, sys
+    from agatha_ckpt import CheckpointStore
+    with CheckpointStore(sys.argv[1]).hold("x", sys.argv[2]):
+        if sys.argv[3] == "fork" and os.fork():
+            os._exit(0)  # and leave the child, which goes on
+        print(os.getpid(), flush=True)
+        sys.stdin.read()
+    """
+)
+
+
+@pytest.fixture
+def holder(local):
+    """Start a process that holds a run, and return it when it does."""
+    started = []
+
+    def start(how="simply"):
+        local.begin("x")
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(local.root), OTHER, how],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append((process, int(process.stdout.readline())))
+        return started[-1][0]
+
+    yield start
+    for process, _ in started:
+        process.communicate()
+
+
+def test_nothing_is_kept_of_a_run_that_holds_its_lock(local, holder, capsys):
+    stored(local, OTHER, [0, 1])
+    holder()
+    bag = bag_that(lambda: None)
+    loaded = Checkpointer(local).checkpoint("x", bag, scheduler="sync")
+    assert writers(loaded) == {"ours"}
+    assert "2 files of a run that goes on not kept" in capsys.readouterr().out
+
+
+def test_what_a_killed_run_left_is_kept_and_its_lock_file_goes(local, holder):
+    stored(local, OTHER, [0, 1])
+    process = holder()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (local.path("x") / run_filename(OTHER)).exists()
+    bag = bag_that(lambda: None)
+    loaded = Checkpointer(local, verbose=False).checkpoint("x", bag, scheduler="sync")
+    assert writers(loaded) == {"other", "ours"}
+    assert len(os.listdir(local.path("x"))) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_that_outlives_its_run_holds_no_lock(local, holder):
+    stored(local, OTHER, [0, 1])
+    holder("fork")
+    assert set(local.survey("x", PLAN).kept) == {0, 1}
+
+
+def test_a_run_that_ends_leaves_no_lock_file(local):
+    def fail(record):
+        raise ValueError(record)
+
+    bag = dask.bag.from_sequence([1], npartitions=1).map(fail)
+    with pytest.raises(ValueError, match="1"):
+        Checkpointer(local, verbose=False).checkpoint("x", bag, scheduler="sync")
+    assert os.listdir(local.path("x")) == []
+
+
+def test_another_store_of_the_same_process_sees_the_lock(local):
+    local.begin("x")
+    stored(local, OTHER, [0])
+    with local.hold("x", OTHER):
+        assert CheckpointStore(local.root).survey("x", PLAN).kept == {}
+    assert set(local.survey("x", PLAN).kept) == {0}
