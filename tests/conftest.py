@@ -95,8 +95,13 @@ def pytest_generate_tests(metafunc):
         everywhere = getattr(metafunc.module, "EVERY_FILESYSTEM", False)
         names = [*HERE, *CLOUDS] if everywhere else HERE
         metafunc.parametrize("root", names, indirect=True)
-    elif "cloud" in metafunc.fixturenames:
+    elif "cloud" in metafunc.fixturenames and not _given(metafunc, "cloud"):
         metafunc.parametrize("cloud", list(CLOUDS), indirect=True)
+
+
+def _given(metafunc, name):
+    marks = metafunc.definition.iter_markers("parametrize")
+    return any(name in mark.args[0] for mark in marks)
 
 
 @pytest.fixture

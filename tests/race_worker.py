@@ -4,8 +4,11 @@ One command a line comes in on stdin, as JSON, and one answer a line goes out on
 stdout. At the barrier a worker says so in a line, and waits for a line.
 """
 
+import itertools
 import json
+import random
 import sys
+import threading
 import traceback
 
 import dask.bag
@@ -14,6 +17,7 @@ from agatha_ckpt import (
     CheckpointConflictError,
     Checkpointer,
     CheckpointError,
+    CheckpointNotFoundError,
     CheckpointStore,
     CorruptCheckpointError,
 )
@@ -29,31 +33,55 @@ def barrier():
 
 
 class Compute:
-    """The bag's function: partition number to (writer, partition, position)."""
+    """The bag's function: partition number to (writer, partition, position).
 
-    def __init__(self, writer, size, wait):
-        self.writer, self.size, self.wait = writer, size, wait
+    At the call number *meet* it meets the others; each partition takes up to *pause*
+    seconds.
+    """
+
+    def __init__(self, writer, size, meet=0, pause=0.0, seed=0, graph=None):
+        self.writer, self.size, self.meet, self.pause = writer, size, meet, pause
+        self.random = random.Random(seed)
+        self.calls = itertools.count(1)
+        self.graph = (writer, seed) if graph is None else graph
+        self.__name__ = "compute"  # else dask names the bag after our address
+
+    def __dask_tokenize__(self):
+        return self.graph
 
     def __call__(self, part):
         (index,) = part
-        if self.wait:
-            self.wait = False
+        if next(self.calls) == self.meet:
             barrier()
-        return ((self.writer, index, i) for i in range(self.size))
+        return self.records(index)
+
+    def records(self, index):
+        wait(self.random.uniform(0, self.pause))
+        for i in range(self.size):
+            yield self.writer, index, i
 
 
-def bag_of(writer, npartitions, size, wait=False):
+def wait(seconds):
+    if seconds:
+        threading.Event().wait(seconds)
+
+
+def bag_of(writer, npartitions, size, **compute):
     bag = dask.bag.from_sequence(range(npartitions), partition_size=1)
-    return bag.map_partitions(Compute(writer, size, wait))
+    return bag.map_partitions(Compute(writer, size, **compute))
 
 
-def save(store, name, writer, npartitions, size, barrier_at, settings, **options):
+def save(store, name, writer, npartitions, size, meet, later, settings, **options):
+    """Save; meet the others at the call, or at the partition number *meet*."""
     checkpointer = Checkpointer(store, verbose=False, **settings)
-    bag = bag_of(writer, npartitions, size, wait=barrier_at == "first partition")
-    if barrier_at == "call":
+    compute = {k: options.pop(k) for k in ("pause", "seed", "graph") if k in options}
+    bag = bag_of(writer, npartitions, size, meet=meet, **compute)
+    if not meet:
         barrier()
+    wait(later)
+    options = {"scheduler": "sync"} | options
     try:
-        loaded = checkpointer.checkpoint(name, bag, scheduler="sync", **options)
+        loaded = checkpointer.checkpoint(name, bag, **options)
     except CheckpointConflictError:
         return {"outcome": "conflict"}
     try:
@@ -109,7 +137,27 @@ def read(store, name, versions, npartitions, size):
     return found
 
 
-COMMANDS = {f.__name__: f for f in (save, clear, recompute, read)}
+def poll(store, name, loads):
+    """Load until records were there *loads* times; return the different ones."""
+    checkpointer = Checkpointer(store, verbose=False)
+    found = {"outcome": "polled", "nothing": 0, "records": [], "faults": []}
+    barrier()
+    while loads:
+        try:
+            records = checkpointer.checkpoint(name).compute(scheduler="sync")
+        except CheckpointNotFoundError:
+            found["nothing"] += 1
+            continue
+        except CheckpointError as error:
+            found["faults"].append(repr(error))
+            return found
+        loads -= 1
+        if records not in found["records"]:
+            found["records"].append(records)
+    return found
+
+
+COMMANDS = {f.__name__: f for f in (save, clear, recompute, read, poll)}
 
 
 def main():

@@ -80,7 +80,7 @@ def test_example_says_in_its_header_what_it_shows_and_how_to_run_it(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart", "explicit_pipeline", "legacy_functions"]
+    "name", ["quickstart", "explicit_pipeline", "legacy_functions", "cluster_s3"]
 )
 def test_help_of_an_example_shows_its_header_and_touches_nothing(name, tmp_path):
     output = run(name, tmp_path / "root", "--help")
@@ -250,3 +250,42 @@ def test_legacy_functions_stop_at_the_halt_point_and_go_on_from_there(tmp_path):
     assert re.search(
         r"\n[\d,]+ sentences in net_sentences and text_sentences\n$", result
     )
+
+
+# ---- cluster_s3 ----
+
+
+def run_cluster(*args):
+    command = [sys.executable, EXAMPLES / "cluster_s3.py", *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    table = re.findall(r"^(\w+) +(\d+) +(\d+) +(\d+)$", done.stdout, re.MULTILINE)
+    assert [name for name, *_ in table] == STEPS
+    return done.stdout, [[int(figure) for figure in row[1:]] for row in table]
+
+
+def test_cluster_s3_loses_a_worker_and_computes_no_stored_partition_again():
+    output, table = run_cluster()
+    assert output.count("Killed 1 of 4 workers") == 1
+    for stored, begun, again in table:
+        assert stored <= begun <= stored + 1  # the one that the worker was at
+        assert again == 0
+    assert "Both passes agree: True" in output
+
+
+@pytest.mark.parametrize("cloud", ["s3", "gcs"], indirect=True)
+def test_cluster_s3_takes_a_bucket_and_a_cluster_that_it_is_given(cloud):
+    from distributed import LocalCluster
+
+    ours = {"host": "127.0.0.1", "protocol": "tcp://"}
+    ours |= dict.fromkeys(
+        ["dashboard_address", "worker_dashboard_address"], "127.0.0.1:0"
+    )
+    root, options = cloud.new_root(), json.dumps(cloud.options)
+    with LocalCluster(n_workers=2, threads_per_worker=1, **ours) as cluster:
+        address = cluster.scheduler_address
+        args = ["--scheduler", address, "--root", root, "--storage-options", options]
+        output, table = run_cluster(*args)
+    assert "Killed" not in output
+    assert all(stored == begun for stored, begun, _ in table)
+    assert CheckpointStore(root).names() == sorted(STEPS)
