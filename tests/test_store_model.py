@@ -625,9 +625,12 @@ class StoreMachine(RuleBasedStateMachine):
                 )
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def new_root(request, tmp_path):
     """Gives a root that does not exist yet, time after time."""
+    if request.param == "s3":
+        yield request.getfixturevalue("s3").new_root
+        return
     place = str(tmp_path) if request.param == "local" else "memory://"
     made = []
 
@@ -642,13 +645,16 @@ def new_root(request, tmp_path):
             fs.rm(root, recursive=True)
 
 
-def test_any_order_of_saves_damage_moves_and_clears_does_what_a_dict_would(new_root):
+def test_any_order_of_saves_damage_moves_and_clears_does_what_a_dict_would(
+    new_root, request
+):
+    requests_cost = request.node.callspec.params["new_root"] == "s3"
     run_state_machine_as_test(
         lambda: StoreMachine(new_root),
         settings=settings(
             derandomize=True,
             database=None,
-            max_examples=80,
+            max_examples=3 if requests_cost else 80,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
