@@ -167,8 +167,8 @@ class ObjectFiles:
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
         paths = [f"{folder}/{name}" for name in names]
-        one = len(paths) == 1
-        if one or not self._conditional or any(c in folder for c in "*?["):
+        aloud = self._s3 and len(paths) == 1
+        if aloud or not self._conditional or any(c in folder for c in "*?["):
             # Bulk deletes are worth it on object stores only, and s3fs says nothing of
             # what one could not delete; and rm takes such a path for a pattern, and
             # would delete its neighbours.
