@@ -171,7 +171,7 @@ def test_what_a_killed_run_left_is_kept_and_its_lock_file_goes(local, holder):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_that_outlives_its_run_holds_no_lock(local, holder):
     stored(local, OTHER, [0, 1])
-    holder("fork")
+    holder("fork").wait()
     assert set(local.survey("x", PLAN).kept) == {0, 1}
 
 
