@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 from dask.bag import Bag
@@ -14,7 +14,7 @@ from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
 from agatha_ckpt._layout import new_run
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._progress import Reporter, figures, saving
-from agatha_ckpt._rivals import RunGoesOnError, partitions_of
+from agatha_ckpt._rivals import RunGoesOnError, partitions_of, time_to_show_life
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._survey import Survey
@@ -104,6 +104,7 @@ class Call:
             )
             raise
         if manifest.token != ours:
+            self.store.adopt(self.name, plan, stored.manifest, self.run)
             self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
         else:
             seconds = perf_counter() - started
@@ -120,6 +121,7 @@ class Call:
         """Commit; return the manifest that is then in place, and the token of ours."""
         plan = self.request.plan
         seen = survey.seen or None
+        self._wait_for_signs_of_life(survey)
         while True:
             partitions = tuple(infos[i] for i in range(plan.npartitions))
             ours = Manifest(plan, partitions)
@@ -127,29 +129,45 @@ class Call:
                 placed = self.store.mark_done(self.name, ours, replaces, seen)
                 return placed, ours.token
             except RunGoesOnError as error:
-                whole = self._whole_of(error.runs)
-                infos |= whole
-                again = [] if whole else partitions_of(error.runs, infos)
-                if len(again) > plan.npartitions - len(survey.kept) and (
-                    survey.bags <= {bag.name}
-                ):
-                    again = []  # of the same graph, and half of the work or more
-                if not again:
-                    seen = None
+                again = self._settle(bag, error.runs, infos, len(survey.kept))
             if again:
                 self.reporter.say(
                     f"Saving {len(again):,} more: the run that left them goes on"
                 )
                 infos |= self._save(bag, again)
+            else:
+                seen = None
 
-    def _whole_of(self, runs: frozenset[str]) -> dict[int, PartitionInfo]:
-        """Return all partitions as one of *runs* stored them, if one has stored all."""
+    def _wait_for_signs_of_life(self, survey: Survey) -> None:
+        """Give a run that partitions are kept of the time to store another one."""
+        mixed = 0 < len(survey.kept) < self.request.plan.npartitions
+        if mixed and self.store.remote:
+            sleep(max(0.0, time_to_show_life(survey.kept) - survey.age))
+
+    def _settle(
+        self,
+        bag: Bag,
+        runs: frozenset[str],
+        infos: dict[int, PartitionInfo],
+        kept: int,
+    ) -> list[int]:
+        """Return the partitions to compute here, of those that other runs left.
+
+        None, where one of *runs* has stored all of them by now: it is taken whole.
+        """
         plan = self.request.plan
         for run in sorted(runs):
-            kept = self.store.survey(self.name, plan, run=run).kept
-            if len(kept) == plan.npartitions:
-                return kept
-        return {}
+            whole = self.store.survey(self.name, plan, run=run).kept
+            if len(whole) == plan.npartitions:
+                infos |= whole
+                return []
+        theirs = partitions_of(runs, infos)
+        if len(theirs) <= plan.npartitions - kept:
+            return theirs
+        # Half of the work or more: it stays if it is of the same graph.
+        samples = [partitions_of(frozenset([run]), infos)[0] for run in runs]
+        bags = {self.store.bag_of(self.name, i, infos[i]) for i in samples}
+        return [] if bags == {bag.name} else theirs
 
     def _survey(self, decision: Decision, stored: Stored) -> Survey:
         """Return the partitions that need not be computed."""

@@ -22,7 +22,7 @@ from agatha_ckpt._manifest import (
     decode_manifest,
     encode_manifest,
 )
-from agatha_ckpt._rivals import RunGoesOnError, runs_that_go_on
+from agatha_ckpt._rivals import RunGoesOnError, lose, runs_that_go_on
 
 
 def commit(
@@ -66,11 +66,13 @@ def commit(
         sizes = folder.sizes()
         if not _all_there(folder, manifest, sizes):
             return _without_files(folder, manifest, replaces)
+        marked = DONE_MARKER in sizes
         if seen is not None:
             runs = runs_that_go_on(manifest.files & seen, seen, sizes)
-            if runs and _winner(folder, manifest.plan, replaces) is None:
+            if runs and _other(folder, replaces) is None:
                 raise RunGoesOnError(runs)
-        winner = _put_marker(folder, manifest, replaces, DONE_MARKER in sizes)
+            marked = marked or bool(runs)
+        winner = _put_marker(folder, manifest, replaces, marked)
     except (FolderGoneError, FileNotFoundError):
         raise _cleared(folder) from None
     # Whoever won, these are not in use any more; Agatha's own files are ours to
@@ -99,29 +101,31 @@ def adopt(
 ) -> Manifest | None:
     """Return what another run with the same plan committed meanwhile, if one did.
 
-    The files that the run *run* wrote are then removed, as far as they are not its.
+    The files that the run *run* wrote are then removed, as far as they are not its,
+    and also where the other run's plan is another one.
     """
-    winner = _winner(folder, plan, replaces)
-    if winner is not None:
-        ours = [
-            filename
-            for filename in folder.sizes()
-            if (name := parse_filename(filename)) and name.run == run
-        ]
-        folder.files.remove(folder.path, [n for n in ours if n not in winner.files])
-    return winner
+    winner = _other(folder, replaces)
+    if winner is None:
+        return None
+    lose(run)
+    written = {n for n in folder.sizes() if (f := parse_filename(n)) and f.run == run}
+    folder.files.remove(folder.path, written - winner.files)
+    return winner if winner.plan.digest == plan.digest else None
 
 
 def _winner(folder: Folder, plan: Plan, replaces: Manifest | None) -> Manifest | None:
+    other = _other(folder, replaces)
+    return other if other and other.plan.digest == plan.digest else None
+
+
+def _other(folder: Folder, replaces: Manifest | None) -> Manifest | None:
+    """Return what is done, if it is not what a run set out to replace."""
     try:
         current = folder.find_manifest()
     except CorruptCheckpointError:
         return None
-    if current is None or current.plan.digest != plan.digest:
-        return None
-    if replaces is not None and current.token == replaces.token:
-        return None
-    return current
+    replaced = current and replaces and current.token == replaces.token
+    return None if replaced else current
 
 
 def _all_there(folder: Folder, manifest: Manifest, sizes: Mapping[str, int]) -> bool:

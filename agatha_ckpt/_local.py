@@ -162,7 +162,7 @@ class LocalFiles:
             return
         _held.add(descriptor)
         try:
-            _lock(descriptor)
+            _lock(descriptor, fcntl.LOCK_EX if fcntl else 0)
             yield
         finally:
             with contextlib.suppress(OSError):
@@ -176,7 +176,7 @@ class LocalFiles:
         except OSError:
             return False
         try:
-            return not _lock(descriptor)
+            return not _lock(descriptor, fcntl.LOCK_SH if fcntl else 0)
         finally:
             os.close(descriptor)
 
@@ -190,12 +190,12 @@ class LocalFiles:
             os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open file; say whether nobody else certainly has."""
+def _lock(descriptor: int, kind: int) -> bool:
+    """Lock an open file; say whether nobody certainly holds a lock against it."""
     if fcntl is None:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a filesystem without locks

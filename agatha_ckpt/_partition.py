@@ -23,6 +23,7 @@ from agatha_ckpt._layout import (
 )
 from agatha_ckpt._legacy import decode_pickle
 from agatha_ckpt._manifest import PartitionInfo
+from agatha_ckpt._rivals import has_lost
 from agatha_ckpt._text import decode_text, encode_text
 
 
@@ -68,6 +69,9 @@ def write_partition(
 
     try:
         filename = folder.files.publish(folder.path, write)
+        if has_lost(run):
+            folder.files.remove(folder.path, [filename])
+            raise FolderGoneError(folder.path)
     except FolderGoneError:
         raise CheckpointConflictError(
             f"{where} was cleared or finished by another run while it was being "

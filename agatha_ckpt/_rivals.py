@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from agatha_ckpt._layout import parse_filename
 from agatha_ckpt._manifest import PartitionInfo
 
+_LEAST_SECONDS, _MOST_SECONDS = 0.25, 2.0
+
 
 class RunGoesOnError(Exception):
     """Runs whose partitions were kept have stored more since.
@@ -46,6 +48,31 @@ def partitions_of(
 ) -> list[int]:
     """Return the numbers of the partitions whose file one of *runs* wrote."""
     return [index for index, info in infos.items() if _runs([info.file]) & runs]
+
+
+def time_to_show_life(kept: Mapping[int, PartitionInfo]) -> float:
+    """Return for how long to look before a run is taken to be dead, in seconds.
+
+    Twice what its slowest partition took to be written, within bounds.
+    """
+    slowest = max(info.seconds for info in kept.values())
+    return min(max(_LEAST_SECONDS, 2 * slowest), _MOST_SECONDS)
+
+
+_lost: set[str] = set()
+
+
+def lose(run: str) -> None:
+    """Remember that a run has lost, so that its late writers know."""
+    _lost.add(run)
+
+
+def has_lost(run: str) -> bool:
+    """Whether a run of this process has lost against another one.
+
+    dask's threads go on with what they are at when one of them has raised.
+    """
+    return run in _lost
 
 
 def _runs(filenames: Iterable[str]) -> frozenset[str]:

@@ -26,7 +26,7 @@ from agatha_ckpt._objects import ObjectFiles
 from agatha_ckpt._partition import Partition, write_partition
 from agatha_ckpt._root import Root
 from agatha_ckpt._status import Status, status_of
-from agatha_ckpt._survey import Survey, survey, verify
+from agatha_ckpt._survey import Survey, bag_of, survey, verify
 
 
 class CheckpointStore:
@@ -347,16 +347,18 @@ class CheckpointStore:
         plan : Plan
         exclude : frozenset of str, optional
             File names that are not to be kept.
-        **only
-            ``run`` and ``index``, whose files alone count.
+        **only : ``run`` and ``index``, whose files alone count
 
         Notes
         -----
-        Costs one listing (one for each 1,000 files on an object store) and one
-        read for each file of the plan: of all of it on local disk, where files can
-        be cut or change, of its footer elsewhere where it is large.
+        Costs one listing (one for each 1,000 files on an object store) and one read
+        for each file of the plan: where it is large and remote, of its footer.
         """
         return survey(self._folder(name), plan, exclude, **only)
+
+    def bag_of(self, name: str, index: int, info: PartitionInfo) -> str:
+        """Return dask's name of the bag that a partition came from, or ""."""
+        return bag_of(self._folder(name), index, info)
 
     def mark_done(
         self,
@@ -391,7 +393,6 @@ class CheckpointStore:
 
         Notes
         -----
-        On local disk the folder is synced before the marker is written, and after.
         Costs one listing, the marker, and a delete of left-over files if any.
         """
         return commit(self._folder(name), manifest, replaces, seen)

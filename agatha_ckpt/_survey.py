@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
+from time import monotonic
 from typing import Any
 
 from agatha_ckpt._codec import (
@@ -21,7 +22,15 @@ from agatha_ckpt._errors import (
     UnsupportedFormatError,
 )
 from agatha_ckpt._folder import Damaged, Folder
-from agatha_ckpt._layout import LEGACY, TEXT, Plan, parse_filename, parse_text_attempt
+from agatha_ckpt._layout import (
+    LEGACY,
+    MSGPACK,
+    SUFFIXES,
+    TEXT,
+    Plan,
+    parse_filename,
+    parse_text_attempt,
+)
 from agatha_ckpt._legacy import decode_pickle
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._text import count_text
@@ -51,6 +60,12 @@ class Survey:
     bags: frozenset[str] = frozenset()
     refused: tuple[str, ...] = ()
     seen: frozenset[str] = frozenset()
+    _made: float = field(default_factory=monotonic, compare=False)
+
+    @property
+    def age(self) -> float:
+        """For how long this has been known, in seconds."""
+        return monotonic() - self._made
 
 
 def survey(
@@ -102,6 +117,14 @@ def survey(
             kept[index], bag = found
             bags.add(bag)
     return Survey(kept, frozenset(bags - {""}), tuple(refused), frozenset(sizes))
+
+
+def bag_of(folder: Folder, index: int, info: PartitionInfo) -> str:
+    """Return dask's name of the bag that a stored partition came from, or ""."""
+    if not info.file.endswith(SUFFIXES[MSGPACK]):
+        return ""
+    with folder.open_file(index, info) as source:
+        return read_header(source, folder.describe(index)).bag
 
 
 def _check(

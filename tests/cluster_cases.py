@@ -155,6 +155,11 @@ def wait_for(index, path):
     wait_until(Path(path).exists)
 
 
+def wait_at(index, at, path):
+    if index == at:
+        wait_for(index, path)
+
+
 def wait_for_others(root_folder, others):
     fs = fsspec.filesystem("s3", use_listings_cache=False)
     wait_until(lambda: len(stored_partitions(fs, root_folder)) >= others)

@@ -18,8 +18,17 @@ from http.server import ThreadingHTTPServer
 
 
 def serve_moto():
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    lock = threading.Lock()
+    put_object = S3Response.put_object
+
+    def one_at_a_time(self):
+        with lock:  # it looks whether the object is there, and then puts it
+            return put_object(self)
+
+    S3Response.put_object = one_at_a_time
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     announce("http://{}:{}".format(*server.get_host_and_port()))

@@ -12,7 +12,7 @@ import dask.bag
 import fsspec
 import pytest
 
-from agatha_ckpt import Checkpointer, CheckpointError, CheckpointStore
+from agatha_ckpt import Checkpointer, CheckpointStore, CorruptCheckpointError
 from agatha_ckpt._layout import DONE_MARKER, parse_filename
 
 WORKER = Path(__file__).with_name("race_worker.py")
@@ -369,9 +369,10 @@ def test_readers_of_what_two_writers_save_get_nothing_or_what_stays_P1_P3(
 
 
 def test_a_reader_gets_one_version_or_is_told_that_it_was_replaced_P1_P3(
-    workers, store, rounds
+    workers, place, store, rounds
 ):
     checkpointer = Checkpointer(store, verbose=False)
+    versions = 10 if place == "local" else 4
     for name, rng in rounds:
         shape = {"versions": versions, "npartitions": rng.randint(1, 6), "size": SIZE}
         bag = dask.bag.from_sequence(range(shape["npartitions"]), partition_size=1)
@@ -393,8 +394,8 @@ def test_where_nothing_creates_if_absent_a_lost_race_shows_and_can_be_mended_P5(
         answers = race(workers, store, name, commands)
         runs = [run_of(writer) for writer in (0, 1)]
         for found in answers:
-            assert found["outcome"] != "bag" or found["records"] in runs
-        with contextlib.suppress(CheckpointError):
+            assert found["outcome"] != "bag" or found["records"] in runs, variant
+        with contextlib.suppress(CorruptCheckpointError):
             records = load(store, name)
             assert records in runs, (variant, runs_in(store, name, records))
         checkpointer = Checkpointer(store, verbose=False)
