@@ -185,13 +185,20 @@ def test_a_cluster_saves_resumes_and_loads_on_s3(
     assert {pid for pid, _ in loaded} <= processes_of(any_client)
 
 
-@pytest.mark.parametrize("default", [True, False], ids=["default", "not-default"])
-@pytest.mark.parametrize("given", ["client", "sync", "threads", "distributed"])
+@pytest.mark.parametrize(
+    "given, default",
+    [
+        ("client", True),
+        ("client", False),
+        ("distributed", True),
+        ("sync", True),
+        ("threads", True),
+    ],
+    ids=["client", "client-not-default", "distributed", "sync", "threads"],
+)
 def test_the_scheduler_that_is_asked_for_computes_though_a_client_is_active(
     given, default, process_cluster, checkpointer, log
 ):
-    if given == "distributed" and not default:
-        pytest.skip("no client can be meant")
     with Client(process_cluster, set_as_default=default) as client:
         scheduler = client if given == "client" else given
         bag = bag_of(log)
