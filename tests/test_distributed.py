@@ -35,10 +35,13 @@ WORKERS = 4
 
 def children():
     """The processes that this one has started, and that are to end with a cluster."""
-    found = psutil.Process().children(recursive=True)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return {p for p in found if "resource_tracker" not in str(p.cmdline())}
-    return children()
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # Python keeps that one until its own end.
+            if "resource_tracker" not in str(process.cmdline()):
+                found.add(process)
+    return found
 
 
 @contextlib.contextmanager
