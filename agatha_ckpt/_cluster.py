@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import signature
+from time import sleep
 from typing import Any
 
 from dask._task_spec import Alias, Task, TaskRef
@@ -70,7 +72,9 @@ def _tries(key: tuple[str, int]) -> int:
     scheduler, path = get_worker().scheduler, list(key)
 
     async def count() -> int:
-        tries: int = await scheduler.get_metadata(keys=path, default=0)
+        tries: int | None = await scheduler.get_metadata(keys=path, default=None)
+        if tries is None:  # the save has ended
+            return 0
         await scheduler.set_metadata(keys=path, value=tries + 1)
         return tries
 
@@ -105,10 +109,14 @@ def as_they_land(
     """
     from distributed import as_completed, futures_of
 
-    futures = futures_of(client.persist(bag, **compute_kw))
+    _check_keywords(client, compute_kw)
+    client.set_metadata([bag.name], dict.fromkeys(range(bag.npartitions), 0))
+    futures: list[Any] = []
     landed = 0
     try:
-        for future, result in as_completed(futures, with_results=True):
+        futures += futures_of(client.persist(bag, **compute_kw))
+        completed = as_completed(futures, loop=client.loop, with_results=True)
+        for future, result in completed:
             if isinstance(result, BaseException):  # it was cancelled
                 break
             landed += 1
@@ -125,3 +133,17 @@ def as_they_land(
             future.release()
         with suppress(Exception):  # it would hide what happened before
             client.run_on_scheduler(_forget_tries, bag.name)
+            if landed < len(futures):  # a task that was just counting itself
+                sleep(0.1)
+                client.run_on_scheduler(_forget_tries, bag.name)
+
+
+def _check_keywords(client: Any, compute_kw: Mapping[str, Any]) -> None:
+    # persist takes any others too, and does nothing with them.
+    parameters = signature(client.persist).parameters.values()
+    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    if unknown := sorted(compute_kw.keys() - known):
+        raise TypeError(
+            f"a dask.distributed client takes no {', '.join(unknown)}; give it "
+            f"{', '.join(sorted(known - {'collections'}))}"
+        )

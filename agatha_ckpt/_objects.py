@@ -136,9 +136,12 @@ class ObjectFiles:
         try:
             if self._conditional:
                 return self._create_conditionally(path, data)
-            with _memory_lock if self._memory else contextlib.nullcontext():
-                if self._fs.exists(path):
-                    return False
+            if self._memory:
+                with _memory_lock:  # its create looks first and writes then
+                    self._fs.pipe_file(path, data, mode="create")
+            elif self._fs.exists(path):
+                return False
+            else:
                 self._fs.pipe_file(path, data)
         except FileExistsError:
             return False

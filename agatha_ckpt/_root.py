@@ -105,7 +105,9 @@ def _text_of(root: object) -> str:
     else:
         text = ""
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        what = repr(root) if isinstance(root, str | bytes) else type(root).__name__
+        # Storage options in the place of the root would be shown.
+        hidden = isinstance(root, dict | list | tuple | set)
+        what = f"a {type(root).__name__}" if hidden else repr(root)
         raise RootNotSetError(
             f"{what} cannot be the root; give a path or an fsspec URL"
         )
