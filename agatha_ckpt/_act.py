@@ -14,7 +14,12 @@ from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
 from agatha_ckpt._layout import new_run
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._progress import Reporter, figures, saving
-from agatha_ckpt._rivals import RunGoesOnError, partitions_of, time_to_show_life
+from agatha_ckpt._rivals import (
+    RunGoesOnError,
+    end,
+    partitions_of,
+    time_to_show_life,
+)
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._survey import Survey
@@ -79,8 +84,11 @@ class Call:
             self.reporter.say(line, decision.warn)
             return stored.manifest
         self.store.begin(self.name)
-        with self.store.hold(self.name, self.run):
-            return self._save_all(self.bag, decision, stored)
+        try:
+            with self.store.hold(self.name, self.run):
+                return self._save_all(self.bag, decision, stored)
+        finally:
+            end(self.run)
 
     def _save_all(self, bag: Bag, decision: Decision, stored: Stored) -> Manifest:
         plan, started = self.request.plan, perf_counter()

@@ -31,6 +31,8 @@ def runs_that_go_on(
 ) -> frozenset[str]:
     """Return the runs that a file was kept of and that have written others since.
 
+    Those of this process that have ended are none of them.
+
     Parameters
     ----------
     kept : iterable of str
@@ -40,7 +42,7 @@ def runs_that_go_on(
     now : iterable of str
         All that are there now.
     """
-    return _runs(kept) & _runs(name for name in now if name not in seen)
+    return _runs(kept) & _runs(name for name in now if name not in seen) - _ended
 
 
 def partitions_of(
@@ -59,7 +61,16 @@ def time_to_show_life(kept: Mapping[int, PartitionInfo]) -> float:
     return min(max(_LEAST_SECONDS, 2 * slowest), _MOST_SECONDS)
 
 
+_ended: set[str] = set()
 _lost: set[str] = set()
+
+
+def end(run: str) -> None:
+    """Remember that a run of this process has ended, whatever comes of it yet.
+
+    Tasks of a save that failed may still store what they are at.
+    """
+    _ended.add(run)
 
 
 def lose(run: str) -> None:

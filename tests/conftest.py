@@ -1,8 +1,10 @@
 """Stores on every filesystem, and nothing left over from one test to the next."""
 
 import os
+import shutil
 import uuid
 
+import dask
 import fsspec
 import pytest
 
@@ -24,6 +26,26 @@ CLOUDS = {
     "gcs": "gcs_server",
     "azure": "azure_server",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scratch(tmp_path_factory):
+    """Let dask's workers, and whatever is started here, write where it is removed."""
+    folder = str(tmp_path_factory.mktemp("scratch"))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dask.config.set(temporary_directory=folder),
+    ):
+        patch.setenv("DASK_TEMPORARY_DIRECTORY", folder)
+        yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    """Leave no file behind, unless one of them may tell why a test failed."""
+    if exitstatus == pytest.ExitCode.OK and "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = session.config._tmp_path_factory.getbasetemp()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import dask.bag
 import pytest
 
 from agatha_ckpt import Checkpointer, CheckpointStore
-from agatha_ckpt._layout import DONE_MARKER, Plan, run_filename
+from agatha_ckpt._layout import DONE_MARKER, Plan, parse_filename, run_filename
 from agatha_ckpt._manifest import Manifest
 from agatha_ckpt._rivals import RunGoesOnError, runs_that_go_on
 
@@ -109,6 +109,37 @@ def test_late_partitions_of_the_same_graph_do_not_undo_most_of_a_resume_P4(store
         *["other"] * 3,
         "ours",
     ]
+
+
+def test_late_partitions_of_a_save_that_failed_here_do_not_undo_a_resume_P4(store):
+    # The tasks of a save that raised go on with what they are at.
+    computed = []
+
+    def fail_at_third(part):
+        computed.extend(part)
+        if len(computed) == 3:
+            raise ValueError(part)
+        return records("first", computed[-1])
+
+    def compute(part):
+        (index,) = part
+        if index == computed[2]:
+            stored(store, run, [index], writer="late")
+        return records("ours", index)
+
+    indexes = dask.bag.from_sequence(range(4), npartitions=4)
+    checkpointer = Checkpointer(store, verbose=False)
+    with pytest.raises(ValueError):
+        checkpointer.checkpoint(
+            "x", indexes.map_partitions(fail_at_third), scheduler="sync"
+        )
+    kept = store.survey("x", PLAN).kept
+    assert set(kept) == set(computed[:2])
+    (run,) = {parse_filename(info.file).run for info in kept.values()}
+    loaded = checkpointer.checkpoint(
+        "x", indexes.map_partitions(compute), scheduler="sync"
+    )
+    assert writers(loaded) == {"first", "ours"}
 
 
 # ---- on local disk a run holds a lock while it goes on ----
