@@ -427,9 +427,11 @@ def test_what_a_worker_writes_after_it_was_given_up_changes_nothing(
     wait_until(lambda: not psutil.pid_exists(zombie["pid"]))
     after = contents(zombie_store)
     assert {name: after[name] for name in before} == before
-    # In a bucket what it wrote appears, under a name that nothing refers to.
-    late = {"partition 1"} if zombie_store.remote else set()
-    assert cases.file_kinds(set(after) - set(before)) == late
+    # In a bucket what it wrote appears, under a name that nothing refers to; and it may
+    # go on with the next partition that it was given before.
+    late = cases.file_kinds(set(after) - set(before))
+    assert ("partition 1" in late) == zombie_store.remote
+    assert all(kind.startswith("partition ") for kind in late)
     assert loaded.compute() == records
     assert checkpointer.checkpoint(NAME).compute() == records
     assert zombie_store.verify(NAME) == []
@@ -581,12 +583,12 @@ def test_a_save_whose_client_is_closed_ends_with_an_error(
 def test_an_interrupted_save_leaves_the_workers_free(
     client, checkpointer, store, log, tmp_path
 ):
-    """As by Ctrl-C, while all workers are at work."""
+    """As by Ctrl-C, while workers are at work."""
     before = left_over(client)
     gate = tmp_path / "gate"
 
     def interrupt():
-        wait_until(lambda: log.exists() and cases.computed(log).total() >= WORKERS)
+        wait_until(lambda: log.exists() and cases.computed(log).total())
         signal.raise_signal(signal.SIGINT)
 
     bag = bag_of(log, partial(cases.wait_for, path=str(gate)))
