@@ -33,9 +33,9 @@ class SavingBag(Bag):  # type: ignore[misc]
 
         The look comes before what was fused into the task: the bag's own functions.
         """
-        before = {key: dsk[key] for key in flatten(keys)}
+        before = {key: _save_and_index(dsk[key]) for key in flatten(keys)}
         optimized = dict(Bag.__dask_optimize__(dsk, keys, **kwargs))
-        for key, (save, _, index) in before.items():
+        for key, (save, index) in before.items():
             task = optimized[key]
             if isinstance(task, Alias):  # of what it was fused into
                 task = optimized.pop(task.target)
@@ -43,6 +43,13 @@ class SavingBag(Bag):  # type: ignore[misc]
             look = _LookFirst(save, index, key, task, needs)
             optimized[key] = Task(key, look, *map(TaskRef, needs))
         return optimized
+
+
+def _save_and_index(task: Any) -> tuple[Any, int]:
+    if isinstance(task, Task):
+        return task.func, task.args[1]
+    save, _, index = task
+    return save, index
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def as_they_land(
     """
     from distributed import as_completed, futures_of
 
-    _check_keywords(client, compute_kw)
+    _check(client, compute_kw)
     client.set_metadata([bag.name], dict.fromkeys(range(bag.npartitions), 0))
     futures: list[Any] = []
     landed = 0
@@ -138,7 +145,12 @@ def as_they_land(
                 client.run_on_scheduler(_forget_tries, bag.name)
 
 
-def _check_keywords(client: Any, compute_kw: Mapping[str, Any]) -> None:
+def _check(client: Any, compute_kw: Mapping[str, Any]) -> None:
+    if client.asynchronous:
+        raise TypeError(
+            "a save waits for the cluster, which it cannot do in the event loop of an "
+            "asynchronous client; call it in a thread, with a client that is not"
+        )
     # persist takes any others too, and does nothing with them.
     parameters = signature(client.persist).parameters.values()
     known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
