@@ -586,6 +586,8 @@ def test_an_interrupted_save_leaves_the_workers_free(
     """As by Ctrl-C, while workers are at work."""
     before = left_over(client)
     gate = tmp_path / "gate"
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt():
         wait_until(lambda: log.exists() and cases.computed(log).total())
@@ -594,9 +596,12 @@ def test_an_interrupted_save_leaves_the_workers_free(
     bag = bag_of(log, partial(cases.wait_for, path=str(gate)))
     with ThreadPoolExecutor(1) as pool:
         interrupting = pool.submit(interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            checkpointer.checkpoint(NAME, bag)
-        interrupting.result()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                checkpointer.checkpoint(NAME, bag)
+            interrupting.result()
+        finally:
+            signal.signal(signal.SIGINT, handler)
     gate.touch()
     settle(lambda: left_over(client), before)
     assert cases.computed(log).total() < PARTITIONS
