@@ -155,9 +155,10 @@ class LocalFiles:
     def hold(self, path: str) -> Iterator[None]:
         # The system lets go of the lock when the process ends, however it ends. A
         # child that is forked meanwhile must not hold it on.
-        try:
+        descriptor = None
+        with contextlib.suppress(OSError):  # a folder being cleared, a full disk
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError:  # the folder is being cleared, or the disk is full
+        if descriptor is None:
             yield
             return
         _held.add(descriptor)
