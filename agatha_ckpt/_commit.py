@@ -72,20 +72,16 @@ def commit(
             if runs and _other(folder, replaces) is None:
                 raise RunGoesOnError(runs)
             marked = marked or bool(runs)
-        winner = _put_marker(folder, manifest, replaces, marked)
+        winner, placed = _put_marker(folder, manifest, replaces, marked)
     except (FolderGoneError, FileNotFoundError):
         raise _cleared(folder) from None
     # Whoever won, these are not in use any more; Agatha's own files are ours to
     # remove only as those of the marker that was replaced.
     replaced = replaces.files if replaces else frozenset()
+    if placed:  # also for another run that died: nobody else removes what it left
+        winner = _tidied(folder, winner, _left_over(winner, sizes, replaced))
     if winner.token == manifest.token:
-        _check_again(folder, manifest)
-        left_over = _left_over(manifest, sizes, replaced)
-        if left_over:
-            winner = _confirmed(folder, manifest)
-        if winner.token == manifest.token:
-            folder.files.remove(folder.path, left_over)
-            return manifest
+        return manifest
     folder.files.remove(folder.path, (manifest.files | replaced) - winner.files)
     if winner.plan.digest != manifest.plan.digest:
         raise CheckpointConflictError(
@@ -168,6 +164,17 @@ def _left_over(
     return [n for n in names if n not in kept and (is_own_file(n) or n in replaced)]
 
 
+def _tidied(folder: Folder, winner: Manifest, left_over: list[str]) -> Manifest:
+    """Remove what the marker that was put does not name; return what is in place."""
+    _check_again(folder, winner)
+    if not left_over:
+        return winner
+    confirmed = _confirmed(folder, winner)
+    if confirmed.token == winner.token:
+        folder.files.remove(folder.path, left_over)
+    return confirmed
+
+
 def _confirmed(folder: Folder, manifest: Manifest) -> Manifest:
     """Return the manifest in place, before files that it may name are removed.
 
@@ -208,8 +215,8 @@ def _cleared(folder: Folder) -> CheckpointConflictError:
 
 def _put_marker(
     folder: Folder, manifest: Manifest, replaces: Manifest | None, seen: bool
-) -> Manifest:
-    """Return the manifest that is in place afterwards.
+) -> tuple[Manifest, bool]:
+    """Return the manifest that is in place afterwards, and whether this put it there.
 
     A marker that was *seen* is not written over by a filesystem that creates what is
     there already; only one that appears after that is.
@@ -217,19 +224,19 @@ def _put_marker(
     data = encode_manifest(manifest)
     while True:
         if not seen and replaces is None and folder.files.create(folder.marker, data):
-            return manifest
+            return manifest, True
         found = folder.read_marker()
         if found is None:
             replaces, seen = None, False
         elif found == data:  # a retry met our own first try
-            return manifest
+            return manifest, True
         else:
             current = _readable(folder, found)
             if current and (replaces is None or current.token != replaces.token):
-                return current
+                return current, False
             winner = _replace_marker(folder, found, manifest, data)
             if winner is not None:
-                return winner
+                return winner, True
 
 
 def _readable(folder: Folder, marker: bytes) -> Manifest | None:

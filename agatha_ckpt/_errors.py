@@ -23,6 +23,8 @@ shape that survives the trip back from a worker process.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class CheckpointError(Exception):
@@ -75,6 +77,17 @@ class CheckpointHalt(SystemExit):
     # SystemExit would take its argument for the exit status, and a text for 1. An
     # attribute of the class holds however the exception was copied or unpickled.
     code = 0
+
+
+@contextmanager
+def noted(doing: str) -> Iterator[None]:
+    """Add a note to an error that is not ours: what was being done, and to what."""
+    try:
+        yield
+    except Exception as error:  # not all that a network raises is an OSError
+        if not isinstance(error, CheckpointError):
+            error.add_note(f"while {doing}")
+        raise
 
 
 def masked(text: str) -> str:

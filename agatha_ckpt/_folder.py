@@ -9,6 +9,7 @@ from agatha_ckpt._errors import (
     CheckpointNotFoundError,
     CorruptCheckpointError,
     RootNotSetError,
+    noted,
 )
 from agatha_ckpt._files import Files
 from agatha_ckpt._layout import (
@@ -81,11 +82,8 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """Return names and sizes of the files in the folder, by one listing."""
-        try:
+        with noted(f"listing the files of {self.describe()}"):
             return self.files.sizes(self.path)
-        except Exception as error:
-            error.add_note(f"while listing the files of {self.describe()}")
-            raise
 
     def find_manifest(self) -> Manifest | None:
         """Return what the done marker says, or None where there is none.
@@ -101,12 +99,10 @@ class Folder:
     def read_marker(self) -> bytes | None:
         """Return the content of the done marker, or None where there is none."""
         try:
-            return self.files.read(self.marker)
+            with noted(f"reading the done marker of {self.describe()}"):
+                return self.files.read(self.marker)
         except FileNotFoundError:
             return None
-        except Exception as error:  # no permission, no network
-            error.add_note(f"while reading the done marker of {self.describe()}")
-            raise
 
     def manifest_from(self, data: bytes) -> Manifest:
         """Return what the content of a done marker says.
@@ -190,6 +186,10 @@ class Folder:
 
     def clear(self) -> None:
         """Remove the marker, then the library's other files, then the empty folder."""
+        with noted(f"clearing {self.describe()}; clear it again"):
+            self._clear()
+
+    def _clear(self) -> None:
         sizes = self.sizes()
         own = {n for n in sizes if is_own_file(n)}
         if DONE_MARKER in own and any(map(is_legacy_file, sizes)):

@@ -8,8 +8,8 @@ from agatha_ckpt._blocks import pickle_refusal
 from agatha_ckpt._codec import Footer, Header, decode_partition, encode_partition
 from agatha_ckpt._errors import (
     CheckpointConflictError,
-    CheckpointError,
     EncodeError,
+    noted,
 )
 from agatha_ckpt._files import FolderGoneError
 from agatha_ckpt._folder import Folder
@@ -118,12 +118,8 @@ class Partition(Sequence[Any]):
         return chain.from_iterable(self._blocks())
 
     def _blocks(self) -> Iterator[Iterable[Any]]:
-        try:
+        with noted(f"reading {self._where}"):
             yield from self._read_blocks()
-        except Exception as error:  # not all that a network raises is an OSError
-            if not isinstance(error, CheckpointError):
-                error.add_note(f"while reading {self._where}")
-            raise
 
     def _read_blocks(self) -> Iterator[Iterable[Any]]:
         plan, info = self._plan, self._info
@@ -133,7 +129,7 @@ class Partition(Sequence[Any]):
                     raise pickle_refusal(self._where)
                 yield decode_pickle(source, self._where)
             elif plan.format == TEXT:
-                yield decode_text(source, info.digest, self._where)
+                yield from decode_text(source, info.digest, self._where)
             else:
                 yield from decode_partition(
                     source,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from agatha_ckpt._codec import read_header
-from agatha_ckpt._errors import CheckpointError
+from agatha_ckpt._errors import CheckpointError, noted
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
     MSGPACK,
@@ -106,8 +106,9 @@ def _expected(folder: Folder, filename: str, parsed: FileName, size: int) -> int
     if parsed.suffix == "txt":
         text = parse_text_attempt(parsed.attempt)
         return text[0] if text else None
+    where, path = folder.describe(parsed.index), folder.file(filename)
     try:
-        with folder.files.open(folder.file(filename), size) as source:
-            return read_header(source, folder.describe(parsed.index)).npartitions
+        with noted(f"reading {where}"), folder.files.open(path, size) as source:
+            return read_header(source, where).npartitions
     except (CheckpointError, FileNotFoundError):
         return None

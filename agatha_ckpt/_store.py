@@ -16,6 +16,7 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     InvalidNameError,
     UnsupportedFormatError,
+    noted,
 )
 from agatha_ckpt._files import Files
 from agatha_ckpt._folder import Damaged, Folder, make_folder
@@ -166,7 +167,9 @@ class CheckpointStore:
                 f"{pattern!r} is no pattern for names; use a str such as '*_sentences'"
             )
         found = []
-        for name in self._files.folders(self._root.base):
+        with noted(f"listing the checkpoints under {self._root.shown!r}"):
+            folders = self._files.folders(self._root.base)
+        for name in folders:
             try:
                 validate_name(name)
             except CheckpointError:
@@ -276,15 +279,9 @@ class CheckpointStore:
         The file name is used once and never again, so that no other writer of the
         same partition can touch the file.
         """
+        folder = self._folder(name)
         return write_partition(
-            self._folder(name),
-            plan,
-            index,
-            records,
-            compression,
-            allow_pickle,
-            bag,
-            run,
+            folder, plan, index, records, compression, allow_pickle, bag, run
         )
 
     def open_partition(
@@ -395,7 +392,8 @@ class CheckpointStore:
         -----
         Costs one listing, the marker, and a delete of left-over files if any.
         """
-        return commit(self._folder(name), manifest, replaces, seen)
+        with noted(f"marking {self.describe(name)} done"):
+            return commit(self._folder(name), manifest, replaces, seen)
 
     # ---- checking and clearing ----
 

@@ -20,6 +20,7 @@ from agatha_ckpt._errors import (
     CheckpointError,
     CorruptCheckpointError,
     UnsupportedFormatError,
+    noted,
 )
 from agatha_ckpt._folder import Damaged, Folder
 from agatha_ckpt._layout import (
@@ -135,14 +136,12 @@ def _check(
     size = sizes[filename]
     check = _check_text if plan.format == TEXT else _check_msgpack
     try:
-        footer, bag = check(folder, plan, index, filename, size)
+        with noted(f"checking what is stored of {folder.describe(index)}"):
+            footer, bag = check(folder, plan, index, filename, size)
     except (CorruptCheckpointError, FileNotFoundError):
         return "damaged"
     except UnsupportedFormatError:
         return "of a newer format"
-    except Exception as error:  # no permission, no network
-        error.add_note(f"while checking what is stored of {folder.describe(index)}")
-        raise
     return footer.info(filename), bag
 
 
@@ -202,7 +201,7 @@ def _fault(
     plan, info = manifest.plan, manifest.partitions[index]
     where = folder.describe(index)
     try:
-        with folder.open_file(index, info) as source:
+        with noted(f"verifying {where}"), folder.open_file(index, info) as source:
             if plan.format == TEXT:
                 if info.digest not in ("", count_text(source).digest):
                     return "it holds other lines than those that were saved"

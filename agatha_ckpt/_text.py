@@ -8,11 +8,12 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import Any, BinaryIO
+from zlib import crc32
 
 from agatha_ckpt._codec import DIGEST_BYTES, Footer, damaged
 from agatha_ckpt._errors import EncodeError
 
-_CHUNK_BYTES = 1024 * 1024
+_CHUNK_BYTES = 256 * 1024
 
 
 def encode_text(records: Iterable[Any], sink: BinaryIO, *, where: str) -> Footer:
@@ -63,13 +64,18 @@ def _encode_line(record: Any, where: str) -> bytes:
         ) from error
 
 
-def count_text(source: BinaryIO) -> Footer:
-    """Read the text partition file *source* to its end and say what is in it."""
+def count_text(source: BinaryIO, checksums: list[int] | None = None) -> Footer:
+    """Read the text partition file *source* to its end and say what is in it.
+
+    *checksums* gets the CRC-32 of each piece that `decode_text` reads.
+    """
     digest = hashlib.sha256()
     count = size = 0
     last = b"\n"
     while chunk := source.read(_CHUNK_BYTES):
         digest.update(chunk)
+        if checksums is not None:
+            checksums.append(crc32(chunk))
         count += chunk.count(b"\n")
         size += len(chunk)
         last = chunk[-1:]
@@ -83,7 +89,7 @@ def count_text(source: BinaryIO) -> Footer:
     )
 
 
-def decode_text(source: BinaryIO, digest: str, where: str) -> Iterator[str]:
+def decode_text(source: BinaryIO, digest: str, where: str) -> Iterator[list[str]]:
     """Yield the lines of a text partition file, after the whole of it was checked.
 
     Parameters
@@ -98,13 +104,35 @@ def decode_text(source: BinaryIO, digest: str, where: str) -> Iterator[str]:
     Raises
     ------
     CorruptCheckpointError
-        The file is cut or changed; no record of it was yielded.
+        The file is cut or changed; no line of it that is other was yielded.
     """
-    if digest and count_text(source).digest != digest:
-        raise damaged(where, "it holds other lines than those that were saved")
-    source.seek(0)
+    started: list[bytes] = []  # a line that goes on in the next piece
     try:
-        for line in source:
-            yield line.removesuffix(b"\n").decode()
+        for chunk in _checked(source, digest, where):
+            first, *others = chunk.split(b"\n")
+            started.append(first)
+            if others:
+                yield [b"".join(started).decode(), *map(bytes.decode, others[:-1])]
+                started = others[-1:]
+        if any(started):
+            yield [b"".join(started).decode()]
     except UnicodeDecodeError as error:
         raise damaged(where, f"it is no UTF-8 ({error})") from None
+
+
+def _checked(source: BinaryIO, digest: str, where: str) -> Iterator[bytes]:
+    """Yield a file in pieces, each the same as when the whole of it was checked."""
+    other = damaged(where, "it holds other lines than those that were saved")
+    checksums: list[int] = []
+    if digest:
+        if count_text(source, checksums).digest != digest:
+            raise other
+        source.seek(0)
+    number = 0
+    while chunk := source.read(_CHUNK_BYTES):
+        if digest and (number >= len(checksums) or crc32(chunk) != checksums[number]):
+            raise other
+        yield chunk
+        number += 1
+    if number < len(checksums):
+        raise other

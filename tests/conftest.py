@@ -48,6 +48,20 @@ def pytest_sessionfinish(session, exitstatus):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Show the figures that tests have recorded."""
+    passed = terminalreporter.stats.get("passed", [])
+    figures = [
+        f"{report.nodeid.rpartition('/')[2]}: {figures}"
+        for report in passed
+        for name, figures in report.user_properties
+        if name == "figures"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(sorted(figures)))
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     with clouds.s3("moto", "test-key", "test-secret") as cloud:
