@@ -127,6 +127,8 @@ def test_what_a_run_that_died_has_claimed_is_finished_by_the_next(local, monkeyp
         with pytest.raises(Died):
             save(local, "new", version="new")
     assert local.manifest("x").plan.version == "old"
+    # What a run leaves that is killed: nobody else will remove it.
+    (local.path("x") / ".tmp-0123456789abcdef").write_text("half a partition")
     loaded = save(local, "newer", version="new")
     assert loaded.compute(scheduler="sync") == ["new"] * 4
     assert local.verify("x") == []

@@ -400,29 +400,69 @@ def test_permissions_of_files_are_those_of_the_umask(local):
 
 
 class Locked(MemoryFileSystem):
-    """The memory filesystem, where some names cannot be read."""
+    """The memory filesystem, where some calls of some names are not permitted."""
 
     cachable = False
-    locked = ()
+    locked = ("", "")
+
+    def _allow(self, call, path):
+        if call == self.locked[0] and str(path).endswith(self.locked[1]):
+            raise PermissionError(13, "no", path)
 
     def cat_file(self, path, *args, **kwargs):
-        if any(name in path for name in self.locked):
-            raise PermissionError(13, "no", path)
+        self._allow("read", path.partition("-e")[0])
         return super().cat_file(path, *args, **kwargs)
 
+    def ls(self, path, *args, **kwargs):
+        self._allow("list", path)
+        return super().ls(path, *args, **kwargs)
 
-@pytest.mark.parametrize("name", [DONE_MARKER, "part-00001"])
-def test_errors_of_the_filesystem_keep_their_type_and_name_the_checkpoint(name):
+    def rm_file(self, path):
+        self._allow("delete", path)
+        super().rm_file(path)
+
+
+QUESTIONS = {
+    "load": lambda store: load(store),
+    "status": lambda store: store.status("x"),
+    "verify": lambda store: store.verify("x"),
+    "names": lambda store: store.names(),
+    "clear": lambda store: store.clear("x"),
+    "clear all": lambda store: store.clear_all(),
+}
+
+
+@pytest.mark.parametrize(
+    "question, call, name",
+    [
+        ("load", "read", DONE_MARKER),
+        ("load", "read", "part-00001"),
+        ("verify", "read", "part-00001"),
+        ("status", "read", DONE_MARKER),
+        ("status", "list", "/x"),
+        ("status", "read", "part-00000"),
+        ("names", "list", "/locked"),
+        ("clear", "list", "/x"),
+        ("clear", "delete", DONE_MARKER),
+        ("clear all", "list", "/locked"),
+        ("clear all", "delete", DONE_MARKER),
+    ],
+)
+def test_errors_of_the_filesystem_keep_their_type_and_say_where(question, call, name):
     fs = Locked()
     store = CheckpointStore("/locked", fs=fs)
     save(store)
-    fs.locked = [name]
+    if question == "status" and name != DONE_MARKER:
+        fs.rm_file(str(store.done_marker("x")))
+    fs.locked = (call, name)
     with pytest.raises(PermissionError) as caught:
-        load(store)
-    store.fs.locked = []
+        QUESTIONS[question](store)
+    fs.locked = ("", "")
     store.clear("x")
     assert not isinstance(caught.value, CheckpointError)
-    assert "checkpoint 'x' under '/locked'" in "".join(caught.value.__notes__)
+    said = "".join(caught.value.__notes__)
+    where = "checkpoints" if name == "/locked" else "checkpoint 'x'"
+    assert f"{where} under '/locked'" in said
 
 
 def test_leftovers_are_removed_by_the_commit(store):

@@ -1,6 +1,7 @@
 """Text partitions: one record a line, and what cannot be one."""
 
 import io
+from itertools import chain
 
 import dask.bag as db
 import fsspec
@@ -22,7 +23,7 @@ def encode(records):
 
 
 def decode(data, digest):
-    return list(decode_text(io.BytesIO(data), digest, WHERE))
+    return list(chain.from_iterable(decode_text(io.BytesIO(data), digest, WHERE)))
 
 
 @given(st.lists(lines))
@@ -73,6 +74,48 @@ def test_p5_every_truncation_and_flip_raises_before_any_line_is_read():
         found = decode_text(io.BytesIO(changed), foot.digest, WHERE)
         with pytest.raises(CorruptCheckpointError, match=WHERE):
             next(found)
+
+
+class Changing(io.BytesIO):
+    """A file that another program changes when it has been read to its end."""
+
+    def __init__(self, data, then):
+        super().__init__(data)
+        self.then = then
+
+    def read(self, size=-1):
+        data = super().read(size)
+        if not data and self.then is not None:
+            self.seek(0)
+            self.truncate()
+            self.write(self.then)
+            self.then = None
+        return data
+
+
+LONG = ["a" * 300_000, "", "c" * 700_000, "d" * 9]
+
+
+def test_lines_of_any_length_come_back_from_pieces():
+    foot, data = encode(LONG)
+    assert decode(data, foot.digest) == decode(data[:-1], "") == LONG
+
+
+@pytest.mark.parametrize("change", ["a flip", "cut", "longer", "gone"])
+def test_p5_text_that_changes_after_it_was_checked_gives_no_other_line(change):
+    foot, data = encode(LONG)
+    middle = 600_000
+    then = {
+        "a flip": data[:middle] + b"x" + data[middle + 1 :],
+        "cut": data[:middle],
+        "longer": data + b"more\n",
+        "gone": b"",
+    }
+    found = []
+    pieces = decode_text(Changing(data, then[change]), foot.digest, WHERE)
+    with pytest.raises(CorruptCheckpointError, match=WHERE):
+        found.extend(chain.from_iterable(pieces))
+    assert found == LONG[: len(found)]
 
 
 def test_text_is_read_one_line_at_a_time_and_encoded_as_it_comes():
