@@ -1,6 +1,7 @@
 """Carrying out what was decided: one call's look at the store, and its effects."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter, sleep
@@ -78,6 +79,9 @@ class Call:
         """Carry out a decision and return the manifest that is then in place."""
         if decision.action is Action.LOAD or self.bag is None:
             assert stored.manifest is not None
+            if self.bag is not None:
+                with suppress(OSError):  # a root that can only be read
+                    self.store.sync(self.name)
             line = f"Ready: {figures(stored.manifest)}"
             if decision.reason:
                 line = f"{line}; {decision.reason}"

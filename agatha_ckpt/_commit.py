@@ -104,6 +104,7 @@ def adopt(
     if winner is None:
         return None
     lose(run)
+    folder.sync()
     written = {n for n in folder.sizes() if (f := parse_filename(n)) and f.run == run}
     folder.files.remove(folder.path, written - winner.files)
     return winner if winner.plan.digest == plan.digest else None

@@ -168,6 +168,12 @@ def _with_manifest(
         raise pickle_refusal(request.where)
     if stale:
         return Decision(Action.LOAD, f"stale, loaded all the same: {stale}", warn=True)
+    if request.npartitions and not manifest.plan.npartitions:
+        reason = (
+            f"its done marker is empty, as if made by hand, and the bag has "
+            f"{request.npartitions:,} partitions; clear it to save them"
+        )
+        return Decision(Action.LOAD, reason, warn=True)
     return decision
 
 

@@ -1,5 +1,6 @@
 """The folder of one checkpoint: its marker and its partition files."""
 
+import errno
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -20,6 +21,8 @@ from agatha_ckpt._layout import (
 )
 from agatha_ckpt._legacy import decode_legacy_manifest, is_legacy_file
 from agatha_ckpt._manifest import Manifest, PartitionInfo, decode_manifest
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Folder:
         """Return names and sizes of the files in the folder, by one listing."""
         with noted(f"listing the files of {self.describe()}"):
             return self.files.sizes(self.path)
+
+    def sync(self) -> None:
+        """Make durable what was done in the folder, by this run or by another."""
+        with suppress(FileNotFoundError):  # another run may remove it
+            self.files.sync_folder(self.path)
 
     def find_manifest(self) -> Manifest | None:
         """Return what the done marker says, or None where there is none.
@@ -196,13 +204,14 @@ class Folder:
             own |= self._named_by_marker()
         if DONE_MARKER in own:
             self.files.remove(self.path, [DONE_MARKER])
-            with suppress(FileNotFoundError):  # another run clears it as well
-                self.files.sync_folder(self.path)
+            self.sync()
         if own:
             # The marker once more, after the files: a run that found its files before
             # we removed them may have marked them done meanwhile.
             others = sorted(own - {DONE_MARKER})
             self.files.remove(self.path, [*others, DONE_MARKER])
+            # Else a power cut might bring back what the next run would keep.
+            self.sync()
         self.files.remove_folder(self.path)
 
     def _named_by_marker(self) -> frozenset[str]:
@@ -219,11 +228,14 @@ def make_folder(files: Files, path: str) -> None:
     Raises
     ------
     RootNotSetError
-        It cannot be made.
+        It cannot be made, and not for want of space.
     """
     try:
-        files.make_folder(path)
+        with noted(f"making the folder of a checkpoint, {path!r}"):
+            files.make_folder(path)
     except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", None) in _FULL:
+            raise
         raise RootNotSetError(
             f"the folder {path!r} cannot be made ({type(error).__name__}: {error}); "
             "set a root that can be written to"

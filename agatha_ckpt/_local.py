@@ -121,6 +121,10 @@ class LocalFiles:
                 self._sync(file)
         except FileExistsError:
             return False
+        except BaseException:  # the caller is told that it is not there
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
         self.sync_folder(os.path.dirname(path))
         return True
 
@@ -136,9 +140,12 @@ class LocalFiles:
     def make_folder(self, folder: str) -> None:
         # Others may make or remove it, and those above it, at the same moment.
         for tries_left in reversed(range(100)):
-            if os.path.isdir(folder):
-                return
             parent = os.path.dirname(folder)
+            if os.path.isdir(folder):
+                # Whoever made it may have been killed before this.
+                with contextlib.suppress(PermissionError):
+                    self.sync_folder(parent)
+                return
             self.make_folder(parent)
             try:
                 os.mkdir(folder)

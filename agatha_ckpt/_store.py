@@ -222,11 +222,7 @@ class CheckpointStore:
         return self._folder(name).missing(manifest)
 
     def status(self, name: str) -> Status:
-        """Return whether a checkpoint is absent, partial or done, and its figures.
-
-        Costs one read of the marker; where there is none, one listing and the
-        header of one partition file.
-        """
+        """Return whether a checkpoint is absent, partial or done, and its figures."""
         return status_of(self._folder(name))
 
     # ---- one partition ----
@@ -313,6 +309,11 @@ class CheckpointStore:
             The folder cannot be made.
         """
         make_folder(self._files, self._folder(name).path)
+
+    def sync(self, name: str) -> None:
+        """Make durable, on local disk, what a run that was killed had just done."""
+        if self.fsync:
+            self._folder(name).sync()
 
     def hold(self, name: str, run: str) -> AbstractContextManager[object]:
         """Let other processes see that a run goes on, where files can be locked."""

@@ -301,8 +301,8 @@ def accident(place, action, faults, then, text=False):
     """
     case = Accident(place, action.before, text)
     try:
-        for called, fault in zip([action, *AGAIN], faults, strict=False):
-            case.happen(called, fault)
+        for done, fault in zip([action, *AGAIN], faults, strict=False):
+            case.happen(done, fault)
         case.next(then)
     finally:
         place.remove(case.store)
@@ -335,7 +335,7 @@ class Accident:
         self.story = [before]
         self.late = []
 
-    def happen(self, action, fault):
+    def happen(self, action, fault, called="save"):
         """Do *action* with *fault* and judge what it says and what is there then."""
         before, was_done = self.place.files(self.store), self.store.is_done(NAME)
         run = replace(action.run, text=self.text)
@@ -347,10 +347,10 @@ class Accident:
                 done = action.call(through, run)
             except (Exception, Died) as caught:
                 error = caught
-        self.story.append(_told(action, injector))
+        self.story.append(_told(called, run, injector))
         self.late.append(injector)
-        self.found["faults"] += injector.struck
-        lies = injector.struck and fault.kind in LIES
+        self.found["faults"] += injector.struck is not None
+        lies = injector.struck is not None and fault.kind in LIES
         self.damaged = self.damaged or lies or tears_a_marker(injector)
         if error is not None:
             self.judge_error(error, injector)
@@ -420,12 +420,18 @@ class Accident:
         self.runs.append(run)
         self.story.append(f"the next run saved {run.plan}")
         self.save(run)
-        landed = [injector.land() for injector in self.late]
-        if any(landed):
-            self.story.append("what was late happened")
-            self.damaged = True  # an old request that is done now may do damage
-            self.judge_store()
+        if self.land():
             self.save(run)
+
+    def land(self):
+        """Let happen what was late; say whether anything did."""
+        landed = [injector.land() for injector in self.late]
+        if not any(landed):
+            return False
+        self.story.append("what was late happened")
+        self.damaged = True  # an old request that is done now may do damage
+        self.judge_store()
+        return True
 
     def save(self, run):
         """Let *run* save without a fault: it must be right then, come what may."""
@@ -470,17 +476,17 @@ def _is_of(after, run, was_done):
 
 def tears_a_marker(injector):
     """Whether a marker is written over in place, which no object store does."""
-    at = injector.operations[injector.fault.at : injector.fault.at + 1]
-    return "torn" in injector.fault.kind and at == [("put", DONE_MARKER)]
+    if injector.struck is None or "torn" not in injector.fault.kind:
+        return False
+    return injector.operations[injector.struck] == ("put", DONE_MARKER)
 
 
-def _told(action, injector):
-    fault = injector.fault
-    at = injector.operations[fault.at : fault.at + 1]
-    what = "nothing happened" if not at else " ".join(at[0])
-    names = [name for name, those in ACTIONS.items() if those is action]
-    called = names[0] if names else f"{action.run.label}: save"
-    return f"{called} with {fault.kind!r} at operation {fault.at} ({what})"
+def _told(called, run, injector):
+    what = f"{called} by {run} with {injector.fault.kind!r}"
+    if injector.struck is None:
+        return f"{what}, which did not happen"
+    operation, file = injector.operations[injector.struck]
+    return f"{what} at operation {injector.struck}: {operation} {file}"
 
 
 EVERY_KIND = FAULTS | LIES

@@ -52,9 +52,9 @@ def pytest_terminal_summary(terminalreporter):
     """Show the figures that tests have recorded."""
     passed = terminalreporter.stats.get("passed", [])
     figures = [
-        f"{report.nodeid.rpartition('/')[2]}: {figures}"
+        f"{report.nodeid.rpartition('/')[2]}: {value}"
         for report in passed
-        for name, figures in report.user_properties
+        for name, value in report.user_properties
         if name == "figures"
     ]
     if figures:

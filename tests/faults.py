@@ -60,10 +60,14 @@ class Died(BaseException):
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong at the operation number *at*, from 0."""
+    """What goes wrong at the operation number *at*, from 0.
+
+    Or, if it *waits*, at the first one from there on that it can happen to.
+    """
 
     kind: str
     at: int
+    waits: bool = False
 
 
 @dataclass
@@ -77,14 +81,14 @@ class Injector:
         Kind and file name of each.
     raised : list
         The errors that were raised as the filesystem's.
-    struck : bool
-        Whether the fault has happened.
+    struck : int, optional
+        The number of the operation that the fault happened to first.
     """
 
     fault: Fault | None = None
     operations: list = field(default_factory=list)
     raised: list = field(default_factory=list)
-    struck: bool = False
+    struck: int | None = None
     dead: bool = False
     _late: list = field(default_factory=list)
     _open: list = field(default_factory=list)
@@ -99,17 +103,21 @@ class Injector:
             raise Died
         if not self._strikes(number, operation):
             return do() if data is None else do(data)
-        self.struck = True
         if operation in READS:
             return self._read(do)
         return self._happen(operation, do, data)
 
     def _strikes(self, number, operation):
-        if self.fault is None:
+        fault = self.fault
+        if fault is None or operation not in (FAULTS | LIES)[fault.kind]:
             return False
-        lasting = self.fault.kind in LASTING and self.struck
-        here = number == self.fault.at or lasting
-        return here and operation in (FAULTS | LIES)[self.fault.kind]
+        with self._lock:
+            if self.struck is not None:
+                return fault.kind in LASTING
+            if number == fault.at or (fault.waits and number > fault.at):
+                self.struck = number
+                return True
+        return False
 
     def _read(self, do):
         match self.fault.kind:

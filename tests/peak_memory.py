@@ -1,46 +1,181 @@
-"""Run by test_resources: save or load one partition and print the peak memory.
+"""Run by test_resources: what one call after another costs in memory.
 
-    python peak_memory.py save|load|save-text|load-text ROOT RECORDS
+    python peak_memory.py msgpack|zstd|text ROOT FEW MANY
+    python peak_memory.py partitions ROOT NUMBER
 
-The bag's own function hands out records one by one, so that all memory that grows
-with the partition is the library's. Prints the peak resident size in bytes.
+The first saves, resumes, loads, verifies and repairs one partition of FEW records and
+then one of MANY. The bag's own function hands out the records one by one, so that all
+memory that grows with the partition is the library's. The second does the same with a
+checkpoint of NUMBER small partitions, as its driver.
+
+Prints, as JSON, by how many bytes each call made the peak resident size exceed what was
+resident before it; and for MANY also the size of the partition file.
 """
 
+import gc
+import json
+import random
 import re
 import sys
+import time
 from pathlib import Path
 
 import dask.bag
 
-from agatha_ckpt import Checkpointer
+from agatha_ckpt import Checkpointer, CheckpointStore
+
+NAME = "big"
+NOISE = random.Random(0).randbytes(600_000).hex()  # of which zstd makes the half
 
 
 def records_of(part, text):
     (count,) = part
     for i in range(count):
-        line = f"record {i} " + "x" * 600
+        at = i * 600 % (len(NOISE) - 600)
+        line = f"record {i} " + NOISE[at : at + 600]
         yield line if text else {"id": i, "text": line, "tags": ("a", "b")}
 
 
-def high_water_mark():
+def counted(part):
+    yield sum(1 for _ in part)
+
+
+def memory(what):
     # getrusage would give that of the process which started this one, if larger.
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) * 1024
+
+
+def high_water_mark():
+    return memory("VmHWM")
+
+
+def growth(call):
+    """Return by how much the peak while *call* runs exceeds what was there before."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
+    before = high_water_mark()
+    call()
+    return high_water_mark() - before
+
+
+# ---- one large partition ----
+
+
+class Large:
+    """A checkpoint of one partition of *count* records, and an empty one beside it."""
+
+    def __init__(self, kind, root, count):
+        self.text = kind == "text"
+        compression = "zstd" if kind == "zstd" else None
+        self.ckpt = Checkpointer(root, verbose=False, compression=compression)
+        self.name, self.count = f"{NAME}-{count}", count
+        self.folder = Path(root, self.name)
+
+    @property
+    def bag(self):
+        bag = dask.bag.from_sequence([self.count, 0], npartitions=2)
+        return bag.map_partitions(records_of, self.text)
+
+    def save(self):
+        self.ckpt.checkpoint(self.name, self.bag, textfile=self.text, scheduler="sync")
+
+    def file(self, index):
+        [path] = self.folder.glob(f"part-{index:05}-*")
+        return path
+
+    def resume(self):
+        """Look over the large partition, and save the other one."""
+        (self.folder / "__done__").unlink()
+        self.file(1).unlink()
+        kept = self.file(0)
+        self.save()
+        assert self.file(0) == kept
+
+    def load(self):
+        found = self.ckpt.checkpoint(self.name).map_partitions(counted)
+        assert found.compute(scheduler="sync") == [self.count, 0]
+
+    def verify(self):
+        assert self.ckpt.store.verify(self.name) == []
+
+    def repair(self):
+        """Find the large partition damaged at its end, and save it again."""
+        damaged = self.file(0)
+        with open(damaged, "r+b") as file:
+            file.seek(-100, 2)
+            file.write(b"\0" * 50)
+        self.ckpt.repair(self.name, self.bag, scheduler="sync")
+        assert self.file(0) != damaged
+
+
+def large(kind, root, few, many):
+    found = {}
+    for count in (few, many):
+        case = Large(kind, root, count)
+        for call in (case.save, case.resume, case.load, case.verify, case.repair):
+            found.setdefault(call.__name__, []).append(growth(call))
+        found.setdefault("size", []).append(case.file(0).stat().st_size)
+    return found
+
+
+# ---- many partitions ----
+
+
+def numbered(part):
+    (index,) = part
+    return [(index, i) for i in range(3)]
+
+
+def partitions(root, number):
+    # What syncing 10,000 files takes is the disk's.
+    ckpt = Checkpointer(CheckpointStore(root, fsync=False), verbose=False)
+    folder = Path(root, NAME)
+    found = {}
+
+    def bag_of(number):
+        bag = dask.bag.from_sequence(range(number), partition_size=1)
+        return bag.map_partitions(numbered)
+
+    def save(bag):
+        ckpt.checkpoint(NAME, bag, scheduler="sync")
+
+    def load(bag):
+        loaded = ckpt.checkpoint(NAME)
+        right = [(index, i) for index in range(bag.npartitions) for i in range(3)]
+        assert loaded.compute(scheduler="sync") == right
+
+    def measured(what, call, bag):
+        started = time.perf_counter()
+        found[what] = growth(lambda: call(bag)) // number
+        found[f"{what}, seconds"] = round(time.perf_counter() - started, 1)
+
+    save(bag_of(10))
+    ckpt.clear(NAME)
+    bag = bag_of(number)
+    measured("save", save, bag)
+    (folder / "__done__").unlink()
+    kept = sorted(folder.iterdir())
+    for path in kept[::2]:
+        path.unlink()
+    measured("resume", save, bag)
+    assert set(kept[1::2]) <= set(folder.iterdir())
+    assert len(list(folder.iterdir())) == number + 1
+    measured("open with the bag", save, bag)
+    measured("load", load, bag)
+    measured("clear", lambda _: ckpt.clear(NAME), bag)
+    assert not folder.exists()
+    return found
 
 
 def main():
-    action, root, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    text = action.endswith("-text")
-    checkpointer = Checkpointer(root, verbose=False)
-    if action.startswith("save"):
-        bag = dask.bag.from_sequence([count], npartitions=1)
-        bag = bag.map_partitions(records_of, text)
-        checkpointer.checkpoint("big", bag, textfile=text, scheduler="sync")
+    what, root, *numbers = sys.argv[1:]
+    numbers = map(int, numbers)
+    if what == "partitions":
+        found = partitions(root, *numbers)
     else:
-        bag = checkpointer.checkpoint("big")
-        found = bag.map(len).fold(lambda n, _: n + 1, initial=0)
-        assert found.compute(scheduler="sync") == count
-    print(high_water_mark())
+        found = large(what, root, *numbers)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,19 @@ One command a line comes in on stdin, as JSON, and one answer a line goes out on
 stdout. At the barrier a worker says so in a line, and waits for a line.
 """
 
+import functools
 import itertools
 import json
+import os
 import random
+import select
+import signal
 import sys
 import threading
 import traceback
 
 import dask.bag
+import fsspec
 
 from agatha_ckpt import (
     CheckpointConflictError,
@@ -21,6 +26,10 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
 )
+from agatha_ckpt._layout import Plan
+from agatha_ckpt._manifest import Manifest
+
+past_the_barrier = []  # to be called there
 
 
 def answer(value):
@@ -30,6 +39,8 @@ def answer(value):
 def barrier():
     answer("at the barrier")
     sys.stdin.readline()
+    for call in past_the_barrier:
+        call()
 
 
 class Compute:
@@ -73,15 +84,37 @@ def bag_of(writer, npartitions, size, **compute):
 
 def save(store, name, writer, npartitions, size, meet, later, settings, **options):
     """Save; meet the others at the call, or at the partition number *meet*."""
-    checkpointer = Checkpointer(store, verbose=False, **settings)
     compute = {k: options.pop(k) for k in ("pause", "seed", "graph") if k in options}
     bag = bag_of(writer, npartitions, size, meet=meet, **compute)
     if not meet:
         barrier()
     wait(later)
-    options = {"scheduler": "sync"} | options
+    checkpointer = Checkpointer(store, verbose=False, **settings)
+    return saved(checkpointer.checkpoint, name, bag, **options)
+
+
+def repair(store, name, writer, npartitions, size, meet):
+    """Repair; meet the others as `save` does, if anything is left to compute."""
+    bag = bag_of(writer, npartitions, size, meet=meet)
+    if not meet:
+        barrier()
+    return saved(Checkpointer(store, verbose=False).repair, name, bag)
+
+
+def save_each(store, name, names, writer, npartitions, size):
+    """Save several names, one after the other."""
+    checkpointer = Checkpointer(store, verbose=False)
+    bag = bag_of(writer, npartitions, size)
+    barrier()
+    return {"outcome": "saved each"} | {
+        "of": {name: saved(checkpointer.checkpoint, name, bag) for name in names}
+    }
+
+
+def saved(method, name, bag, **options):
+    """What comes of a save or a repair, in the terms of an answer."""
     try:
-        loaded = checkpointer.checkpoint(name, bag, **options)
+        loaded = method(name, bag, **{"scheduler": "sync"} | options)
     except CheckpointConflictError:
         return {"outcome": "conflict"}
     try:
@@ -90,10 +123,35 @@ def save(store, name, writer, npartitions, size, meet, later, settings, **option
         return {"outcome": "bag of what was then removed", "message": str(error)}
 
 
+def mark(store, name, writer, npartitions, size):
+    """Put the marker alone: all partitions are there when the others are met."""
+    plan = Plan(npartitions)
+    store.begin(name)
+    partitions = [
+        store.write_partition(name, plan, i, [(writer, i, k) for k in range(size)])
+        for i in range(npartitions)
+    ]
+    ours = Manifest(plan, tuple(partitions))
+    barrier()
+    try:
+        placed = store.mark_done(name, ours)
+    except CheckpointConflictError:
+        return {"outcome": "conflict"}
+    won = placed.token == ours.token
+    return {"outcome": "won" if won else "adopted", "token": placed.token}
+
+
 def clear(store, name, times):
     barrier()
     for _ in range(times):
         store.clear(name)
+    return {"outcome": "cleared"}
+
+
+def clear_all(store, name, times):
+    barrier()
+    for _ in range(times):
+        store.clear_all()
     return {"outcome": "cleared"}
 
 
@@ -137,38 +195,93 @@ def read(store, name, versions, npartitions, size):
     return found
 
 
-def poll(store, name, loads):
+def poll(store, name, loads, tries=None):
     """Load until records were there *loads* times; return the different ones."""
     checkpointer = Checkpointer(store, verbose=False)
-    found = {"outcome": "polled", "nothing": 0, "records": [], "faults": []}
+    found = {"outcome": "polled", "nothing": 0, "told": 0, "records": [], "faults": []}
     barrier()
-    while loads:
+    for _ in range(tries) if tries else itertools.repeat(None):
         try:
             records = checkpointer.checkpoint(name).compute(scheduler="sync")
         except CheckpointNotFoundError:
             found["nothing"] += 1
             continue
         except CheckpointError as error:
-            found["faults"].append(repr(error))
-            return found
-        loads -= 1
+            # Only where others clear or replace what is read is that an answer.
+            if not tries or "replaced or cleared" not in str(error):
+                found["faults"].append(repr(error))
+                return found
+            found["told"] += 1
+            continue
         if records not in found["records"]:
             found["records"].append(records)
+        loads -= 1
+        if not loads:
+            break
     return found
 
 
-COMMANDS = {f.__name__: f for f in (save, clear, recompute, read, poll)}
+COMMANDS = {
+    function.__name__: function
+    for function in (
+        save,
+        repair,
+        save_each,
+        mark,
+        clear,
+        clear_all,
+        recompute,
+        read,
+        poll,
+    )
+}
+
+
+def outcome_of(command):
+    function = COMMANDS[command.pop("do")]
+    store = CheckpointStore(command.pop("root"), fsync=command.pop("fsync"))
+    try:
+        return function(store, **command)
+    except Exception:
+        return {"outcome": "error", "traceback": traceback.format_exc()}
+
+
+@functools.cache
+def import_all(root):
+    """Import here what children would else import: it is they alone who connect."""
+    fsspec.get_filesystem_class(fsspec.utils.get_protocol(root))
+    store = CheckpointStore("memory://imports")
+    saved(Checkpointer(store, verbose=False).checkpoint, "x", bag_of(0, 1, 1))
+
+
+def outcome_of_mortal(command, seconds):
+    """Let a child do it, and kill that so many seconds after the barrier."""
+    import_all(command["root"])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        past_the_barrier.append(lambda: os.write(writing, b"\n"))
+        os.write(writing, json.dumps(outcome_of(command)).encode() + b"\n")
+        os._exit(0)
+    os.close(writing)
+    said = os.read(reading, 1)  # at the barrier, or what went wrong before that
+    if not select.select([reading], [], [], seconds)[0]:
+        os.kill(child, signal.SIGKILL)
+    while more := os.read(reading, 65536):
+        said += more
+    os.close(reading)
+    os.waitpid(child, 0)
+    return json.loads(said) if said.strip() else {"outcome": "killed"}
 
 
 def main():
     for line in sys.stdin:
         command = json.loads(line)
-        function = COMMANDS[command.pop("do")]
-        store = CheckpointStore(command.pop("root"), fsync=command.pop("fsync"))
-        try:
-            answer(function(store, **command))
-        except Exception:
-            answer({"outcome": "error", "traceback": traceback.format_exc()})
+        seconds = command.pop("killed_after", None)
+        if seconds is None:
+            answer(outcome_of(command))
+        else:
+            answer(outcome_of_mortal(command, seconds))
 
 
 if __name__ == "__main__":

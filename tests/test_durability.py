@@ -1,8 +1,6 @@
 """P2: on local disk, the order of system calls that a power cut cannot undo."""
 
 import os
-import subprocess
-import sys
 
 import dask.bag
 import pytest
@@ -91,44 +89,3 @@ def test_fsync_false_syncs_nothing(tmp_path, calls):
     store = save(tmp_path, fsync=False)
     assert store.is_done("x")
     assert not [c for c in calls if c[0] == "fsync"]
-
-
-LIMITED = """
-import resource, sys
-import dask.bag
-from agatha_ckpt import Checkpointer
-
-def main():
-    root, limit = sys.argv[1], int(sys.argv[2])
-    bag = dask.bag.from_sequence(range(4000), npartitions=4)
-    bag = bag.map(lambda n: {"n": n, "text": "x" * 100})
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    checkpointer = Checkpointer(root, verbose=False)
-    loaded = checkpointer.checkpoint("x", bag, scheduler="sync")
-    assert loaded.pluck("n").compute(scheduler="sync") == list(range(4000))
-
-if __name__ == "__main__":
-    main()
-"""
-
-
-@pytest.mark.parametrize("limit", [1, 100, 65_536, 70_000, 100_000])
-def test_a_disk_that_is_full_loses_nothing_once_there_is_space_P1(tmp_path, limit):
-    script = tmp_path / "limited.py"
-    script.write_text(LIMITED)
-    store = CheckpointStore(tmp_path / "root")
-
-    def run(limit):
-        command = [sys.executable, str(script), str(store.root), str(limit)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    failed = run(limit)
-    assert failed.returncode == 1
-    assert "OSError: [Errno 27] File too large" in failed.stderr
-    assert "partition" in failed.stderr
-    assert "checkpoint 'x'" in failed.stderr
-    assert not store.is_done("x")
-    assert [p.name for p in store.path("x").iterdir()] == []
-    assert run(0).returncode == 0
-    assert store.verify("x") == []

@@ -153,6 +153,22 @@ def test_an_empty_marker_without_partition_files_is_done_with_no_partitions(tmp_
     assert list(loaded.compute(scheduler="sync")) == []
 
 
+def test_a_bag_given_where_a_marker_was_made_by_hand_is_not_saved_and_that_is_said(
+    tmp_path, caplog
+):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "__done__").touch()
+    checkpointer = Checkpointer(tmp_path, verbose=False)
+    loaded = checkpointer.checkpoint("a", bag(), scheduler="sync")
+    assert loaded.npartitions == 0
+    (said,) = caplog.messages
+    assert "as if made by hand" in said
+    assert "clear it to save them" in said
+    checkpointer.clear("a")
+    loaded = checkpointer.checkpoint("a", bag(), scheduler="sync")
+    assert loaded.compute(scheduler="sync") == RECORDS
+
+
 def test_p1_an_empty_marker_beside_partition_files_is_not_done(tmp_path):
     checkpointer = Checkpointer(tmp_path, verbose=False)
     checkpointer.checkpoint("a", bag(), scheduler="sync")

@@ -1,40 +1,184 @@
-"""P10, and what opening a large checkpoint costs."""
+"""P10, and what calls cost and leave behind."""
 
+import gc
+import json
+import os
 import subprocess
 import sys
+import tempfile
+import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 
 import dask.bag
 import pytest
+from cluster_cases import wait_until
 from fsspec.implementations.memory import MemoryFileSystem
 
-from agatha_ckpt import Checkpointer, CheckpointStore
+from agatha_ckpt import Checkpointer, CheckpointStore, EncodeError
 from agatha_ckpt._layout import Plan, partition_filename
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 
 PEAK_MEMORY = Path(__file__).with_name("peak_memory.py")
 MB = 1_000_000
+THREADS = {"scheduler": "threads", "num_workers": 3}
 
 
-def peak_memory(action, root, records):
-    command = [sys.executable, str(PEAK_MEMORY), action, str(root), str(records)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(done.stdout)
+def peak_memory(*arguments):
+    command = [sys.executable, str(PEAK_MEMORY), *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("suffix", ["", "-text"])
-def test_peak_memory_does_not_grow_with_the_partition_P10(tmp_path, suffix):
-    small, large = tmp_path / "small", tmp_path / "large"
-    for action in ("save", "load"):
-        few = peak_memory(action + suffix, small, 10_000)
-        many = peak_memory(action + suffix, large, 200_000)
-        assert many - few < 50 * MB
-    sizes = [
-        sum(f.stat().st_size for f in r.glob("big/part-*")) for r in (small, large)
-    ]
-    assert sizes[1] > 19 * sizes[0] > 100 * MB
+@pytest.mark.parametrize("kind", ["msgpack", "zstd", "text"])
+def test_peak_memory_does_not_grow_with_the_partition_P10(
+    tmp_path, kind, record_property
+):
+    few, many = 1_000, 100_000
+    found = peak_memory(kind, tmp_path, few, many)
+    sizes = found.pop("size")
+    assert sizes[1] > 90 * sizes[0] > 25 * MB
+    assert list(found) == ["save", "resume", "load", "verify", "repair"]
+    for call, (_, growth) in found.items():
+        record_property(f"{kind}, {call}, {sizes[1]} bytes", growth)
+        assert growth < 8 * MB, call
+
+
+# ---- many partitions ----
+
+# Bytes of the driver's for each partition; of saving it, dask has 5,000.
+PER_PARTITION = {
+    "save": 12_000,
+    "resume": 6_000,
+    "open with the bag": 2_000,
+    "load": 3_000,
+    "clear": 1_000,
+}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        10_000,
+        pytest.param(100_000, marks=[pytest.mark.long, pytest.mark.timeout(3_600)]),
+    ],
+)
+def test_a_driver_takes_a_few_kilobytes_a_partition_to_save_resume_and_load(
+    tmp_path, number, record_property
+):
+    """With half of the partitions there; which records are loaded is checked."""
+    found = peak_memory("partitions", tmp_path, number)
+    for call, limit in PER_PARTITION.items():
+        record_property(f"{call}, bytes a partition", found[call])
+        record_property(f"{call}, seconds", found[f"{call}, seconds"])
+        assert found[call] < limit, call
+
+
+# ---- call after call ----
+
+
+@dataclass(frozen=True)
+class Held:
+    """What this process holds of the system."""
+
+    descriptors: int
+    threads: int  # of Python
+    tasks: int  # of the system
+
+    @classmethod
+    def now(cls):
+        gc.collect()
+        return cls(
+            len(os.listdir("/proc/self/fd")),
+            threading.active_count(),
+            len(os.listdir("/proc/self/task")),
+        )
+
+
+class OwnError(Exception):
+    """Of the bag's own function."""
+
+
+def stop(index):
+    if index == 1:
+        raise OwnError
+
+
+def unknown(index):
+    return [index, *([object()] if index == 1 else [])]
+
+
+# What makes a save fail when one partition may be stored already, and another be at it.
+FAILURES = {OwnError: stop, EncodeError: unknown, SystemExit: sys.exit}
+
+
+def records_of(function, part):
+    (index,) = part
+    yield from ((index, "x" * 1_000) for _ in range(400))
+    if index == 1:
+        yield from function(index) or ()
+
+
+def a_round(root, number):
+    """Save, load and clear; fail to save, go on from what is left, and clear."""
+    checkpointer = Checkpointer(root, verbose=False)
+    bag = dask.bag.from_sequence(range(3), npartitions=3)
+
+    def save(function):
+        saved = bag.map_partitions(partial(records_of, function))
+        return checkpointer.checkpoint("x", saved, **THREADS)
+
+    error, function = list(FAILURES.items())[number % len(FAILURES)]
+    with pytest.raises(error):
+        save(function)
+    assert not checkpointer.is_done("x")
+    loaded = save(lambda index: None)
+    indexes = [r[0] for r in loaded.compute(**THREADS)]
+    assert indexes == [0] * 400 + [1] * 400 + [2] * 400
+    checkpointer.clear("x")
+
+
+def check_flat(root, first, last, spool, record_property):
+    """What is held after so many rounds is what was held after the first of them."""
+    held = []
+    for number in range(last):
+        a_round(root, number)
+        held.append(Held.now())
+    assert list(spool.iterdir()) == []
+    early, late = held[first // 2 : first], held[-first // 2 :]
+    for what in ("descriptors", "threads", "tasks"):
+        before, after = ([getattr(h, what) for h in some] for some in (early, late))
+        record_property(f"{what} after {first} rounds", max(before))
+        record_property(f"{what} after {last} rounds", max(after))
+        assert max(after) <= max(before), what
+
+
+@pytest.fixture
+def spool(tmp_path, monkeypatch):
+    """The folder for temporary files."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_200_saves_200_that_fail_200_loads_and_200_clears_leave_nothing(
+    tmp_path, spool, record_property
+):
+    """P6: no descriptor, no thread, and no file."""
+    root = tmp_path / "root"
+    check_flat(root, 40, 200, spool, record_property)
+    wait_until(lambda: list(root.rglob("*")) == [])
+
+
+@pytest.mark.parametrize("rounds", [40, pytest.param(200, marks=pytest.mark.long)])
+def test_call_after_call_leaves_nothing_on_s3(s3, rounds, spool, record_property):
+    check_flat(s3.new_root(), 20, rounds, spool, record_property)
+
+
+# ---- requests ----
 
 
 class Counting(MemoryFileSystem):
