@@ -1,0 +1,24 @@
+"""How Sphinx builds these pages: ``sphinx-build -W -b html docs docs/_build``."""
+
+from importlib.metadata import version as installed
+
+project = "agatha_ckpt"
+author = "the authors of agatha_ckpt"
+copyright = "the authors of agatha_ckpt, MIT licence"
+version = release = installed("agatha-ckpt")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "agatha_ckpt"
+nitpicky = False
+
+# Docstrings say `name` of what is code.
+default_role = "literal"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings give the types, in words
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
