@@ -55,7 +55,7 @@ class Block:
 
 
 def blocks_of(text):
-    """Return the blocks of a page, each ``text`` block as what the one before prints."""
+    """Return the blocks of a page; a ``text`` block is what the one before prints."""
     found = []
     for match in PIECE.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
@@ -113,7 +113,7 @@ def run_shell(block):
 
 
 def run_page(path):
-    """Run the blocks of a page in the current folder; print what each prints as JSON."""
+    """Run the blocks of a page here; print what each of them prints, as JSON."""
     namespace = {"__name__": "__main__"}
     outputs = []
     for block in blocks_of(Path(path).read_text(encoding="utf-8")):
