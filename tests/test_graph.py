@@ -32,9 +32,9 @@ def crosses(line, box):
     """Whether a piece of a line enters a box; a curve stays between its ends."""
     (x, y) = box
     for (x1, y1), (x2, y2) in itertools.pairwise(line):
-        if max(y1, y2) > y and min(y1, y2) < y + SIZES.height:
-            if max(x1, x2) > x and min(x1, x2) < x + SIZES.width:
-                return True
+        beside = max(y1, y2) > y and min(y1, y2) < y + SIZES.height
+        if beside and max(x1, x2) > x and min(x1, x2) < x + SIZES.width:
+            return True
     return False
 
 
