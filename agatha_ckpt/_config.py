@@ -24,24 +24,36 @@ def _section() -> dict[str, Any]:
     return {key.replace("-", "_"): value for key, value in section.items()}
 
 
-def configured_store() -> CheckpointStore:
-    """Return the store that the configuration names.
+def configured_store(
+    root: str | None = None, storage_options: dict[str, Any] | None = None
+) -> CheckpointStore:
+    """Return the store that the configuration names, or the one at *root*.
+
+    Parameters
+    ----------
+    root : str, optional
+        In place of the configured one.
+    storage_options : dict, optional
+        In addition to the configured ones, and before them.
 
     Raises
     ------
     RootNotSetError
-        It names none.
+        There is no root.
     """
     section = _section()
-    if not section.get("root"):
+    if root is None:
+        root = section.get("root") or None
+    if root is None:
         raise RootNotSetError(
             "no root is set for checkpoints; call set_root(path_or_url), make a "
             "Checkpointer(CheckpointStore(path_or_url)), or set "
             "DASK_AGATHA_CKPT__ROOT in the environment"
         )
+    options = _mapping(section.get("storage_options") or {})
     return CheckpointStore(
-        section["root"],
-        storage_options=_mapping(section.get("storage_options") or {}),
+        root,
+        storage_options=options | (storage_options or {}),
         fsync=section.get("fsync", True),
     )
 

@@ -7,6 +7,7 @@ fsspec filesystem. Paths are the filesystem's own, without protocol.
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 Writer = Callable[[BinaryIO], str]
@@ -14,6 +15,22 @@ Writer = Callable[[BinaryIO], str]
 
 class FolderGoneError(Exception):
     """The folder was removed while a file was being written into it."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a listing says of a file.
+
+    Attributes
+    ----------
+    bytes : int
+        Its size.
+    modified : float, optional
+        When it was last written, in seconds since the epoch, where that is known.
+    """
+
+    bytes: int
+    modified: float | None = None
 
 
 class Files(Protocol):
@@ -34,6 +51,9 @@ class Files(Protocol):
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the names and sizes of the files in a folder, by one listing."""
+
+    def stored(self, folder: str) -> dict[str, Stored]:
+        """Return what one listing says of the files in a folder, by name."""
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in a folder, by one listing."""

@@ -12,7 +12,7 @@ from agatha_ckpt._errors import (
     RootNotSetError,
     noted,
 )
-from agatha_ckpt._files import Files
+from agatha_ckpt._files import Files, Stored
 from agatha_ckpt._layout import (
     DONE_MARKER,
     is_own_file,
@@ -87,6 +87,11 @@ class Folder:
         """Return names and sizes of the files in the folder, by one listing."""
         with noted(f"listing the files of {self.describe()}"):
             return self.files.sizes(self.path)
+
+    def stored(self) -> dict[str, Stored]:
+        """Return what one listing says of the files in the folder, by name."""
+        with noted(f"listing the files of {self.describe()}"):
+            return self.files.stored(self.path)
 
     def sync(self) -> None:
         """Make durable what was done in the folder, by this run or by another."""

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from agatha_ckpt._files import FolderGoneError, Writer, writer_of
+from agatha_ckpt._files import FolderGoneError, Stored, Writer, writer_of
 from agatha_ckpt._layout import temporary_filename
 
 try:
@@ -43,12 +43,16 @@ class LocalFiles:
             return file.read(count)
 
     def sizes(self, folder: str) -> dict[str, int]:
+        return {name: file.bytes for name, file in self.stored(folder).items()}
+
+    def stored(self, folder: str) -> dict[str, Stored]:
         found = {}
         with self._scan(folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file():
-                        found[entry.name] = entry.stat().st_size
+                        stat = entry.stat()
+                        found[entry.name] = Stored(stat.st_size, stat.st_mtime)
         return found
 
     def folders(self, folder: str) -> list[str]:

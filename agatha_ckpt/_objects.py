@@ -8,14 +8,15 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from shutil import copyfileobj
 from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from agatha_ckpt._files import Writer
+from agatha_ckpt._files import Stored, Writer
 
 _MIB = 1024 * 1024
 SPOOL_BYTES = 16 * _MIB  # of a file in memory; a larger one goes over a temporary file
@@ -68,8 +69,11 @@ class ObjectFiles:
         return data
 
     def sizes(self, folder: str) -> dict[str, int]:
+        return {name: file.bytes for name, file in self.stored(folder).items()}
+
+    def stored(self, folder: str) -> dict[str, Stored]:
         return {
-            name: entry["size"]
+            name: Stored(entry["size"], _modified(entry))
             for name, entry in self._entries(folder, self._listing).items()
             if entry["type"] == "file"
         }
@@ -235,6 +239,25 @@ class _Ranges(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def _modified(entry: Mapping[str, Any]) -> float | None:
+    """Return when a file was last written, which each filesystem says in its way."""
+    for key in ("LastModified", "last_modified", "mtime", "modified", "updated"):
+        if entry.get(key):
+            return _timestamp(entry[key])
+    return _timestamp(entry.get("created"))
+
+
+def _timestamp(value: object) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _http_status(error: BaseException) -> int | None:

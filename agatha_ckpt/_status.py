@@ -1,9 +1,12 @@
 """What is stored under a name, in figures."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from agatha_ckpt._codec import read_header
-from agatha_ckpt._errors import CheckpointError, noted
+from agatha_ckpt._errors import CheckpointError, UnsupportedFormatError, noted
+from agatha_ckpt._files import Stored
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
     MSGPACK,
@@ -12,6 +15,8 @@ from agatha_ckpt._layout import (
     parse_filename,
     parse_text_attempt,
 )
+from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._threads import in_threads
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,13 @@ class Status:
     created : str, optional
         Time of the commit, ISO 8601 with offset.
     problem : str, optional
-        Why a checkpoint with a done marker is not done.
+        Why a checkpoint with a done marker is not done, or, where it is done, why
+        this version cannot read it.
+    changed : str, optional
+        Time of the commit, or when the newest file of a partial was written; ISO
+        8601 with offset.
+    manifest : Manifest, optional
+        What the done marker says.
     """
 
     name: str
@@ -51,6 +62,27 @@ class Status:
     version: str | None = None
     created: str | None = None
     problem: str | None = None
+    changed: str | None = None
+    manifest: Manifest | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def condition(self) -> str:
+        """The state for people, in one word.
+
+        ``"done"``, ``"partial"``, ``"absent"``; ``"damaged"`` where there is a marker
+        that cannot be read; ``"newer"`` where a newer version of this library is
+        needed to read it.
+        """
+        if self.problem is None:
+            return self.state
+        return "newer" if self.state == "done" else "damaged"
+
+
+def statuses_of(folders: Iterable[Folder]) -> Iterator[Status]:
+    """Yield the status of each checkpoint that is there, read concurrently."""
+    for status in in_threads(status_of, folders):
+        if status.condition != "absent":
+            yield status
 
 
 def status_of(folder: Folder) -> Status:
@@ -59,13 +91,14 @@ def status_of(folder: Folder) -> Status:
     Costs one read of the marker; where there is none, one listing and the header of
     one partition file.
     """
-    problem = None
     try:
         manifest = folder.find_manifest()
+    except UnsupportedFormatError as error:
+        return replace(_partial(folder), state="done", problem=str(error))
     except CheckpointError as error:
-        manifest, problem = None, str(error)
+        return replace(_partial(folder), problem=str(error))
     if manifest is None:
-        return _partial(folder, problem)
+        return _partial(folder)
     plan, partitions = manifest.plan, manifest.partitions
     counted = all(info.records >= 0 for info in partitions)
     return Status(
@@ -78,28 +111,35 @@ def status_of(folder: Folder) -> Status:
         format=plan.format,
         version=plan.version,
         created=manifest.created or None,
+        changed=manifest.created or None,
+        manifest=manifest,
     )
 
 
-def _partial(folder: Folder, problem: str | None) -> Status:
-    sizes = folder.sizes()
+def _partial(folder: Folder) -> Status:
+    stored = folder.stored()
     plans: dict[str, dict[str, FileName]] = {}
-    for filename in sizes:
+    for filename in stored:
         if parsed := parse_filename(filename):
             plans.setdefault(parsed.plan, {})[filename] = parsed
     if not plans:
-        return Status(folder.name, "absent", problem=problem)
+        return Status(folder.name, "absent")
     files = max(plans.values(), key=len)
     filename, parsed = next(iter(files.items()))
     return Status(
         folder.name,
         "partial",
         partitions=len({file.index for file in files.values()}),
-        expected=_expected(folder, filename, parsed, sizes[filename]),
-        bytes=sum(sizes[filename] for filename in files),
+        expected=_expected(folder, filename, parsed, stored[filename].bytes),
+        bytes=sum(stored[filename].bytes for filename in files),
         format=TEXT if parsed.suffix == "txt" else MSGPACK,
-        problem=problem,
+        changed=_newest(stored[filename] for filename in files),
     )
+
+
+def _newest(files: Iterable[Stored]) -> str | None:
+    times = [file.modified for file in files if file.modified is not None]
+    return datetime.fromtimestamp(max(times), UTC).isoformat() if times else None
 
 
 def _expected(folder: Folder, filename: str, parsed: FileName, size: int) -> int | None:

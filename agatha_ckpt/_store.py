@@ -1,7 +1,7 @@
 """CheckpointStore: the files of one root on one fsspec filesystem."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from functools import partial
@@ -26,7 +26,7 @@ from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._objects import ObjectFiles
 from agatha_ckpt._partition import Partition, write_partition
 from agatha_ckpt._root import Root
-from agatha_ckpt._status import Status, status_of
+from agatha_ckpt._status import Status, status_of, statuses_of
 from agatha_ckpt._survey import Survey, bag_of, survey, verify
 
 
@@ -224,6 +224,22 @@ class CheckpointStore:
     def status(self, name: str) -> Status:
         """Return whether a checkpoint is absent, partial or done, and its figures."""
         return status_of(self._folder(name))
+
+    def statuses(self, pattern: str = "*") -> Iterator[Status]:
+        """Yield the status of each checkpoint that matches, done or not, by name.
+
+        Notes
+        -----
+        Costs one listing of the root and what `status` costs for each folder that
+        matches, concurrently. Statuses are made as they are taken, so that their
+        manifests need not all be held.
+        """
+        return statuses_of(map(self._folder, self.folders(pattern)))
+
+    def exists(self) -> bool:
+        """Say whether the root is there; on an object store, whether anything is."""
+        with noted(f"looking for the root {self._root.shown!r}"):
+            return bool(self.fs.exists(self._root.base))
 
     # ---- one partition ----
 

@@ -1,12 +1,10 @@
 """Which stored partitions are whole: before a resume, and when asked to verify."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from time import monotonic
-from typing import Any
 
 from agatha_ckpt._codec import (
     FOOTER_BYTES,
@@ -35,8 +33,8 @@ from agatha_ckpt._layout import (
 from agatha_ckpt._legacy import decode_pickle
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._text import count_text
+from agatha_ckpt._threads import in_threads
 
-_THREADS = 16  # reading and checksums both let other threads run
 _SMALL_BYTES = 256 * 1024  # of which a request for all costs what one for a part does
 
 
@@ -110,7 +108,7 @@ def survey(
             refused.append("of another plan")
     kept: dict[int, PartitionInfo] = {}
     bags: set[str] = set()
-    checked = _threaded(partial(_check, folder, plan, sizes), candidates)
+    checked = in_threads(partial(_check, folder, plan, sizes), candidates)
     for (index, _), found in zip(candidates, checked, strict=True):
         if isinstance(found, str):
             refused.append(found)
@@ -191,7 +189,7 @@ def verify(folder: Folder, manifest: Manifest, allow_pickle: bool) -> list[Damag
     Agatha's pickles say nothing of themselves: they are unpickled if that is allowed.
     """
     indexes = range(manifest.plan.npartitions)
-    faults = _threaded(partial(_fault, folder, manifest, allow_pickle), indexes)
+    faults = in_threads(partial(_fault, folder, manifest, allow_pickle), indexes)
     return [Damaged(i, fault) for i, fault in enumerate(faults) if fault]
 
 
@@ -219,8 +217,3 @@ def _fault(
 def _exhaust(blocks: Iterable[object]) -> None:
     for _ in blocks:
         pass
-
-
-def _threaded(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(function, items)

@@ -1,0 +1,88 @@
+"""``agatha-ckpt ls``: what is there."""
+
+import json
+from typing import Any
+
+import click
+
+from agatha_ckpt._cli_base import check_root, takes_root
+from agatha_ckpt._cli_table import age, coloured, count, size, table
+from agatha_ckpt._errors import masked
+from agatha_ckpt._status import Status
+from agatha_ckpt._store import CheckpointStore
+
+HEADER = (
+    "NAME", "STATE", "FORMAT", "PARTITIONS", "RECORDS", "SIZE", "AGE", "VERSION",
+)  # fmt: skip
+RIGHT = "<<<>>>><"
+
+
+@click.command()
+@takes_root(optional=True)
+@click.argument("pattern", metavar="[GLOB]", default="*")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead.")
+def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
+    """List the checkpoints under ROOT whose name matches GLOB, by name.
+
+    The state is done, partial (how many of its partitions are stored), damaged (its
+    done marker cannot be read; the reason is printed below the table) or newer (it
+    takes a newer version of this program). The age is that of the commit, or of the
+    newest file of a partial.
+
+    Example: agatha-ckpt ls /data/run-1 '*_sentences'
+    """
+    rows, records, problems = [], [], []
+    for status in store.statuses(pattern):  # their manifests are dropped at once
+        rows.append(row(status))
+        records.append(record(status))
+        if status.problem:
+            problems.append(status.problem)
+    if not rows:
+        if not store.folders():
+            check_root(store)
+        matching = "" if pattern == "*" else f" that match {pattern!r}"
+        root = masked(str(store.root))
+        click.echo(f"There are no checkpoints{matching} under {root!r}.", err=True)
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+    elif rows:
+        click.echo("\n".join(table(HEADER, rows, RIGHT)))
+        for problem in problems:
+            click.echo(f"\n{problem}", err=True)
+
+
+def row(status: Status) -> list[str]:
+    """Return the cells of a checkpoint's line."""
+    condition = status.condition
+    if condition == "partial":
+        condition += f" {count(status.partitions)}/{count(status.expected)}"
+    return [
+        status.name,
+        coloured(condition),
+        status.format or "?",
+        count(status.partitions),
+        "" if status.state == "partial" else count(status.records),
+        size(status.bytes),
+        age(status.changed),
+        "" if status.version is None else str(status.version),
+    ]
+
+
+def record(status: Status) -> dict[str, Any]:
+    """Return what ``--json`` says of a checkpoint."""
+    manifest = status.manifest
+    return {
+        "name": status.name,
+        "state": status.condition,
+        "format": status.format,
+        "partitions": status.partitions,
+        "expected": status.expected,
+        "records": status.records,
+        "bytes": status.bytes,
+        "created": status.created,
+        "changed": status.changed,
+        "version": status.version,
+        "id": manifest.id if manifest else None,
+        "parents": [name for name, _ in manifest.plan.parents] if manifest else [],
+        "problem": status.problem,
+    }
