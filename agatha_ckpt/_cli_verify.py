@@ -10,7 +10,7 @@ from agatha_ckpt._store import CheckpointStore
 @takes_root(optional=True)
 @click.argument("pattern", metavar="[GLOB]", default="*")
 def verify(store: CheckpointStore, pattern: str) -> None:
-    """Read the done checkpoints that match GLOB in full, and name what is damaged.
+    """Read what is done under ROOT and matches GLOB in full; name what is damaged.
 
     Example: agatha-ckpt verify s3://bucket/run-1
     """
