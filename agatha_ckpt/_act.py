@@ -9,12 +9,18 @@ from typing import Any
 
 from dask.bag import Bag
 
-from agatha_ckpt._bags import SavePartition, save_partitions
-from agatha_ckpt._decide import Action, Decision, Request, Stored
-from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
+from agatha_ckpt._bags import SavePartition, parents_of, save_partitions
+from agatha_ckpt._decide import Action, Decision, Request, Stored, decide
+from agatha_ckpt._errors import (
+    CheckpointConflictError,
+    CorruptCheckpointError,
+    EncodeError,
+    InvalidNameError,
+)
+from agatha_ckpt._explain import Explanation
 from agatha_ckpt._layout import new_run
 from agatha_ckpt._manifest import Manifest, PartitionInfo
-from agatha_ckpt._progress import Reporter, figures, saving
+from agatha_ckpt._progress import Reporter, figures, loading, passing, saving
 from agatha_ckpt._rivals import (
     RunGoesOnError,
     end,
@@ -26,6 +32,54 @@ from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._survey import Survey
 
 _ADOPTED = "Another run with the same plan was first; taking its records"
+_WORDS = {
+    Action.LOAD: "load",
+    Action.PASS_THROUGH: "pass through",
+    Action.REPAIR: "repair",
+    Action.RECOMPUTE: "recompute",
+}
+
+
+def request_for(
+    store: CheckpointStore,
+    name: str,
+    bag: Bag | None,
+    version: str | None,
+    textfile: bool,
+) -> Request:
+    """Return what a caller asks for.
+
+    Raises
+    ------
+    InvalidNameError
+        The version is no str.
+    EncodeError
+        *bag* is no bag.
+    """
+    where = store.describe(name)
+    if not isinstance(version, str | None):
+        raise InvalidNameError(
+            f"the version of {where} must be a str, not "
+            f"{type(version).__name__}; use str({version!r})"
+        )
+    if bag is None:
+        return Request(where, version=version, textfile=textfile)
+    check_bag(bag)
+    return Request(where, bag.npartitions, parents_of(bag), version, textfile)
+
+
+def check_bag(bag: object) -> None:
+    """Refuse what is no bag.
+
+    Raises
+    ------
+    EncodeError
+    """
+    if not isinstance(bag, Bag):
+        raise EncodeError(
+            f"bag must be a dask bag, not a {type(bag).__name__}; "
+            "dask.bag.from_sequence makes one"
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +129,40 @@ class Call:
             return Stored(manifest)
         return Stored(manifest, tuple(self.store.missing(self.name, manifest)))
 
+    @property
+    def halts(self) -> bool:
+        """Whether the program is to stop after this checkpoint."""
+        return self.settings.halt_after == self.name
+
+    def explain(self) -> Explanation:
+        """Return what the call would do, from the same look, decision and survey.
+
+        Raises
+        ------
+        CheckpointError
+            As the call would.
+        """
+        stored = self.look()
+        decision = decide(self.settings, self.request, stored)
+        action, reason, halts = decision.action, decision.reason, self.halts
+        if action is Action.PASS_THROUGH:
+            return Explanation(self.name, _WORDS[action], passing(decision), reason)
+        if action is Action.LOAD or self.bag is None:
+            assert stored.manifest is not None
+            line = loading(decision, stored.manifest)
+            return Explanation(self.name, _WORDS[action], line, reason, halts=halts)
+        survey = self._survey(decision, stored)
+        missing = self._missing(survey)
+        return Explanation(
+            self.name,
+            _WORDS.get(action) or ("resume" if survey.kept else "compute"),
+            saving(decision, survey, self.bag.name, missing),
+            reason,
+            tuple(missing),
+            len(survey.kept),
+            halts,
+        )
+
     def act(self, decision: Decision, stored: Stored) -> Manifest:
         """Carry out a decision and return the manifest that is then in place."""
         if decision.action is Action.LOAD or self.bag is None:
@@ -82,10 +170,7 @@ class Call:
             if self.bag is not None:
                 with suppress(OSError):  # a root that can only be read
                     self.store.sync(self.name)
-            line = f"Ready: {figures(stored.manifest)}"
-            if decision.reason:
-                line = f"{line}; {decision.reason}"
-            self.reporter.say(line, decision.warn)
+            self.reporter.say(loading(decision, stored.manifest), decision.warn)
             return stored.manifest
         self.store.begin(self.name)
         try:
@@ -97,7 +182,7 @@ class Call:
     def _save_all(self, bag: Bag, decision: Decision, stored: Stored) -> Manifest:
         plan, started = self.request.plan, perf_counter()
         survey = self._survey(decision, stored)
-        missing = [i for i in range(plan.npartitions) if i not in survey.kept]
+        missing = self._missing(survey)
         self.reporter.say(saving(decision, survey, bag.name, missing), decision.warn)
         try:
             infos = survey.kept | self._save(bag, missing)
@@ -191,6 +276,9 @@ class Call:
             return Survey({})
         exclude = stored.manifest.files if stored.manifest else frozenset()
         return self.store.survey(self.name, self.request.plan, exclude=exclude)
+
+    def _missing(self, survey: Survey) -> list[int]:
+        return [i for i in range(self.request.plan.npartitions) if i not in survey.kept]
 
     def _save(self, bag: Bag, indexes: list[int]) -> dict[int, PartitionInfo]:
         save = SavePartition(

@@ -7,17 +7,15 @@ from typing import Any, Self
 
 from dask.bag import Bag
 
-from agatha_ckpt._act import Call
-from agatha_ckpt._bags import load_bag, parents_of
+from agatha_ckpt._act import Call, check_bag, request_for
+from agatha_ckpt._bags import load_bag
 from agatha_ckpt._caller import checkpoint_variable
 from agatha_ckpt._config import configured_settings, configured_store
-from agatha_ckpt._decide import Action, Request, Stored, decide
-from agatha_ckpt._errors import (
-    CheckpointHalt,
-    EncodeError,
-    InvalidNameError,
-)
+from agatha_ckpt._decide import Action, Stored, decide
+from agatha_ckpt._errors import CheckpointError, CheckpointHalt
+from agatha_ckpt._explain import Explanation
 from agatha_ckpt._layout import TEXT
+from agatha_ckpt._progress import passing
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._status import Status
 from agatha_ckpt._store import CheckpointStore
@@ -195,25 +193,85 @@ class Checkpointer:
         functions raise reaches the caller as it is; partitions that were saved
         before stay, and the next call with the same plan keeps them.
         """
-        settings = self._settings.override_given(
-            verbose=verbose, allow_partial=allow_partial, halt_after=halt_after
+        call = self._call(
+            name,
+            bag,
+            textfile,
+            version,
+            compute_kw,
+            verbose=verbose,
+            allow_partial=allow_partial,
+            halt_after=halt_after,
         )
-        store = self.store
-        name = store.name_of(name)
-        request = self._request(name, bag, version, textfile)
-        call = Call(store, name, bag, request, settings, compute_kw)
         stored = call.look()
-        decision = decide(settings, request, stored)
+        decision = decide(call.settings, call.request, stored)
         if decision.action is Action.PASS_THROUGH:
-            call.reporter.say(f"Passing the bag on: {decision.reason}")
+            call.reporter.say(passing(decision))
             return bag
         manifest = call.act(decision, stored)
-        if settings.halt_after == name:
+        if call.halts:
             call.reporter.say("Halting")
-            raise CheckpointHalt(f"halted after {store.describe(name)}, as asked for")
+            raise CheckpointHalt(f"halted after {call.request.where}, as asked for")
         if textfile:
             return None
-        return load_bag(store, name, manifest, settings.allow_pickle)
+        return load_bag(call.store, call.name, manifest, call.settings.allow_pickle)
+
+    def explain(
+        self,
+        name: str | os.PathLike[str],
+        bag: Bag | None = None,
+        verbose: bool | None = None,
+        allow_partial: bool | None = None,
+        halt_after: str | None = None,
+        textfile: bool = False,
+        *,
+        version: str | None = None,
+        **compute_kw: Any,
+    ) -> Explanation:
+        """Return what `checkpoint` would do with the same arguments; touch nothing.
+
+        Parameters
+        ----------
+        name, bag, allow_partial, halt_after, textfile, version
+            As for `checkpoint`.
+        verbose, **compute_kw
+            Taken, so that a call can be explained by changing its name, and not used.
+
+        Returns
+        -------
+        Explanation
+            With ``action``, ``line``, ``reason``, ``compute``, ``kept``, ``halts``
+            and ``error``; ``str`` of it is readable. A `CheckpointError` that the
+            call would raise before it computes anything is in ``error``.
+
+        Notes
+        -----
+        It costs what the call costs before it begins: of a done checkpoint one read,
+        and one listing with the bag; else also the look at what an unfinished run
+        left, which is one listing and one read for each of its files.
+
+        Examples
+        --------
+        >>> import dask.bag
+        >>> ckpt = Checkpointer("memory://doctest-explain", verbose=False)
+        >>> numbers = dask.bag.from_sequence(range(6), npartitions=2)
+        >>> print(ckpt.explain("numbers", numbers))
+        numbers: compute. Saving 2 of 2 partitions
+        >>> ckpt.explain("numbers").error
+        CheckpointNotFoundError("checkpoint 'numbers' under 'memory://doctest-explain'...
+        """
+        try:
+            return self._call(
+                name,
+                bag,
+                textfile,
+                version,
+                {},
+                allow_partial=allow_partial,
+                halt_after=halt_after,
+            ).explain()
+        except CheckpointError as error:
+            return Explanation(str(name), "error", str(error), error=error)
 
     def repair(
         self,
@@ -248,21 +306,19 @@ class Checkpointer:
         CheckpointError
             As `checkpoint`.
         """
-        settings = self._settings.override_given(verbose=verbose)
         store = self.store
         name = store.name_of(name)
-        _check_bag(bag)
+        check_bag(bag)
         manifest = store.manifest(name)
-        textfile = manifest.plan.format == TEXT
-        version = manifest.plan.version
-        request = self._request(name, bag, version, textfile)
-        call = Call(store, name, bag, request, settings, compute_kw)
-        stored = Stored(manifest, tuple(store.verify(name, settings.allow_pickle)))
-        decision = decide(settings.override(enabled=True), request, stored)
-        manifest = call.act(decision, stored)
-        if textfile:
-            return None
-        return load_bag(store, name, manifest, settings.allow_pickle)
+        plan = manifest.plan
+        textfile = plan.format == TEXT
+        call = self._call(
+            name, bag, textfile, plan.version, compute_kw, verbose=verbose, enabled=True
+        )
+        allow_pickle = call.settings.allow_pickle
+        stored = Stored(manifest, tuple(store.verify(name, allow_pickle)))
+        manifest = call.act(decide(call.settings, call.request, stored), stored)
+        return None if textfile else load_bag(store, name, manifest, allow_pickle)
 
     def ckpt(
         self, bag_name: str, ckpt_prefix: str | None = None, **kwargs: Any
@@ -289,19 +345,20 @@ class Checkpointer:
         frame = sys._getframe(1)
         checkpoint_variable(self.checkpoint, frame, bag_name, ckpt_prefix, kwargs)
 
-    def _request(
-        self, name: str, bag: Bag | None, version: str | None, textfile: bool
-    ) -> Request:
-        where = self.store.describe(name)
-        if not isinstance(version, str | None):
-            raise InvalidNameError(
-                f"the version of {where} must be a str, not "
-                f"{type(version).__name__}; use str({version!r})"
-            )
-        if bag is None:
-            return Request(where, version=version, textfile=textfile)
-        _check_bag(bag)
-        return Request(where, bag.npartitions, parents_of(bag), version, textfile)
+    def _call(
+        self,
+        name: str | os.PathLike[str],
+        bag: Bag | None,
+        textfile: bool,
+        version: str | None,
+        compute_kw: dict[str, Any],
+        **changes: Any,
+    ) -> Call:
+        settings = self._settings.override_given(**changes)
+        store = self.store
+        name = store.name_of(name)
+        request = request_for(store, name, bag, version, textfile)
+        return Call(store, name, bag, request, settings, compute_kw)
 
     # ---- looking and clearing ----
 
@@ -324,11 +381,3 @@ class Checkpointer:
     def clear_all(self) -> None:
         """Clear every checkpoint under the root; foreign files and the root stay."""
         self.store.clear_all()
-
-
-def _check_bag(bag: object) -> None:
-    if not isinstance(bag, Bag):
-        raise EncodeError(
-            f"bag must be a dask bag, not a {type(bag).__name__}; "
-            "dask.bag.from_sequence makes one"
-        )

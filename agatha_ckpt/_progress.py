@@ -41,6 +41,17 @@ class Reporter:
         logger.log(level, "checkpoint %r: %s", self._name, line)
 
 
+def passing(decision: Decision) -> str:
+    """Return that a bag is handed back, and why."""
+    return f"Passing the bag on: {decision.reason}"
+
+
+def loading(decision: Decision, manifest: Manifest) -> str:
+    """Return what is about to be loaded, and what there is to say of it."""
+    line = f"Ready: {figures(manifest)}"
+    return f"{line}; {decision.reason}" if decision.reason else line
+
+
 def saving(decision: Decision, survey: Survey, bag: str, missing: Sequence[int]) -> str:
     """Return what is about to be saved, what is kept, and why."""
     total = len(survey.kept) + len(missing)
