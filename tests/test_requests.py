@@ -260,6 +260,19 @@ def test_a_resume_reads_no_more_than_the_footer_of_a_large_partition(counted):
     assert all("Range" in request.headers for request in reads)
 
 
+def test_to_explain_a_call_costs_what_the_call_costs_before_it_begins(counted):
+    explain, bag = counted.ckpt.explain, bag_of(10)
+    assert counted.cost(explain, NAME) == {"GET marker": 1}
+    assert counted.cost(explain, NAME, bag) == {"GET marker": 1, "LIST": 1}
+    counted.save(10)
+    assert counted.cost(explain, NAME) == {"GET marker": 1}
+    assert counted.cost(explain, NAME, bag) == {"GET marker": 1, "LIST": 1}
+    counted.interrupt(missing=[2, 3, 7])
+    partial = {"GET marker": 1, "LIST": 1, "GET part": 7}
+    assert counted.cost(explain, NAME, bag) == partial
+    assert explain(NAME, bag).compute == (2, 3, 7)
+
+
 def test_listings_and_deletes_are_one_request_for_each_1000_names(counted):
     n = PAGE + 10
     copy_from_memory(counted, n)
