@@ -1,20 +1,13 @@
-"""Figures for people, and tables of them."""
+"""Tables for people."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 import click
-from dask.utils import format_bytes
 
-_STEPS = (  # seconds of a unit, and up to how many seconds it is used
-    (1, "s", 60),
-    (60, "min", 3600),
-    (3600, "h", 48 * 3600),
-    (86_400, "d", 60 * 86_400),
-    (30.44 * 86_400, "mo", 730 * 86_400),
-    (365.25 * 86_400, "y", float("inf")),
-)
+from agatha_ckpt._figures import age as age
+from agatha_ckpt._figures import count as count
+from agatha_ckpt._figures import size as size
 
 
 def table(
@@ -71,69 +64,6 @@ def width(text: str) -> int:
         else 1 + (unicodedata.east_asian_width(c) in "WF")
         for c in plain
     )
-
-
-def count(number: int | None, noun: str = "") -> str:
-    """Return a number for people; ``"?"`` where it is not known.
-
-    Examples
-    --------
-    >>> count(1234567), count(1, "partition"), count(2, "partition")
-    ('1,234,567', '1 partition', '2 partitions')
-    """
-    if number is None:
-        return "?"
-    return f"{number:,} {noun}{'' if number == 1 else 's'}" if noun else f"{number:,}"
-
-
-def size(number: int) -> str:
-    """Return a number of bytes for people."""
-    text: str = format_bytes(number)
-    return text
-
-
-def age(time: str | None, now: datetime | None = None) -> str:
-    """Return how long ago a time was, in one unit; ``"?"`` where it is not known.
-
-    Parameters
-    ----------
-    time : str, optional
-        ISO 8601 with offset.
-    now : datetime, optional
-
-    Examples
-    --------
-    >>> now = datetime.fromisoformat("2026-03-04T12:00:00+00:00")
-    >>> age("2026-03-01T09:00:00+00:00", now), age("2026-03-04T11:55:00+00:00", now)
-    ('3 d', '5 min')
-    """
-    seconds = seconds_since(time, now)
-    return "?" if seconds is None else duration(max(seconds, 0))
-
-
-def seconds_since(time: str | None, now: datetime | None = None) -> float | None:
-    """Return how many seconds ago a time was, where it is known."""
-    try:
-        then = datetime.fromisoformat(time or "")
-    except ValueError:
-        return None
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return ((now or datetime.now(UTC)) - then).total_seconds()
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people, in one unit.
-
-    Examples
-    --------
-    >>> duration(0.2), duration(59), duration(60), duration(86400), duration(5e6)
-    ('0 s', '59 s', '1 min', '24 h', '57 d')
-    """
-    for unit, name, limit in _STEPS:
-        if seconds < limit:
-            return f"{int(seconds / unit)} {name}"
-    raise AssertionError("unreachable")
 
 
 _COLOURS = {"done": "green", "damaged": "red", "newer": "red"}

@@ -39,9 +39,9 @@ class Sizes:
         Most boxes in a row.
     """
 
-    width: float = 168
+    width: float = 176
     height: float = 46
-    beside: float = 18
+    beside: float = 14
     below: float = 40
     per_row: int = 6
 
