@@ -36,6 +36,7 @@ from pathlib import Path
 
 import dask
 import dask.bag
+import psutil
 from fsspec.core import url_to_fs
 
 from agatha_ckpt import (
@@ -82,6 +83,8 @@ ZERO = (
     "faults",
 )
 EXIT_CODE = 143
+# What Python's pool says when a signal kills its workers, or comes while it starts.
+OF_A_POOL = ("BrokenProcessPool", "cannot join thread before it is started")
 PAUSES = (0.01, 0.04, 0.1)  # seconds for a partition whose driver may be killed alone
 QUIET = 3 * max(PAUSES)  # seconds without a new one, then its workers have no more
 PATIENCE = 60.0  # seconds until a process that was told to end is said to hang
@@ -238,7 +241,12 @@ def judge(answers, task, clear):
 
 
 def watch():
-    """End this process, be it a pool worker without a driver, when the loop ends."""
+    """End this process, be it a pool worker without a driver, when the loop ends.
+
+    A worker has no handler of SIGTERM, as none has that dask spawns: the exception of
+    one would be taken for that of a task, and the worker go on.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def wait():
         os.read(LIFELINE[0], 1)
@@ -271,7 +279,6 @@ def start(scratch, function, *args):
     os.dup2(stderr, 2)
     # A shell that starts this in the background has SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.register(signal.SIGUSR1)  # where it is when it hangs
     watch()
     with open(writer, "w") as answers:
@@ -513,10 +520,10 @@ class Round:
                 os.kill(group, signal.SIGKILL)
         if code is None:
             code = self.wait_patiently(group, f"{task.op} after {kill}")
-        if code == 1 and kill.target == "worker":
-            said = self.said()
-            if "BrokenProcessPool" in said and repr(task.name) in said:
-                return code
+        said = self.said()
+        if code == 1 and repr(task.name) in said and any(e in said for e in OF_A_POOL):
+            self.figures["errors of Python's pool"] += 1
+            return code
         if code not in (0, -number, -signal.SIGKILL, EXIT_CODE):
             self.fault(f"{task.op} ended with {code} after {kill}: {self.said()}")
             self.figures["undocumented errors"] += 1
@@ -529,17 +536,41 @@ class Round:
             code = exit_code(pid, PATIENCE / 10)
             if code is not None:
                 return code
-            os.kill(pid, signal.SIGUSR1)
-            exit_code(pid, 0.5)
-            stuck = stuck + 1 if is_stuck_at_exit(self.said()) else 0
+            where = self.stuck_in_python(pid)
+            stuck = stuck + 1 if where else 0
             if stuck == 2:
-                self.figures["hung in Python's own exit"] += 1
+                self.figures[f"hung in Python's own {where}"] += 1
                 break
         else:
             self.figures["hung"] += 1
             self.fault(f"{what} goes on: {self.said()}")
         os.killpg(pid, signal.SIGKILL)
         return exit_code(pid, PATIENCE)
+
+    def stuck_in_python(self, pid):
+        """Return in what of Python's own a child hangs; None if it may be in ours."""
+        main, others = self.threads(pid)
+        if not main or any(is_ours(frame) for thread in others for frame in thread):
+            return None
+        if main[-1].endswith("in _shutdown"):
+            return "exit"
+        if not waits_for_a_pool(main):
+            return None
+        workers = [child.pid for child in psutil.Process(pid).children()]
+        return "pool" if all(is_idle(self.threads(w)[0]) for w in workers) else None
+
+    def threads(self, pid):
+        """Return where the main thread of a process is, and where the others are.
+
+        Each is a list of frames, the innermost first.
+        """
+        stderr = self.loop.scratch / "stderr"
+        before = stderr.stat().st_size
+        os.kill(pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        dump = stderr.read_bytes()[before:].decode()
+        others, _, main = dump.partition("Current thread")
+        return frames_in(main), [frames_in(one) for one in others.split("\n\n")]
 
     def finished(self, op, found):
         """Which partitions need not be computed, as far as they are seen to be there.
@@ -639,15 +670,30 @@ class Round:
             end(group)
 
 
-def is_stuck_at_exit(dump):
-    """Whether the main thread waits for a thread that nobody will tell to end.
+# A signal's exception in a program or a pool worker, in the moment between taking a
+# lock of Python's pools and noting that, or between starting a thread and noting that,
+# leaves a lock that nobody gives back, or a thread that nobody tells to end. Python
+# then waits for ever, at its exit or when the pool is shut down.
 
-    A signal's exception in ThreadPoolExecutor.submit, between the start of a thread
-    and its registration, leaves a thread that Python waits for at its exit, for ever.
-    dask's pools are such; while a thread is registered, the dump has more frames.
-    """
-    main = dump.rpartition("Current thread")[2].partition("\n\n")[0].splitlines()
-    return len(main) == 2 and main[1].endswith("in _shutdown")
+
+def frames_in(dump):
+    return [line for line in dump.splitlines() if line.startswith("  File")]
+
+
+def is_ours(frame):
+    return "agatha_ckpt/_" in frame or frame.endswith("in __call__")
+
+
+def waits_for_a_pool(frames):
+    """Whether the main thread waits for the workers of dask's pool to end."""
+    return len(frames) > 3 and "futures/process.py" in frames[2] and "dask" in frames[3]
+
+
+def is_idle(frames):
+    """Whether a pool worker is at no task: waits for one, or to give back a result."""
+    calls = [frame.rpartition(" in ")[2] for frame in frames]
+    before = dict(zip(calls[1:], calls, strict=False))
+    return before.get("_process_worker") in ("get", "_sendback_result")
 
 
 def index_of(filename):
