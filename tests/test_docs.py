@@ -1,5 +1,7 @@
 """The documentation: what it shows runs, and prints what it says that it prints."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,28 @@ def test_a_block_that_prints_something_else_is_found(tmp_path):
     assert last.runs
     with pytest.raises(AssertionError, match=r"line 14 of .*page\.md failed"):
         outputs_of(page)
+
+
+def said_by(source):
+    """Return the texts of a module, with ``…`` where they say a name or a figure."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts = [
+                p.value if isinstance(p, ast.Constant) else "…" for p in node.values
+            ]
+            found.append("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return found
+
+
+def test_each_message_on_the_page_of_messages_is_one_that_the_library_has():
+    page = (TOP / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### `(.*)`$", page, re.MULTILINE)
+    assert len(headings) > 15
+    sources = (TOP / "agatha_ckpt").glob("*.py")
+    texts = [t for s in sources for t in said_by(s.read_text(encoding="utf-8"))]
+    for heading in headings:
+        pieces = [piece.strip() for piece in heading.split("…") if piece.strip(" :,")]
+        assert any(all(p in text for p in pieces) for text in texts), heading
