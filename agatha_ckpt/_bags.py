@@ -1,10 +1,12 @@
 """dask bag <-> partitions: the only module that builds graphs."""
 
 import hashlib
+import os
+import platform
 import re
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dask.bag import Bag
@@ -13,6 +15,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.multiprocessing import RemoteException
 
 from agatha_ckpt._cluster import SavingBag, as_they_land, client_of
+from agatha_ckpt._errors import RootNotSetError
 from agatha_ckpt._layout import Plan
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._partition import Partition
@@ -21,6 +24,10 @@ from agatha_ckpt._store import CheckpointStore
 _LOAD_LAYER = re.compile(
     r"load-(?P<name>.+)-(?P<id>[0-9a-f]{32})-[0-9a-f]{8}", re.DOTALL
 )
+
+
+def _this_process() -> tuple[str, int]:
+    return platform.node(), os.getpid()
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class SavePartition:
         dask's name of the bag.
     run : str
         8 hexadecimal digits, new for each save.
+    home : tuple of (str, int)
+        The machine and the process that the task was made in.
     """
 
     store: CheckpointStore
@@ -49,8 +58,16 @@ class SavePartition:
     bag: str
     run: str
 
+    home: tuple[str, int] = field(default_factory=_this_process)
+
     def __call__(self, records: Iterable[Any], index: int) -> PartitionInfo:
         """Write the partition *index* and return what the manifest says of it."""
+        if self.store.one_process and self.home != _this_process():
+            raise RootNotSetError(
+                f"{self.store.describe(self.name, index)} was not saved, because its "
+                "root lies in the memory of one process and the bag is computed in "
+                "others; compute with scheduler='threads', or set another root"
+            )
         try:
             return self.store.write_partition(
                 self.name,

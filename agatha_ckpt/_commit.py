@@ -2,11 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from agatha_ckpt._errors import (
-    CheckpointConflictError,
-    CorruptCheckpointError,
-    RootNotSetError,
-)
+from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
 from agatha_ckpt._files import FolderGoneError
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
@@ -56,8 +52,6 @@ def commit(
     ------
     CheckpointConflictError
         Another run with another plan was first, or the files were cleared.
-    RootNotSetError
-        The files are in the memory of another process.
     RunGoesOnError
         A run whose files were kept has written others since they were *seen*.
     """
@@ -83,13 +77,7 @@ def commit(
     if winner.token == manifest.token:
         return manifest
     folder.files.remove(folder.path, (manifest.files | replaced) - winner.files)
-    if winner.plan.digest != manifest.plan.digest:
-        raise CheckpointConflictError(
-            f"{folder.describe()} was saved by another run with another plan "
-            "(partition count, format, version or parents) while this run was "
-            "saving it; load that one, or clear it and run again"
-        )
-    return winner
+    return _of_plan(folder, manifest.plan, winner)
 
 
 def adopt(
@@ -110,9 +98,15 @@ def adopt(
     return winner if winner.plan.digest == plan.digest else None
 
 
-def _winner(folder: Folder, plan: Plan, replaces: Manifest | None) -> Manifest | None:
-    other = _other(folder, replaces)
-    return other if other and other.plan.digest == plan.digest else None
+def _of_plan(folder: Folder, plan: Plan, winner: Manifest) -> Manifest:
+    """Return what another run has committed, if a run with *plan* may take it."""
+    if winner.plan.digest != plan.digest:
+        raise CheckpointConflictError(
+            f"{folder.describe()} was saved by another run with another plan "
+            "(partition count, format, version or parents) while this run was "
+            "saving it; load that one, or clear it and run again"
+        )
+    return winner
 
 
 def _other(folder: Folder, replaces: Manifest | None) -> Manifest | None:
@@ -151,7 +145,7 @@ def _check_again(folder: Folder, manifest: Manifest) -> None:
     """
     if not folder.files.local or _all_there(folder, manifest, folder.sizes()):
         return
-    current = _winner(folder, manifest.plan, None)
+    current = _other(folder, None)
     if current is not None and current.token == manifest.token:
         folder.files.remove(folder.path, [DONE_MARKER, *manifest.files])
     raise _cleared(folder)
@@ -192,19 +186,12 @@ def _without_files(
     folder: Folder, manifest: Manifest, replaces: Manifest | None
 ) -> Manifest:
     """Return the winner whose commit removed our files; raise where there is none."""
-    winner = _winner(folder, manifest.plan, replaces)
-    if winner is not None:
-        folder.files.remove(folder.path, manifest.files - winner.files)
-        return winner
-    kept = replaces.files if replaces else frozenset()
-    folder.files.remove(folder.path, manifest.files - kept)
-    if folder.files.one_process:
-        raise RootNotSetError(
-            f"{folder.describe()} was not saved, because its root lies in the memory "
-            "of one process and the bag was computed in others; compute with "
-            "scheduler='threads', or set another root"
-        )
-    raise _cleared(folder)
+    winner = _other(folder, replaces)
+    kept = winner or replaces
+    folder.files.remove(folder.path, manifest.files - (kept.files if kept else set()))
+    if winner is None:
+        raise _cleared(folder)
+    return _of_plan(folder, manifest.plan, winner)
 
 
 def _cleared(folder: Folder) -> CheckpointConflictError:
