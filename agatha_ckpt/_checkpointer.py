@@ -316,7 +316,8 @@ class Checkpointer:
             name, bag, textfile, plan.version, compute_kw, verbose=verbose, enabled=True
         )
         allow_pickle = call.settings.allow_pickle
-        stored = Stored(manifest, tuple(store.verify(name, allow_pickle)))
+        # Of what was read above: another run may repair it at the same moment.
+        stored = Stored(manifest, tuple(store.verify(name, allow_pickle, manifest)))
         manifest = call.act(decide(call.settings, call.request, stored), stored)
         return None if textfile else load_bag(store, name, manifest, allow_pickle)
 

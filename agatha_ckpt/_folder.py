@@ -227,8 +227,8 @@ class Folder:
         return manifest.files if manifest else frozenset()
 
 
-def make_folder(files: Files, path: str) -> None:
-    """Make a folder, where the filesystem has folders.
+def make_folder(files: Files, path: str, what: str) -> None:
+    """Make a folder, *what* messages call it, where the filesystem has folders.
 
     Raises
     ------
@@ -236,12 +236,12 @@ def make_folder(files: Files, path: str) -> None:
         It cannot be made, and not for want of space.
     """
     try:
-        with noted(f"making the folder of a checkpoint, {path!r}"):
+        with noted(f"making {what}"):
             files.make_folder(path)
     except (OSError, NotImplementedError) as error:
         if getattr(error, "errno", None) in _FULL:
             raise
         raise RootNotSetError(
-            f"the folder {path!r} cannot be made ({type(error).__name__}: {error}); "
-            "set a root that can be written to"
+            f"{what} cannot be made ({type(error).__name__}: {error}); set a root that "
+            "can be written to"
         ) from error

@@ -119,6 +119,11 @@ class CheckpointStore:
         """Whether reading a file costs a trip over a network."""
         return self._files.remote
 
+    @property
+    def one_process(self) -> bool:
+        """Whether what one process writes is there for that process alone."""
+        return self._files.one_process
+
     def path(self, name: str) -> Path | str:
         """Return the folder of a checkpoint: a path on local disk, else a URL."""
         return self._root.path(validate_name(name))
@@ -324,7 +329,8 @@ class CheckpointStore:
         RootNotSetError
             The folder cannot be made.
         """
-        make_folder(self._files, self._folder(name).path)
+        folder = self._folder(name)
+        make_folder(self._files, folder.path, f"the folder of {folder.describe()}")
 
     def sync(self, name: str) -> None:
         """Make durable, on local disk, what a run that was killed had just done."""
@@ -344,7 +350,7 @@ class CheckpointStore:
             The folder cannot be made.
         """
         if self._root.is_local:
-            make_folder(self._files, self._root.base)
+            make_folder(self._files, self._root.base, f"the root {self._root.shown!r}")
 
     def survey(
         self,
@@ -414,10 +420,13 @@ class CheckpointStore:
 
     # ---- checking and clearing ----
 
-    def verify(self, name: str, allow_pickle: bool = False) -> list[Damaged]:
+    def verify(
+        self, name: str, allow_pickle: bool = False, manifest: Manifest | None = None
+    ) -> list[Damaged]:
         """Read a done checkpoint in full and return the partitions that are damaged.
 
         Of Agatha's own pickles only the presence is checked, unless *allow_pickle*.
+        What is read is what *manifest* names, by default what the done marker says.
 
         Raises
         ------
@@ -427,7 +436,7 @@ class CheckpointStore:
             The marker itself cannot be read.
         """
         folder = self._folder(name)
-        return verify(folder, folder.manifest(), allow_pickle)
+        return verify(folder, manifest or folder.manifest(), allow_pickle)
 
     def adopt(
         self, name: str, plan: Plan, replaces: Manifest | None, run: str

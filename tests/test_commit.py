@@ -8,10 +8,13 @@ import os
 import dask.bag
 import pytest
 
-from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointStore
+from agatha_ckpt import (
+    CheckpointConflictError,
+    Checkpointer,
+    CheckpointStore,
+    _local,
+)
 from agatha_ckpt._layout import DONE_MARKER
-
-EVERY_FILESYSTEM = True
 
 
 def save(store, content, **options):
@@ -134,3 +137,49 @@ def test_what_a_run_that_died_has_claimed_is_finished_by_the_next(local, monkeyp
     assert local.verify("x") == []
     names = set(os.listdir(local.path("x")))
     assert names == local.manifest("x").files | {DONE_MARKER}
+
+
+@pytest.mark.parametrize(
+    "theirs, said",
+    [
+        (lambda store: save(store, "theirs", version="theirs"), "another plan"),
+        (lambda store: store.clear("x"), "was cleared|were removed by another run"),
+    ],
+    ids=["another plan", "a clear"],
+)
+def test_a_run_whose_files_another_has_removed_is_told_what_it_has_done(
+    store, theirs, said
+):
+    computed = []
+
+    def cross(part):
+        if computed:
+            theirs(other(store))
+        computed.append(part)
+        return part
+
+    bag = dask.bag.from_sequence(["ours"] * 4, npartitions=2).map_partitions(cross)
+    with pytest.raises(CheckpointConflictError, match=said):
+        Checkpointer(store, verbose=False).checkpoint("x", bag, scheduler="sync")
+
+
+def test_a_repair_that_another_crosses_returns_what_is_there_then(local, monkeypatch):
+    def repair(store, content):
+        bag = dask.bag.from_sequence([content] * 4, npartitions=2)
+        return Checkpointer(store, verbose=False).repair("x", bag, scheduler="sync")
+
+    def open_file(path, *args, **options):
+        file = open(path, *args, **options)  # noqa: SIM115
+        if path.endswith(DONE_MARKER) and not crossed:  # opened, and read in a moment
+            crossed.append(file)
+            repair(other(local), "theirs")
+        return file
+
+    save(local, "theirs")
+    damaged = local.path("x") / local.manifest("x").partitions[0].file
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    crossed = []
+    monkeypatch.setattr(_local, "open", open_file, raising=False)
+    loaded = repair(local, "ours")
+    assert crossed
+    assert loaded.compute(scheduler="sync") == ["theirs"] * 4

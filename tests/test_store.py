@@ -1,5 +1,6 @@
 """CheckpointStore: what one root holds, on every filesystem."""
 
+import errno
 import os
 import pathlib
 import pickle
@@ -385,8 +386,23 @@ def test_a_root_that_is_a_file_is_refused(tmp_path):
 
 def test_a_root_that_cannot_be_written_to_is_refused():
     # Not even root may make a folder there.
-    with pytest.raises(RootNotSetError, match=r"/proc/.*cannot be made.*set a root"):
+    said = "checkpoint 'x' under '/proc/agatha' cannot be made.*set a root"
+    with pytest.raises(RootNotSetError, match=said):
         CheckpointStore("/proc/agatha").begin("x")
+
+
+def test_a_disk_without_space_for_a_folder_is_no_fault_of_the_root(local, monkeypatch):
+    def mkdir(path):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(OSError) as caught:
+        local.begin("x")
+    assert caught.value.errno == errno.EDQUOT
+    (note,) = caught.value.__notes__
+    assert (
+        note == f"while making the folder of checkpoint 'x' under {str(local.root)!r}"
+    )
 
 
 def test_permissions_of_files_are_those_of_the_umask(local):
