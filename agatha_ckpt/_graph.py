@@ -10,10 +10,10 @@ shows. And the lines from one parent run together down to the rows of its childr
 in one lane, so that those hundred lines stay legible.
 """
 
-import itertools
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Edge = tuple[str, str]
 Point = tuple[float, float]
@@ -21,7 +21,8 @@ Point = tuple[float, float]
 _Item = tuple[str, int | None]
 
 _SWEEPS = 8
-_LANE_WIDTH = 4.0
+_LANE_WIDTH = 2.0
+_LANE_GAP = 7.0  # between two lanes
 _LANE_STIFFNESS = 4.0  # a lane bends less readily than a box moves
 
 
@@ -35,15 +36,16 @@ class Sizes:
         Of a box.
     beside, below : float
         Room between two boxes of a row, and between two rows.
-    per_row : int
-        Most boxes in a row.
+    per_row : tuple of int
+        Most boxes in a row: that of these which gives the smallest drawing. Many
+        children of one parent are best seen as a block, many chains side by side.
     """
 
     width: float = 176
     height: float = 46
     beside: float = 14
     below: float = 40
-    per_row: int = 6
+    per_row: tuple[int, ...] = (6, 12, 24)
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,14 @@ def draw(
     for child, above in parents.items():
         for parent in above:
             children[parent].append(child)
-    row_of = _rows(parents, children, sizes.per_row)
-    rows, links = _with_lanes(row_of, children)
-    rows = _ordered(rows, links)
-    x_of = _columns(rows, links, sizes)
-    return _drawing(rows, x_of, row_of, parents, sizes)
+    drawings = []
+    for per_row in sizes.per_row:
+        row_of = _rows(parents, children, per_row)
+        rows, links = _with_lanes(row_of, children)
+        rows = _ordered(rows, links)
+        x_of = _columns(rows, links, sizes)
+        drawings.append(_drawing(rows, x_of, row_of, parents, sizes))
+    return min(drawings, key=lambda drawing: drawing.width * drawing.height)
 
 
 def _without_circles(nodes: list[str], edges: Iterable[Edge]) -> dict[str, list[str]]:
@@ -243,7 +248,7 @@ def _mean(values: Sequence[float], default: float) -> float:
 
 def _crossings(rows: list[list[_Item]], links: Mapping[_Item, list[_Item]]) -> int:
     found = 0
-    for upper, lower in itertools.pairwise(rows):
+    for upper, lower in pairwise(rows):
         position = {item: k for k, item in enumerate(lower)}
         seen: list[int] = []
         for item in upper:
@@ -259,10 +264,12 @@ def _columns(
 ) -> dict[_Item, float]:
     """Return the middle of each item: as near to its neighbours as the rows allow."""
     above = _turned(links)
+    widest = max((_offsets(row, sizes)[-1] for row in rows), default=0.0)
     x_of: dict[_Item, float] = {}
     for row in rows:
-        for item, x in zip(row, _spread([0.0] * len(row), row, sizes), strict=True):
-            x_of[item] = x
+        x_of.update(
+            zip(row, _spread([0.0] * len(row), row, widest, sizes), strict=True)
+        )
     for sweep in range(_SWEEPS + 1):
         down = sweep % 2 == 0
         for row in rows if down else reversed(rows):
@@ -272,31 +279,42 @@ def _columns(
                 if sweep == _SWEEPS:
                     beside = above.get(item, []) + links.get(item, [])
                 wanted.append(_mean([x_of[other] for other in beside], x_of[item]))
-            x_of.update(zip(row, _spread(wanted, row, sizes), strict=True))
+            x_of.update(zip(row, _spread(wanted, row, widest, sizes), strict=True))
     return x_of
 
 
-def _spread(wanted: list[float], row: list[_Item], sizes: Sizes) -> list[float]:
+def _offsets(row: list[_Item], sizes: Sizes) -> list[float]:
+    """Return how far right of the first each item of a row stands at least."""
+    offsets = [0.0]
+    for left, right in pairwise(row):
+        both_lanes = left[1] is not None and right[1] is not None
+        gap = _LANE_GAP if both_lanes else sizes.beside
+        width = (_width(left, sizes) + _width(right, sizes)) / 2
+        offsets.append(offsets[-1] + width + gap)
+    return offsets
+
+
+def _spread(
+    wanted: list[float], row: list[_Item], widest: float, sizes: Sizes
+) -> list[float]:
     """Return places nearest to those *wanted* that keep order and distance.
 
     That is isotonic regression, once the distances are taken off: neighbours that
-    want to be in each other's place form a block, which stands at its mean.
+    want to be in each other's place form a block, which stands at its mean. No row
+    reaches beyond the one that has to be the *widest*.
     """
-    offsets, offset = [0.0], 0.0
-    for left, right in itertools.pairwise(row):
-        width = (_width(left, sizes) + _width(right, sizes)) / 2
-        offset += width + sizes.beside
-        offsets.append(offset)
+    offsets = _offsets(row, sizes)
     blocks: list[tuple[float, float, int]] = []  # place, weight, number of items
-    for want, item, offset in zip(wanted, row, offsets, strict=False):
+    for want, item, offset in zip(wanted, row, offsets, strict=True):
         place, weight, count = want - offset, _weight(item), 1
         while blocks and blocks[-1][0] > place:
             before, heavy, many = blocks.pop()
             place = (before * heavy + place * weight) / (heavy + weight)
             weight, count = weight + heavy, count + many
         blocks.append((place, weight, count))
-    places = [place for place, _, count in blocks for _ in range(count)]
-    return [place + offset for place, offset in zip(places, offsets, strict=False)]
+    first, last = -widest / 2, widest / 2 - offsets[-1]
+    places = [min(max(p, first), last) for p, _, count in blocks for _ in range(count)]
+    return [place + offset for place, offset in zip(places, offsets, strict=True)]
 
 
 def _width(item: _Item, sizes: Sizes) -> float:

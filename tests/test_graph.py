@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agatha_ckpt._graph import Sizes, components, draw
@@ -38,6 +38,7 @@ def crosses(line, box):
     return False
 
 
+@settings(deadline=None)
 @given(graphs())
 @example((FAN, FAN_EDGES))
 @example((CHAIN, CHAIN_EDGES))
@@ -53,6 +54,7 @@ def test_no_two_boxes_overlap_and_no_line_crosses_a_box(graph):
         assert not any(crosses(line, box) for _, box in boxes)
 
 
+@settings(deadline=None)
 @given(graphs())
 @example((FAN, FAN_EDGES))
 def test_lines_go_down_from_each_parent_to_each_child(graph):
@@ -67,6 +69,7 @@ def test_lines_go_down_from_each_parent_to_each_child(graph):
         assert heights == sorted(set(heights))
 
 
+@settings(deadline=None)
 @given(graphs())
 @example((FAN, FAN_EDGES))
 @example((CHAIN, CHAIN_EDGES))
@@ -83,6 +86,7 @@ def test_all_lies_within_the_drawing(graph):
         assert y + SIZES.height <= drawing.height
 
 
+@settings(deadline=None)
 @given(graphs(circles=True), st.randoms())
 def test_the_order_in_which_a_graph_is_given_does_not_matter(graph, random):
     nodes, edges = graph
@@ -94,6 +98,7 @@ def test_the_order_in_which_a_graph_is_given_does_not_matter(graph, random):
     assert list(after.boxes) == list(before.boxes)
 
 
+@settings(deadline=None)
 @given(graphs(circles=True))
 @example((["a"], [("a", "a")]))
 @example((["a", "b"], [("a", "b"), ("b", "a")]))
@@ -107,17 +112,28 @@ def test_a_circle_is_drawn_without_the_edge_that_closes_it(graph):
         assert drawing.boxes[parent][1] > drawing.boxes[child][1]
 
 
-def test_a_row_is_no_wider_than_a_page():
+def test_many_children_stand_in_a_block_no_wider_than_a_page():
     drawing = draw(FAN, FAN_EDGES)
     rows = [y for _, y in drawing.boxes.values()]
-    assert max(map(rows.count, rows)) == SIZES.per_row
-    assert drawing.width < (SIZES.per_row + 1) * (SIZES.width + SIZES.beside)
+    assert max(map(rows.count, rows)) == SIZES.per_row[0]
+    assert drawing.width < (SIZES.per_row[0] + 1) * (SIZES.width + SIZES.beside)
+
+
+def test_many_chains_that_join_stand_side_by_side():
+    chains = [[f"{k:02d}-{step}" for step in range(6)] for k in range(20)]
+    edges = [pair for chain in chains for pair in itertools.pairwise(chain)]
+    edges += [(chain[-1], "join") for chain in chains]
+    drawing = draw([*itertools.chain(*chains), "join"], edges)
+    assert len({y for _, y in drawing.boxes.values()}) == 7
+    assert all(
+        ln[0][0] == ln[-1][0] for (_, c), ln in drawing.lines.items() if "-" in c
+    )
 
 
 def test_lines_from_one_parent_share_their_way():
     lines = draw(FAN, FAN_EDGES).lines.values()
     pieces = {pair for ln in lines for pair in itertools.pairwise(ln)}
-    rows = 100 // SIZES.per_row
+    rows = 100 // SIZES.per_row[0]
     assert len(pieces) == 100 + 2 * rows  # one each, and one lane of all
 
 
