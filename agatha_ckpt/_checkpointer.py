@@ -19,6 +19,7 @@ from agatha_ckpt._progress import passing
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._status import Status
 from agatha_ckpt._store import CheckpointStore
+from agatha_ckpt._table import notebook_table
 
 
 class Checkpointer:
@@ -126,6 +127,9 @@ class Checkpointer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._store!r}, {self._settings!r})"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), lambda: self.store.statuses())
 
     # ---- saving and loading ----
 

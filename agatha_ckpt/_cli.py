@@ -6,6 +6,7 @@ import click
 
 from agatha_ckpt._cli_base import Group, storage_options
 from agatha_ckpt._cli_ls import ls
+from agatha_ckpt._cli_report import report
 from agatha_ckpt._cli_verify import verify
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -31,5 +32,5 @@ def main(ctx: click.Context, storage_options: dict[str, Any]) -> None:
     ctx.obj = storage_options
 
 
-for command in (ls, verify):
+for command in (ls, report, verify):
     main.add_command(command)

@@ -63,6 +63,12 @@ def state_text(entry: Entry) -> str:
     return entry.state
 
 
+def state_mark(entry: Entry) -> str:
+    """Return the state in words, with its sign and in its colour."""
+    text = shown(state_text(entry))
+    return f'<span class="state {entry.state}">{sign(entry.state)}{text}</span>'
+
+
 @dataclass(frozen=True)
 class Family:
     """The graph of a report: what is in it, and how its lines are drawn.

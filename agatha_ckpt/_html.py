@@ -37,6 +37,16 @@ def anchor(name: str) -> str:
     return "c-" + quote(name, safe="", errors="surrogatepass")
 
 
+def apart(name: str) -> str:
+    """Return a name apart from the text around it; it may break after ``_``."""
+    return f"<bdi>{shown(name).replace('_', '_<wbr>')}</bdi>"
+
+
+def link(name: str) -> str:
+    """Return the name of a checkpoint, as a link to what the page says of it."""
+    return f'<a href="{shown("#" + anchor(name))}">{apart(name)}</a>'
+
+
 def fitted(text: str, width: float) -> str:
     """Return *text*, shortened in the middle where it is wider than *width* letters.
 

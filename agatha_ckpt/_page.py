@@ -5,10 +5,11 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from agatha_ckpt._diagram import diagrams, family, sign, signs, state_text
+from agatha_ckpt._card import card, factor_text
+from agatha_ckpt._diagram import diagrams, family, sign, signs, state_mark
 from agatha_ckpt._figures import count, seconds_since, size, times, took
-from agatha_ckpt._html import anchor, shown
-from agatha_ckpt._plots import profile, strip
+from agatha_ckpt._html import link, shown
+from agatha_ckpt._plots import strip
 from agatha_ckpt._report import STATES, Entry, Report
 from agatha_ckpt._spread import (
     SKEW_FACTOR,
@@ -19,7 +20,6 @@ from agatha_ckpt._spread import (
 from agatha_ckpt._table import cells
 
 _AT_ONCE = 4  # of each kind of what needs attention
-_MOST_PROBLEMS = 8
 _MEANINGS = {
     "done": "complete, and of its parents as they are now",
     "partial": "a run did not end; the next one keeps the whole partitions",
@@ -83,16 +83,6 @@ def _section(title: str, content: str) -> str:
     )
 
 
-def _link(name: str, shown_as: str | None = None) -> str:
-    text = shown(name if shown_as is None else shown_as)
-    return f'<a href="{shown("#" + anchor(name))}"><bdi>{text}</bdi></a>'
-
-
-def _state(entry: Entry) -> str:
-    text = shown(state_text(entry))
-    return f'<span class="state {entry.state}">{sign(entry.state)}{text}</span>'
-
-
 # ---- above all ----
 
 
@@ -131,7 +121,7 @@ def _tiles(figures: Iterable[tuple[str, str]]) -> str:
 
 def _attention(report: Report) -> str:
     groups = [
-        [_item(_state(e), e, _reasons(e)) for e in entries]
+        [_item(state_mark(e), e, _reasons(e)) for e in entries]
         for state, entries in report.by_state.items()
         if state != "done"
     ]
@@ -167,7 +157,7 @@ def _item(flag: str, entry: Entry, reasons: list[str]) -> str:
     if len(reasons) > 2:
         why += f"; and {len(reasons) - 2:,} more"
     return (
-        f'<li><span>{flag}</span>{_link(entry.name)}<span class="why">{why}</span></li>'
+        f'<li><span>{flag}</span>{link(entry.name)}<span class="why">{why}</span></li>'
     )
 
 
@@ -275,11 +265,11 @@ def _row(report: Report, entry: Entry) -> str:
         "time skew": _factor(entry.seconds),
     }
     content = {name: shown(value) for name, value in text.items()}
-    content["state"] = _state(entry)
+    content["state"] = state_mark(entry)
     content["version"] = f"<bdi>{content['version']}</bdi>"
     content["byte skew"] = _skew_cell(entry.bytes, "Bytes", size)
     content["time skew"] = _skew_cell(entry.seconds, "Seconds", took)
-    row = f'<th scope="row">{_link(entry.name)}</th>'
+    row = f'<th scope="row">{link(entry.name)}</th>'
     for name, figures in _COLUMNS[1:]:
         key = f' data-key="{keys[name]:g}"' if name in keys else ""
         side = ' class="version"' if name == "version" else _side(figures)
@@ -300,119 +290,18 @@ def _skew_cell(
         return '<span class="soft">not known</span>'
     return (
         f'<div class="skew-cell">{strip(spread, what, written)}'
-        f"{_factor_text(spread)}</div>"
+        f"{factor_text(spread)}</div>"
     )
 
 
-def _factor_text(spread: Spread) -> str:
-    text = "over 0" if spread.factor is None else times(spread.factor)
-    if spread.is_skewed:
-        return f'<span class="skewed">{sign("skew")} {text}</span>'
-    return text
-
-
-# ---- each checkpoint ----
+# ---- each checkpoint, and what all means ----
 
 
 def _details(report: Report) -> str:
     if not report.entries:
         return ""
-    cards = "".join(_card(report, entry) for entry in report.entries)
+    cards = "".join(card(entry, report.made) for entry in report.entries)
     return _section("Each checkpoint", f'<div class="cards">{cards}</div>')
-
-
-def _card(report: Report, entry: Entry) -> str:
-    status = entry.status
-    manifest = status.manifest
-    text = cells(status, report.made)
-    facts = [f"{text['format']} format"] if status.format else []
-    facts += [count(status.partitions, "partition")]
-    if status.records is not None:
-        facts += [count(status.records, "record")]
-    facts += [text["bytes"]]
-    if entry.seconds:
-        facts += [f"{took(sum(entry.seconds.values))} of work"]
-    if status.version is not None:
-        facts += [f"version <bdi>{shown(status.version)}</bdi>"]
-    if status.changed:
-        time = (
-            f'<time datetime="{shown(status.changed)}">{shown(text["age"])} ago</time>'
-        )
-        facts += [f"{'done' if manifest else 'changed'} {time}"]
-    parts = [
-        f'<article class="card {entry.state}" id="{shown(anchor(entry.name))}">'
-        f"<header><h3><bdi>{shown(entry.name)}</bdi></h3>{_state(entry)}</header>"
-        f'<p class="facts">{" · ".join(facts)}</p>',
-        _wrong(entry),
-        _kin(entry),
-    ]
-    if entry.state == "partial" and status.expected:
-        part = min(100.0, 100 * status.partitions / status.expected)
-        parts.append(
-            f'<div class="bar" role="img" aria-label="{part:.0f}% of the partitions '
-            f'are stored"><div style="width:{part:.1f}%"></div></div>'
-        )
-    plots = _figure(entry.bytes, "Bytes", size) + _figure(
-        entry.seconds, "Seconds", took
-    )
-    if plots:
-        parts.append(f'<div class="plots">{plots}</div>')
-    return "".join(parts) + "</article>\n"
-
-
-def _wrong(entry: Entry) -> str:
-    reasons = [*entry.problems, *entry.kin.stale]
-    if not reasons:
-        return ""
-    items = [f"<li>{shown(reason)}</li>" for reason in reasons[:_MOST_PROBLEMS]]
-    if len(reasons) > _MOST_PROBLEMS:
-        items.append(f"<li>and {len(reasons) - _MOST_PROBLEMS:,} more</li>")
-    return f'<ul class="wrong">{"".join(items)}</ul>'
-
-
-def _kin(entry: Entry) -> str:
-    parents = []
-    for parent in entry.kin.parents:
-        if parent.now == parent.name:
-            parents.append(_link(parent.name))
-        elif parent.now:
-            parents.append(
-                f"{_link(parent.now)} (then <bdi>{shown(parent.name)}</bdi>)"
-            )
-        elif parent.problem == "is gone":
-            parents.append(f"<bdi>{shown(parent.name)}</bdi> (gone)")
-        else:
-            parents.append(f"{_link(parent.name)} ({parent.problem})")
-    children = list(map(_link, entry.kin.children))
-    lines = _listed("Built from", parents) + _listed("Parent of", children)
-    return f'<p class="kin">{lines}</p>' if lines else ""
-
-
-def _listed(what: str, links: Iterable[str]) -> str:
-    joined = ", ".join(links)
-    return f'<span class="soft">{what}</span> {joined}<br>' if joined else ""
-
-
-def _figure(spread: Spread | None, what: str, written: Callable[[float], str]) -> str:
-    if spread is None:
-        return ""
-    last = len(spread.values) - 1
-    if not last:
-        return (
-            f"<figure><figcaption><b>{what}</b> of the only partition: "
-            f"{written(spread.largest)}</figcaption></figure>"
-        )
-    skewed = ' class="skewed"' if spread.is_skewed else ""
-    return (
-        f"<figure><figcaption><b>{what}</b> by partition"
-        f"<dl><dt>median</dt><dd>{written(spread.median)}</dd><dd></dd>"
-        f"<dt>largest</dt><dd{skewed}>{written(spread.largest)}</dd>"
-        f"<dd>{_factor_text(spread)}</dd>"
-        f"<dt>in</dt><dd>partition {spread.where}</dd></dl></figcaption>"
-        f"{profile(spread, what, written)}"
-        '<div class="axis" aria-hidden="true">'
-        f"<span>0</span><span>{last:,}</span></div></figure>"
-    )
 
 
 def _footer(report: Report) -> str:

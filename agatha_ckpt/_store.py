@@ -28,6 +28,7 @@ from agatha_ckpt._partition import Partition, write_partition
 from agatha_ckpt._root import Root
 from agatha_ckpt._status import Status, status_of, statuses_of
 from agatha_ckpt._survey import Survey, bag_of, survey, verify
+from agatha_ckpt._table import notebook_table
 
 
 class CheckpointStore:
@@ -96,6 +97,9 @@ class CheckpointStore:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._root.shown!r})"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.statuses)
 
     # ---- where ----
 

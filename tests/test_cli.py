@@ -193,7 +193,7 @@ def test_storage_options_reach_the_filesystem(tmp_path):
 
 
 def test_every_command_has_help_with_an_example():
-    assert set(main.commands) == {"ls", "verify"}
+    assert set(main.commands) == {"ls", "report", "verify"}
     for name, command in main.commands.items():
         ended = run(name, "--help")
         assert ended.exit_code == 0
