@@ -1,0 +1,32 @@
+"""The tests are tested: each of twelve defects that are put into a copy is found."""
+
+import re
+
+import mutants
+import pytest
+from mutants import MUTANTS, Edit, Mutant, StaleEditError
+
+AS_IT_IS = Mutant("the library as it is", "", "", ())
+
+
+def test_there_are_twelve():
+    assert len({mutant.name for mutant in MUTANTS}) == 12
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_is_found_by_the_test_that_is_there_for_it(mutant, record_property):
+    (failure,) = mutants.tried(mutant, [mutant.test]).values()
+    assert re.search(mutant.says, failure), failure
+    record_property("figures", "found")
+
+
+def test_the_same_tests_pass_on_a_copy_of_the_library_as_it_is():
+    tests = sorted({mutant.test for mutant in MUTANTS})
+    failures = mutants.tried(AS_IT_IS, tests)
+    assert len(failures) == len(tests)
+    assert not any(failures.values()), failures
+
+
+def test_an_edit_of_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(StaleEditError, match="0 times"):
+        mutants.copy_with([Edit("_store", "no such text", "")], tmp_path)
