@@ -4,56 +4,46 @@ A block holds about 64 KiB of records. Loaded in blocks of that size, records di
 young, stay in the processor's cache, and give the garbage collector nothing to walk.
 """
 
-import sys
-import threading
-from bisect import bisect_right
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from gc import get_referents
-from itertools import accumulate, chain
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, auto
+from itertools import chain, islice
+from operator import countOf
 from struct import Struct
 from typing import Any, NamedTuple
 
 import msgpack
 
+from agatha_ckpt._buffers import holds_buffer, which_may_hold_bytes
 from agatha_ckpt._errors import (
     CheckpointError,
     CorruptCheckpointError,
-    EncodeError,
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._numpy import Refused, Unstorable
-from agatha_ckpt._types import (
-    lifting,
-    lowering,
-    mark_bytearrays,
-    rebuild,
-)
+from agatha_ckpt._packer import NOT_PACKED, Packer, deep_recursion
+from agatha_ckpt._types import lifting, rebuild
 
 BLOCK_BYTES = 64 * 1024
-_recursion_lock = threading.Lock()
 
 # What decoding a block takes; part of the format.
 HOOKS, PICKLE, TUPLES, SURROGATES = 1, 2, 4, 8
+_ALL_FLAGS = HOOKS | PICKLE | TUPLES | SURROGATES
 
 _ARRAY_HEAD = Struct(">BI")  # msgpack's array 32
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
-_CONTAINERS = frozenset(
-    {list, tuple, dict, set, frozenset, deque, OrderedDict, Counter, defaultdict}
-)
-_WALKED = _SCALARS | {list, tuple, dict}
-_BUFFERS = frozenset({bytearray, memoryview})
-_NOT_PACKED = (
-    BufferError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    Unstorable,
-    ValueError,
-)
-_BIN_HEADS = ((b"\xc4", 1), (b"\xc5", 2), (b"\xc6", 4))  # and the length's width
+_AT_ONCE = 256  # small records that are packed by one call
+
+
+class Plain(Enum):
+    """Records that what yielded them cannot change, and that are packed in one way.
+
+    They need not be packed as they come: for small ones the call takes longer than the
+    packing. So where a block held nothing else, some hundred of the next are pulled
+    before they are packed, and looked at then.
+    """
+
+    SCALARS = auto()
+    TUPLES = auto()  # of scalars
 
 
 class Block(NamedTuple):
@@ -64,57 +54,12 @@ class Block(NamedTuple):
     payload: bytes
 
 
-class _Packer:
-    """Packs single records and notes what decoding them will take."""
-
-    def __init__(self, allow_pickle: bool) -> None:
-        self.used: set[str] = set()
-        self._members: dict[int, bytes] = {}
-        self._lower = lowering(self._pack_member, allow_pickle, self.used)
-        self.strict = self._make().pack
-        # Of a tuple subclass, an IntEnum and the like this one makes the plain
-        # value: only for records of which `_all_flat` holds.
-        self.flat = msgpack.Packer(strict_types=False).pack
-
-    def _make(self, **options: Any) -> msgpack.Packer:
-        return msgpack.Packer(strict_types=True, default=self._lower, **options)
-
-    def begin_block(self) -> None:
-        self.used.clear()
-        self._members.clear()
-
-    def _pack_member(self, value: Any) -> bytes:
-        known = self._members.get(id(value))
-        if known is None:
-            known = self._pack_alone(value)
-            if type(value) is frozenset:
-                # Sets in sets would be packed once more with each level. The id is
-                # good while the block holds the record.
-                self._members[id(value)] = known
-        return known
-
-    def _pack_alone(self, value: Any) -> bytes:
-        # A packer cannot be used again from inside its own default.
-        packer = self._make(unicode_errors="surrogatepass", buf_size=1024)
-        packed: bytes = packer.pack(value)
-        return packed
-
-    def with_surrogates(self, record: Any) -> bytes:
-        packed = self._pack_alone(record)
-        self.used.add("surrogates")
-        return packed
-
-    def with_buffers(self, record: Any) -> Any:
-        """Return a copy of *record* that says where its bytearrays are."""
-        self._members.clear()  # the copy's members are new
-        with deep_recursion():
-            return mark_bytearrays(record)
-
-
 def encode_blocks(
     records: Iterable[Any], allow_pickle: bool, where: str
 ) -> Iterator[Block]:
     """Yield *records* as blocks; holds no more than one block's worth of them.
+
+    Which records make a block, and its bytes, depend on nothing but the records.
 
     Parameters
     ----------
@@ -130,130 +75,167 @@ def encode_blocks(
     EncodeError
         A record holds a value that cannot be stored faithfully.
     """
-    packer = _Packer(allow_pickle)
+    packer = Packer(allow_pickle)
     source = iter(records)
-    position = 0
-    for first in source:
-        # A tuple of scalars gives hope that the whole block holds such tuples.
-        hope = type(first) is tuple and _SCALARS.issuperset(map(type, first))
-        pack = packer.flat if hope else packer.strict
+    ahead: Iterator[Any] = iter(())  # what was pulled and is in no block yet
+    position, kind, size_of_one = 0, None, 0.0
+    while True:
+        block = None
         packer.begin_block()
-        block: list[Any] = []
-        packed: list[bytes] = []
-        size = 0
-        for record in chain((first,), source):
-            try:
-                data = pack(record)
-            except _NOT_PACKED:
-                pack = packer.strict
-                data = _repack(packer, record, where, position + len(block))
-            block.append(record)
-            packed.append(data)
-            size += len(data)
-            if size >= BLOCK_BYTES:
-                break
-        flat = hope and pack is packer.flat and _all_flat(block)
-        if hope and not flat:
-            packed = [
-                _repack(packer, record, where, position + i)
-                for i, record in enumerate(block)
-            ]
-        yield _finish(packer, flat, block, packed, where, position)
-        position += len(block)
+        if kind is not None:
+            coming = chain(ahead, source)
+            block, kind, rest = _pack_many(packer, coming, kind, size_of_one)
+            ahead = iter([*rest, *ahead])
+        if block is None:
+            coming = chain(ahead, source)
+            block, kind = _pack_each(packer, coming, where, position)
+        if not block.records:
+            return
+        yield block
+        position += block.records
+        size_of_one = len(block.payload) / block.records
 
 
-def _finish(
-    packer: _Packer,
-    flat: bool,
-    block: list[Any],
-    packed: list[bytes],
-    where: str,
-    position: int,
-) -> Block:
-    flags = TUPLES if flat else 0
+# ---- record by record ----
+
+
+def _pack_each(
+    packer: Packer, source: Iterator[Any], where: str, position: int
+) -> tuple[Block, Plain | None]:
+    """Return the next block, and of which plain kind all its records are.
+
+    Each record is packed as it comes: what yields it may change it afterwards.
+    """
+    pack, hope = packer.strict, False
+    block: list[Any] = []
+    packed: list[bytes] = []
+    size = 0
+    for record in source:
+        if not block and type(record) is tuple and _are_scalars(record):
+            # It gives hope that the whole block holds such tuples.
+            pack, hope = packer.loose, True
+        try:
+            data = pack(record)
+        except NOT_PACKED:
+            pack = packer.strict
+            data = packer.pack_carefully(record, where, position + len(block))
+        block.append(record)
+        packed.append(data)
+        size += len(data)
+        if size >= BLOCK_BYTES:
+            break
+    flat = hope and pack is packer.loose and _are_flat(block)
+    if hope and not flat:
+        packed = [
+            packer.pack_carefully(record, where, position + i)
+            for i, record in enumerate(block)
+        ]
     payload = b"".join([_ARRAY_HEAD.pack(0xDD, len(block)), *packed])
-    suspects = [] if flags else _may_hold_bytes(packed, payload)
-    if _holds_buffer([block[i] for i in suspects]):
+    if flat:
+        return Block(TUPLES, len(block), payload), Plain.TUPLES
+    suspects = which_may_hold_bytes(packed, payload, _ARRAY_HEAD.size)
+    if suspects and holds_buffer([block[i] for i in suspects]):
         for i in suspects:
-            if not _holds_buffer([block[i]]):
-                continue
-            packed[i] = _repack(packer, block[i], where, position + i, buffers=True)
+            if holds_buffer([block[i]]):
+                packed[i] = packer.pack_carefully(
+                    block[i], where, position + i, buffers=True
+                )
         payload = b"".join([payload[: _ARRAY_HEAD.size], *packed])
     used = packer.used
-    flags |= HOOKS * ("hooks" in used) | PICKLE * ("pickle" in used)
+    flags = HOOKS * ("hooks" in used) | PICKLE * ("pickle" in used)
     flags |= SURROGATES * ("surrogates" in used)
-    return Block(flags, len(block), payload)
+    plain = Plain.SCALARS if _are_scalars(block) else None
+    return Block(flags, len(block), payload), plain
 
 
-def _all_flat(block: list[Any]) -> bool:
-    """Say whether all records are tuples of scalars (so no list is among them)."""
-    return set(map(type, block)) == {tuple} and _SCALARS.issuperset(
-        map(type, chain.from_iterable(block))
+def _are_flat(records: Sequence[Any]) -> bool:
+    """Say whether all *records* are tuples of scalars (so no list is among them)."""
+    return set(map(type, records)) == {tuple} and _are_scalars(
+        chain.from_iterable(records)
     )
 
 
-def _may_hold_bytes(packed: list[bytes], payload: bytes) -> list[int]:
-    """Return which records may hold a bin value, by looking for the heads of one.
+def _are_scalars(values: Iterable[Any]) -> bool:
+    return _SCALARS.issuperset(map(type, values))
 
-    The heads (C4, C5, C6 and a length) also occur inside numbers and text, so a
-    record is named only where a value of that length could end inside it.
+
+def _are_of_one_scalar_type(values: Sequence[Any]) -> bool:
+    """Say the same of fewer values, in half the time."""
+    first = type(values[0])
+    return first in _SCALARS and countOf(map(type, values), first) == len(values)
+
+
+# ---- many records by one call ----
+
+
+def _pack_many(
+    packer: Packer, source: Iterator[Any], kind: Plain, size_of_one: float
+) -> tuple[Block | None, Plain | None, list[Any]]:
+    """Return the block that `_pack_each` would return, where its records are plain.
+
+    Parameters
+    ----------
+    packer : Packer
+    source : iterator
+    kind : Plain
+        What the records were so far.
+    size_of_one : float
+        Bytes that one of them took.
+
+    Returns
+    -------
+    Block or None
+        None where it takes `_pack_each`.
+    Plain or None
+        What the next records probably are.
+    list
+        Records that were pulled and are not in the block.
     """
-    ends = list(accumulate(map(len, packed), initial=_ARRAY_HEAD.size))[1:]
-    found = set()
-    for head, width in _BIN_HEADS:
-        if width == 4 and len(packed[-1]) < BLOCK_BYTES:
-            break  # so long a value fills a block, and is in the last record
-        at = payload.find(head)
-        while at >= 0:
-            index = bisect_right(ends, at)
-            start = at + 1 + width
-            if start + int.from_bytes(payload[at + 1 : start]) <= ends[index]:
-                found.add(index)
-                at = ends[index] - 1
-            at = payload.find(head, at + 1)
-    return sorted(found)
+    block: list[Any] = []
+    packed: list[bytes] = []
+    size, most = 0, _AT_ONCE
+    again: Iterator[Any] = iter(())
+    while size < BLOCK_BYTES:
+        # Seven eighths of what is left, so as not to pull more than the block takes.
+        count = int((BLOCK_BYTES - size) / size_of_one * 0.875)
+        batch = list(islice(source, min(max(count, 1), most)))
+        if not batch:
+            break
+        data = _pack_batch(packer, kind, batch)
+        if data is None:
+            return None, None, [*block, *batch, *again]
+        if len(batch) > 1 and size + len(data) >= BLOCK_BYTES:
+            # The block ends with one of these.
+            again, most = iter(batch), 1
+            source = chain(again, source)
+            continue
+        block += batch
+        packed.append(data)
+        size += len(data)
+    payload = b"".join([_ARRAY_HEAD.pack(0xDD, len(block)), *packed])
+    flags = TUPLES if kind is Plain.TUPLES else 0
+    return Block(flags, len(block), payload), kind, list(again)
 
 
-def _holds_buffer(records: list[Any]) -> bool:
-    """Say whether a bytearray or memoryview is in *records*, level by level.
-
-    The packer takes both for bytes and asks nobody, so they must be looked for.
-    """
-    level = records
-    while level:
-        kinds = set(map(type, level))
-        if not kinds.isdisjoint(_BUFFERS):
-            return True
-        if not kinds <= _WALKED:
-            level = [x for x in level if type(x) in _CONTAINERS]
-        level = get_referents(*level)
-    return False
-
-
-def _repack(
-    packer: _Packer, record: Any, where: str, position: int, buffers: bool = False
-) -> bytes:
+def _pack_batch(packer: Packer, kind: Plain, batch: list[Any]) -> bytes | None:
+    """Return records, packed without a head; None where they are not of that kind."""
+    tuples = kind is Plain.TUPLES
+    if tuples and countOf(map(type, batch), tuple) < len(batch):
+        return None
+    if tuples:
+        if not _are_scalars([*chain.from_iterable(batch)]):
+            return None
+    elif not (_are_of_one_scalar_type(batch) or _are_scalars(batch)):
+        return None
     try:
-        if buffers:
-            record = packer.with_buffers(record)
-        try:
-            data: bytes = packer.strict(record)
-        except UnicodeEncodeError:
-            data = packer.with_surrogates(record)
-        return data
-    except Refused as error:
-        reason, advice = f"holds {error}", "change the records"
-    except Unstorable as error:
-        reason = f"holds {error}"
-        advice = (
-            "change the records, or allow pickle (set_allow_pickle(True), or "
-            "Checkpointer(..., allow_pickle=True)) if you trust whoever can write to "
-            "the root"
-        )
-    except _NOT_PACKED as error:
-        reason = f"(of type {type(record).__qualname__}) cannot be packed: {error}"
-        advice = "change the records"
-    raise EncodeError(f"record {position} of {where} {reason}; {advice}")
+        data: bytes = (packer.loose if tuples else packer.strict)(batch)
+    except NOT_PACKED:
+        return None
+    head = 1 if len(batch) < 16 else 3  # bytes that msgpack takes for it
+    return None if packer.used else data[head:]
+
+
+# ---- reading ----
 
 
 def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
@@ -269,6 +251,11 @@ def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
         It does not decode to the number of records that it states.
     """
     flags, count, payload = block
+    if flags > _ALL_FLAGS:
+        raise UnsupportedFormatError(
+            f"{where} holds a block of a form that this version of agatha_ckpt does "
+            "not know; upgrade agatha_ckpt"
+        )
     if flags & PICKLE and not allow_pickle:
         raise pickle_refusal(where)
     options: dict[str, Any] = {
@@ -322,15 +309,3 @@ def _unpack_deep(payload: bytes, options: dict[str, Any]) -> Any:
 
     with deep_recursion():
         return unpackb(payload, **options)
-
-
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Let Python functions nest as deeply as msgpack's do."""
-    with _recursion_lock:  # the limit is the whole interpreter's
-        limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(limit + 10_000)
-        try:
-            yield
-        finally:
-            sys.setrecursionlimit(limit)

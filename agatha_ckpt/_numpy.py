@@ -7,12 +7,15 @@ numpy's own file format describes it, the shape, and whether the elements are
 
 import math
 import struct
+import sys
+from functools import lru_cache
 from typing import Any
 
 import msgpack
 
 from agatha_ckpt._errors import UnsupportedFormatError
 
+_PLAIN_KINDS = frozenset("biufc")  # of dtypes that their kind and size describe
 _ARRAY, _SCALAR = NUMPY_CODES = (-60, -61)  # extension codes; part of the format
 
 
@@ -32,15 +35,32 @@ def encode_numpy(value: Any) -> tuple[int, bytes] | None:
     Unstorable
         Its dtype holds Python objects or metadata.
     """
-    import numpy
-
+    numpy = sys.modules["numpy"]  # an import statement takes longer
     if type(value) is numpy.ndarray:
         code, shape = _ARRAY, list(value.shape)
     elif isinstance(value, numpy.generic):
         code, shape = _SCALAR, []
     else:
         return None
-    dtype, record = value.dtype, False
+    dtype = value.dtype
+    if dtype.kind in _PLAIN_KINDS and dtype.metadata is None:
+        head = _plain_head(dtype, value.shape)
+        # Of an array in C order join takes the memory as it is: one copy less.
+        if code == _ARRAY and value.flags.c_contiguous:
+            return code, b"".join((head, value.data))
+        return code, head + value.tobytes()
+    return code, _head(dtype, shape) + value.tobytes()
+
+
+@lru_cache(maxsize=1024)
+def _plain_head(dtype: Any, shape: tuple[int, ...]) -> bytes:
+    return _head(dtype, list(shape))
+
+
+def _head(dtype: Any, shape: list[int]) -> bytes:
+    import numpy
+
+    record = False
     if dtype.type is numpy.record:
         dtype, record = numpy.dtype((numpy.void, dtype)), True
     if fault := _fault(dtype):
@@ -50,7 +70,8 @@ def encode_numpy(value: Any) -> tuple[int, bytes] | None:
     except ValueError as error:
         raise Unstorable(f"a numpy value of dtype {dtype} ({error})") from None
     head = msgpack.packb([_plain(layout), shape, record])
-    return code, struct.pack("<I", len(head)) + head + value.tobytes()
+    packed: bytes = struct.pack("<I", len(head)) + head
+    return packed
 
 
 def decode_numpy(code: int, payload: bytes) -> Any:
@@ -69,27 +90,35 @@ def decode_numpy(code: int, payload: bytes) -> Any:
             "pip install numpy, then load again"
         ) from None
     (length,) = struct.unpack_from("<I", payload)
-    layout, shape, record = msgpack.unpackb(payload[4 : 4 + length])
-    dtype = numpy.lib.format.descr_to_dtype(_unplain(layout))
-    if record:
-        dtype = numpy.dtype((numpy.record, dtype))
-    content = payload[4 + length :]
+    dtype, shape, count = _read_head(payload[4 : 4 + length])
     if code == _SCALAR and dtype.kind in "SU":
         # As an array's element it would lose NULs at its end; and an empty one says
         # that it is one NUL long.
-        content = content[: dtype.itemsize]
+        content = payload[4 + length : 4 + length + dtype.itemsize]
         if dtype.kind == "S":
             return numpy.bytes_(content)
         codec = "utf-32-be" if dtype.str[0] == ">" else "utf-32-le"
         return numpy.str_(content.decode(codec, "surrogatepass"))
-    if not content:  # frombuffer wants at least one byte
+    if len(payload) == 4 + length:  # frombuffer wants at least one byte
         if dtype.itemsize and 0 not in shape:
             raise ValueError("an array without its elements")
         array = numpy.zeros(shape, dtype)
     else:
-        flat = numpy.frombuffer(payload, dtype, math.prod(shape), 4 + length)
+        flat = numpy.frombuffer(payload, dtype, count, 4 + length)
         array = flat.reshape(shape).copy()  # the payload's own memory is read-only
     return array[()] if code == _SCALAR else array
+
+
+@lru_cache(maxsize=1024)
+def _read_head(head: bytes) -> tuple[Any, list[int], int]:
+    """Return dtype, shape and number of elements; many arrays have the same head."""
+    import numpy
+
+    layout, shape, record = msgpack.unpackb(head)
+    dtype = numpy.lib.format.descr_to_dtype(_unplain(layout))
+    if record:
+        dtype = numpy.dtype((numpy.record, dtype))
+    return dtype, shape, math.prod(shape)
 
 
 def _fault(dtype: Any) -> str | None:

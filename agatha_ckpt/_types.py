@@ -181,6 +181,9 @@ def _clock(value: datetime | time) -> list[Any]:
 def _leaf(value: Any) -> msgpack.ExtType | None:
     """Return the extension value for a leaf; None where *value* is none."""
     cls = type(value)
+    if cls.__module__ == "numpy":
+        found = encode_numpy(value)
+        return _extension(*found) if found else None
     if cls is int:
         return _extension(
             _INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
@@ -195,9 +198,6 @@ def _leaf(value: Any) -> msgpack.ExtType | None:
         return _extension(_DATE, value.isoformat().encode())
     if cls is Bytearray:
         return _extension(_BYTEARRAY, bytes(value.content))
-    if cls.__module__ == "numpy":
-        found = encode_numpy(value)
-        return _extension(*found) if found else None
     return None
 
 
@@ -330,6 +330,8 @@ def _refuse_pickle() -> NoReturn:
 
 
 def _leaf_from(code: int, payload: bytes) -> Any:
+    if code in NUMPY_CODES:
+        return decode_numpy(code, payload)
     if code == _INT:
         return int.from_bytes(payload, "little", signed=True)
     if code == _COMPLEX:
@@ -342,8 +344,6 @@ def _leaf_from(code: int, payload: bytes) -> Any:
         return date.fromisoformat(payload.decode())
     if code == _BYTEARRAY:
         return bytearray(payload)
-    if code in NUMPY_CODES:
-        return decode_numpy(code, payload)
     raise CorruptCheckpointError(f"a record holds the unknown extension {code}")
 
 

@@ -2,8 +2,9 @@
 
 import sys
 import threading
-from collections import deque
+from collections import deque, namedtuple
 from datetime import UTC, datetime
+from enum import IntEnum
 
 import pytest
 from test_types import WHERE, assert_same, round_trip
@@ -15,9 +16,11 @@ from agatha_ckpt._blocks import (
     SURROGATES,
     TUPLES,
     Block,
+    _pack_each,
     decode_block,
     encode_blocks,
 )
+from agatha_ckpt._packer import Packer
 
 
 def blocks_of(records, allow_pickle=False):
@@ -228,3 +231,78 @@ def test_p9_a_flat_tuple_that_needs_more_is_packed_as_all_of_its_block():
     (block,) = encode_blocks(records, False, WHERE)
     assert not block.flags & TUPLES  # one way of packing tuples in a block, not two
     assert_same(decode_block(block, False, WHERE), records)
+
+
+# ---- many records by one call ----
+
+PLAIN = {
+    "scalars": lambda i: [f"string {i}", i, i / 7, None, b"\xc4" * (i % 9)][i % 5],
+    "strings of all lengths": lambda i: "ä" * (i * i % 97),
+    "tuples": lambda i: (f"key {i}", i / 7, b"\xc4" * (i % 9)),
+    "tuples of all lengths": lambda i: (f"key {i}",) * (i % 11),
+}
+OTHERS = [
+    bytearray(b"b"),
+    [bytearray(b"b")],
+    memoryview,
+    (1, bytearray(b"b")),
+    (1, (2, 3)),
+    (1, [2]),
+    [(1,)],
+    "\ud800",
+    ("\ud800", 1),
+    2**70,
+    (2**70,),
+    IntEnum("Colour", "RED").RED,
+    (IntEnum("Colour", "RED").RED,),
+    namedtuple("Point", "x y")(1, 2),
+]
+
+
+def one_by_one(records):
+    """Blocks of which each record was packed before the next was pulled."""
+    packer = Packer(False)
+    source = iter(records)
+    while block := _pack_each(packer, source, WHERE, 0)[0]:
+        if not block.records:
+            return
+        yield block
+        packer.begin_block()
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=repr)
+@pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN)
+def test_p9_what_packs_many_records_gives_what_packs_each(make, other):
+    plain = [make(i) for i in range(30_000)]
+    assert blocks_of(plain) == list(one_by_one(plain))
+    for at in (3, 20_000, 29_999):
+        records = plain.copy()
+        records[at] = other
+        try:
+            expected = list(one_by_one(records))
+        except EncodeError:
+            with pytest.raises(EncodeError, match=f"^record {at} of {WHERE} "):
+                blocks_of(records)
+        else:
+            blocks = blocks_of(records)
+            assert blocks == expected
+            found = [r for b in blocks for r in decode_block(b, False, WHERE)]
+            assert_same(found, records)
+
+
+def test_p9_a_record_that_is_changed_afterwards_was_stored_as_it_came():
+    def source():
+        shared = {"n": 0, "all": []}
+        for i in range(5_000):
+            shared["n"] = i
+            shared["all"][:] = [i, "a" * 50]
+            yield shared
+
+    found = [r for b in blocks_of(source()) for r in decode_block(b, False, WHERE)]
+    assert found == [{"n": i, "all": [i, "a" * 50]} for i in range(5_000)]
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_p9_a_bytearray_among_numbers_stays_one(zero):
+    records = [[zero, 1.5, bytearray(b"\xc4"), 2], [zero] * 50 + [bytearray(3), zero]]
+    assert_same(round_trip(records), records)

@@ -1,0 +1,92 @@
+"""Where records hold a bytearray or a memoryview.
+
+msgpack packs both as if they were bytes and asks nobody, so they must be looked for.
+A walk through all values costs about what packing them does; so it is first looked for
+what bytes look like when they are packed, and only what may hold some is walked.
+"""
+
+from bisect import bisect_right
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Sequence
+from gc import get_referents
+from itertools import accumulate, chain
+from typing import Any
+
+_BUFFERS = frozenset({bytearray, memoryview})
+_CONTAINERS = frozenset(
+    {list, tuple, dict, set, frozenset, deque, OrderedDict, Counter, defaultdict}
+)
+_LEAVES = frozenset({str, int, float, bool, type(None), bytes})
+_WALKED = _LEAVES | {list, tuple, dict}
+_NUMBERS = frozenset({int, float})
+_HEADS = ((b"\xc4", 1), (b"\xc5", 2), (b"\xc6", 4))  # of bin; and the length's width
+_LONG_BYTES = 65_536  # from here on a value has the third head
+
+
+def holds_buffer(records: Sequence[Any]) -> bool:
+    """Say whether a bytearray or memoryview is in *records*, level by level."""
+    level = records
+    while level:
+        if _are_numbers(level):
+            return False
+        kinds = set(map(type, level))
+        if not kinds.isdisjoint(_BUFFERS):
+            return True
+        if kinds <= _LEAVES:
+            return False
+        if kinds == {list}:
+            level = list(chain.from_iterable(level))
+            continue
+        if not kinds <= _WALKED:
+            level = [x for x in level if type(x) in _CONTAINERS]
+        level = get_referents(*level)
+    return False
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Say whether all *values* are certainly int, float or bool.
+
+    Adding them up is four times as fast as looking at the type of each. Nothing that
+    is no number can be added to a number and give an int or float.
+    """
+    if not {type(values[0]), type(values[-1])} <= _NUMBERS:
+        return False
+    try:
+        return type(sum(values)) in _NUMBERS
+    except Exception:  # whatever a type makes of it
+        return False
+
+
+def which_may_hold_bytes(packed: list[bytes], payload: bytes, start: int) -> list[int]:
+    """Return the positions of the records that may hold a bin value.
+
+    The heads (C4, C5, C6 and a length) also occur inside numbers and text, so a
+    record is named only where a value of that length could end inside it.
+
+    Parameters
+    ----------
+    packed : list of bytes
+        The records of a block, packed.
+    payload : bytes
+        All of them, from *start* on.
+    """
+    # So long a value fills a block, and is in the last record.
+    long = bool(packed) and len(packed[-1]) >= _LONG_BYTES
+    heads = [head for head in _HEADS if long or head[1] < 4]
+    if all(payload.find(head, start) < 0 for head, _ in heads):
+        return []
+    left = len(packed) // 4 + 4
+    ends = list(accumulate(map(len, packed), initial=start))[1:]
+    found = set()
+    for head, width in heads:
+        at = payload.find(head, start)
+        while at >= 0:
+            if not (left := left - 1):  # to walk them all takes no longer
+                return list(range(len(packed)))
+            index = bisect_right(ends, at)
+            content = at + 1 + width
+            if content + int.from_bytes(payload[at + 1 : content]) <= ends[index]:
+                found.add(index)
+                at = ends[index] - 1
+            at = payload.find(head, at + 1)
+    return sorted(found)
