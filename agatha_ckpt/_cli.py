@@ -5,8 +5,11 @@ from typing import Any
 import click
 
 from agatha_ckpt._cli_base import Group, storage_options
+from agatha_ckpt._cli_clear import clear, prune
+from agatha_ckpt._cli_head import head
 from agatha_ckpt._cli_ls import ls
 from agatha_ckpt._cli_report import report
+from agatha_ckpt._cli_show import show
 from agatha_ckpt._cli_verify import verify
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -32,5 +35,5 @@ def main(ctx: click.Context, storage_options: dict[str, Any]) -> None:
     ctx.obj = storage_options
 
 
-for command in (ls, report, verify):
+for command in (ls, show, head, verify, report, clear, prune):
     main.add_command(command)

@@ -3,7 +3,7 @@
 import difflib
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from agatha_ckpt._config import configured_store
 from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, masked
+from agatha_ckpt._status import Status
 from agatha_ckpt._store import CheckpointStore
 
 CONFIGURED = "-"  # as ROOT
@@ -42,19 +43,31 @@ def _is_expected(error: Exception) -> bool:
 
 def one_line(error: Exception) -> str:
     """Return what an error says, what was being done, and what to do, in one line."""
-    text = str(error) or type(error).__name__
-    if not isinstance(error, CheckpointError):
-        if not isinstance(error, OSError):
-            text = f"{type(error).__name__}: {text}"
-        text = ", ".join([text, *getattr(error, "__notes__", ())])
-        if isinstance(error, PermissionError):
-            text = (
-                f"no permission: {text}; use an account that may, or give its "
-                "credentials as storage options"
-            )
-        else:
-            text += "; check the root, its storage options and the network, and go on"
+    text = _shown(str(error)) or type(error).__name__
+    if isinstance(error, CheckpointError):
+        return text
+    if not isinstance(error, OSError):
+        text = f"{type(error).__name__}: {text}"
+    text = ", ".join([text.rstrip("."), *map(_shown, getattr(error, "__notes__", ()))])
+    if isinstance(error, PermissionError):
+        return (
+            f"no permission: {text}; use an account that may do this, or give its "
+            "credentials as storage options"
+        )
+    return (
+        f"{text}; check the root, its storage options and the network, then run this "
+        "again"
+    )
+
+
+def _shown(text: str) -> str:
     return masked(" ".join(text.split()))
+
+
+class BadValue(click.ClickException):
+    """A value on the command line that cannot be: one line, and exit code 2."""
+
+    exit_code = 2
 
 
 def _options_from(
@@ -65,10 +78,9 @@ def _options_from(
         return dict(json.loads(value).items())
     except (ValueError, AttributeError) as error:
         reason = error if isinstance(error, ValueError) else "it is another value"
-        raise click.BadParameter(
-            f"this is no JSON object ({reason}); write it as '{{\"key\": 1}}'",
-            ctx,
-            param,
+        raise BadValue(
+            f"--storage-options is no JSON object ({reason}); write it as "
+            "'{\"key\": 1}'"
         ) from None
 
 
@@ -145,6 +157,39 @@ def check_root(store: CheckpointStore) -> None:
             f"there is nothing at the root {masked(str(store.root))!r}: it does not "
             "exist; check how it is written"
         )
+
+
+def found(
+    store: CheckpointStore, pattern: str, must_match: bool = False
+) -> Iterator[Status]:
+    """Yield the checkpoints that match, and say where there are none.
+
+    Parameters
+    ----------
+    store : CheckpointStore
+    pattern : str
+    must_match : bool
+        Whether it is an error that nothing matches, unless all was asked for.
+
+    Raises
+    ------
+    CheckpointNotFoundError
+        There is no root, or nothing matches what must.
+    """
+    there_are_some = False
+    for status in store.statuses(pattern):
+        there_are_some = True
+        yield status
+    if there_are_some:
+        return
+    known = store.folders()
+    if not known:
+        check_root(store)
+    if must_match and pattern != "*":
+        raise CheckpointNotFoundError(no_such_name(store, pattern, known))
+    matching = "" if pattern == "*" else f" that match {pattern!r}"
+    root = masked(str(store.root))
+    click.echo(f"There are no checkpoints{matching} under {root!r}.", err=True)
 
 
 def check_names(store: CheckpointStore, names: Iterable[str]) -> list[str]:

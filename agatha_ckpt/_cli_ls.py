@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from agatha_ckpt._cli_base import check_root, takes_root
-from agatha_ckpt._cli_table import age, coloured, count, size, table
-from agatha_ckpt._errors import masked
+from agatha_ckpt._cli_base import found, takes_root
+from agatha_ckpt._cli_table import coloured, table
 from agatha_ckpt._status import Status
 from agatha_ckpt._store import CheckpointStore
+from agatha_ckpt._table import cells
 
 HEADER = (
     "NAME", "STATE", "FORMAT", "PARTITIONS", "RECORDS", "SIZE", "AGE", "VERSION",
@@ -32,17 +32,11 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
     Example: agatha-ckpt ls /data/run-1 '*_sentences'
     """
     rows, records, problems = [], [], []
-    for status in store.statuses(pattern):  # their manifests are dropped at once
+    for status in found(store, pattern):  # their manifests are dropped at once
         rows.append(row(status))
         records.append(record(status))
         if status.problem:
             problems.append(status.problem)
-    if not rows:
-        if not store.folders():
-            check_root(store)
-        matching = "" if pattern == "*" else f" that match {pattern!r}"
-        root = masked(str(store.root))
-        click.echo(f"There are no checkpoints{matching} under {root!r}.", err=True)
     if as_json:
         click.echo(json.dumps(records, indent=2))
     elif rows:
@@ -53,19 +47,8 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
 
 def row(status: Status) -> list[str]:
     """Return the cells of a checkpoint's line."""
-    condition = status.condition
-    if condition == "partial":
-        condition += f" {count(status.partitions)}/{count(status.expected)}"
-    return [
-        status.name,
-        coloured(condition),
-        status.format or "?",
-        count(status.partitions),
-        "" if status.state == "partial" else count(status.records),
-        size(status.bytes),
-        age(status.changed),
-        "" if status.version is None else str(status.version),
-    ]
+    name, state, *others = cells(status).values()
+    return [name, coloured(state), *others]
 
 
 def record(status: Status) -> dict[str, Any]:

@@ -5,10 +5,6 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from agatha_ckpt._figures import age as age
-from agatha_ckpt._figures import count as count
-from agatha_ckpt._figures import size as size
-
 
 def table(
     header: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
@@ -66,7 +62,7 @@ def width(text: str) -> int:
     )
 
 
-_COLOURS = {"done": "green", "damaged": "red", "newer": "red"}
+_COLOURS = {"ok": "green", "done": "green", "damaged": "red", "newer": "red"}
 
 
 def coloured(condition: str) -> str:

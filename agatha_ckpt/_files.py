@@ -43,8 +43,12 @@ class Files(Protocol):
     def read(self, path: str) -> bytes:
         """Return the content of a file; only FileNotFoundError means absent."""
 
-    def open(self, path: str, size: int) -> BinaryIO:
-        """Open a file of *size* bytes for reading in pieces."""
+    def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
+        """Open a file of *size* bytes for reading in pieces.
+
+        Over a network a small file is read at once, unless it is said how much a
+        *piece* is to have: for a reader that does not want all of it.
+        """
 
     def tail(self, path: str, size: int, count: int) -> bytes:
         """Return the last *count* bytes of a file of *size* bytes."""

@@ -1,6 +1,7 @@
 """The folder of one checkpoint: its marker and its partition files."""
 
 import errno
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -168,8 +169,8 @@ class Folder:
                 damaged.append(Damaged(index, reason))
         return damaged
 
-    def open_file(self, index: int, info: PartitionInfo) -> BinaryIO:
-        """Open a partition file that the manifest names.
+    def open_file(self, index: int, info: PartitionInfo, piece: int = 0) -> BinaryIO:
+        """Open a partition file that the manifest names; *piece* as in `Files.open`.
 
         Raises
         ------
@@ -177,7 +178,7 @@ class Folder:
             It is not there.
         """
         try:
-            return self.files.open(self.file(info.file), info.bytes)
+            return self.files.open(self.file(info.file), info.bytes, piece)
         except FileNotFoundError:
             raise self._missing_file(index, info) from None
 
@@ -204,9 +205,7 @@ class Folder:
 
     def _clear(self) -> None:
         sizes = self.sizes()
-        own = {n for n in sizes if is_own_file(n)}
-        if DONE_MARKER in own and any(map(is_legacy_file, sizes)):
-            own |= self._named_by_marker()
+        own = self.own_files(sizes)
         if DONE_MARKER in own:
             self.files.remove(self.path, [DONE_MARKER])
             self.sync()
@@ -218,6 +217,16 @@ class Folder:
             # Else a power cut might bring back what the next run would keep.
             self.sync()
         self.files.remove_folder(self.path)
+
+    def own_files(self, names: Iterable[str]) -> set[str]:
+        """Return those of the files in the folder that a clear removes.
+
+        What Agatha itself wrote is only ours as its marker names it.
+        """
+        own = {name for name in names if is_own_file(name)}
+        if DONE_MARKER in own and any(map(is_legacy_file, names)):
+            own |= self._named_by_marker()
+        return own
 
     def _named_by_marker(self) -> frozenset[str]:
         try:

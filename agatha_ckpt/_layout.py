@@ -198,6 +198,11 @@ def run_filename(run: str) -> str:
     return f".run-{run}"
 
 
+def is_run_file(filename: str) -> bool:
+    """Say whether *filename* is one that `run_filename` makes."""
+    return _RUN_FILE.fullmatch(filename) is not None
+
+
 def is_own_file(filename: str) -> bool:
     """Say whether a file of that name in a checkpoint's folder is this library's."""
     return (
@@ -205,7 +210,7 @@ def is_own_file(filename: str) -> bool:
         or parse_filename(filename) is not None
         or is_temporary(filename)
         or _CLAIM_FILE.fullmatch(filename) is not None
-        or _RUN_FILE.fullmatch(filename) is not None
+        or is_run_file(filename)
     )
 
 

@@ -34,7 +34,7 @@ class LocalFiles:
         except NotADirectoryError as error:
             raise FileNotFoundError(*error.args) from error
 
-    def open(self, path: str, size: int) -> BinaryIO:
+    def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
         return open(path, "rb", buffering=_BUFFER_BYTES)
 
     def tail(self, path: str, size: int, count: int) -> bytes:

@@ -53,11 +53,12 @@ class ObjectFiles:
         data: bytes = self._fs.cat_file(path, **self._read_options)
         return data
 
-    def open(self, path: str, size: int) -> BinaryIO:
+    def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
         # All readers of one file in the memory filesystem share one position.
-        if self._memory or size <= SPOOL_BYTES:
+        if self._memory or size <= (piece or SPOOL_BYTES):
             return io.BytesIO(self.read(path))
-        return io.BufferedReader(_Ranges(self._read_range, path, size), _RANGE_BYTES)
+        ranges = _Ranges(self._read_range, path, size)
+        return io.BufferedReader(ranges, piece or _RANGE_BYTES)
 
     def tail(self, path: str, size: int, count: int) -> bytes:
         if not size:  # of an empty object no server gives a part

@@ -11,6 +11,11 @@ from fsspec.implementations.local import LocalFileSystem
 from agatha_ckpt._errors import RootNotSetError, masked
 from agatha_ckpt._layout import validate_name
 
+_EXTRAS = {
+    "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs",
+    "az": "azure", "abfs": "azure", "abfss": "azure",
+}  # fmt: skip
+
 
 class Root:
     """The folder under which checkpoints lie, on one fsspec filesystem.
@@ -128,8 +133,21 @@ def _filesystem_of(
         fs, base = fsspec.core.url_to_fs(root, **options)
     except (ImportError, ValueError) as error:
         raise RootNotSetError(
-            f"the root {masked(root)!r} cannot be used: {masked(str(error))}; install "
-            "what its filesystem needs (agatha-ckpt has the extras s3, gcs and azure), "
-            "or set another root"
+            f"the root {masked(root)!r} cannot be used: {masked(str(error))}; "
+            f"{_mending(error, fsspec.utils.get_protocol(root))}"
         ) from None  # it may show what is masked here
     return fs, base
+
+
+def _mending(error: Exception, protocol: str) -> str:
+    """Return what to do about a filesystem that cannot be made."""
+    if isinstance(error, ImportError):
+        if extra := _EXTRAS.get(protocol):
+            return f"pip install 'agatha-ckpt[{extra}]' brings what it needs"
+        return "install what its filesystem needs, or set another root"
+    if protocol not in fsspec.available_protocols():
+        return (
+            "set a path as the root, or a URL whose scheme fsspec knows, such as "
+            "s3://bucket/run-1"
+        )
+    return "correct the root or its storage options"

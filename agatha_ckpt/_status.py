@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from agatha_ckpt._codec import read_header
+from agatha_ckpt._contents import newest
 from agatha_ckpt._errors import CheckpointError, UnsupportedFormatError, noted
-from agatha_ckpt._files import Stored
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
     MSGPACK,
@@ -17,6 +16,8 @@ from agatha_ckpt._layout import (
 )
 from agatha_ckpt._manifest import Manifest
 from agatha_ckpt._threads import in_threads
+
+_HEADER_BYTES = 4096  # no header of a partition file has more
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,8 @@ def _partial(folder: Folder) -> Status:
         expected=_expected(folder, filename, parsed, stored[filename].bytes),
         bytes=sum(stored[filename].bytes for filename in files),
         format=TEXT if parsed.suffix == "txt" else MSGPACK,
-        changed=_newest(stored[filename] for filename in files),
+        changed=newest(stored[filename] for filename in files),
     )
-
-
-def _newest(files: Iterable[Stored]) -> str | None:
-    times = [file.modified for file in files if file.modified is not None]
-    return datetime.fromtimestamp(max(times), UTC).isoformat() if times else None
 
 
 def _expected(folder: Folder, filename: str, parsed: FileName, size: int) -> int | None:
@@ -148,7 +144,10 @@ def _expected(folder: Folder, filename: str, parsed: FileName, size: int) -> int
         return text[0] if text else None
     where, path = folder.describe(parsed.index), folder.file(filename)
     try:
-        with noted(f"reading {where}"), folder.files.open(path, size) as source:
+        with (
+            noted(f"reading {where}"),
+            folder.files.open(path, size, _HEADER_BYTES) as source,
+        ):
             return read_header(source, where).npartitions
     except (CheckpointError, FileNotFoundError):
         return None

@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 
 from agatha_ckpt._commit import adopt, commit
+from agatha_ckpt._contents import Contents, contents_of, remove_left_over
 from agatha_ckpt._errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -27,7 +28,7 @@ from agatha_ckpt._objects import ObjectFiles
 from agatha_ckpt._partition import Partition, write_partition
 from agatha_ckpt._root import Root
 from agatha_ckpt._status import Status, status_of, statuses_of
-from agatha_ckpt._survey import Survey, bag_of, survey, verify
+from agatha_ckpt._survey import Survey, bag_of, faults_of, survey, verify
 from agatha_ckpt._table import notebook_table
 
 
@@ -442,6 +443,16 @@ class CheckpointStore:
         folder = self._folder(name)
         return verify(folder, manifest or folder.manifest(), allow_pickle)
 
+    def faults(
+        self, done: Iterable[tuple[str, Manifest]], allow_pickle: bool = False
+    ) -> Iterator[str | None]:
+        """Yield of each partition of each checkpoint what is wrong with it, or None.
+
+        As `verify`, for several checkpoints at once, and as it is found out.
+        """
+        folders = ((self._folder(name), manifest) for name, manifest in done)
+        return faults_of(folders, allow_pickle)
+
     def adopt(
         self, name: str, plan: Plan, replaces: Manifest | None, run: str
     ) -> Manifest | None:
@@ -458,6 +469,19 @@ class CheckpointStore:
         Files that are not this library's stay, and so does then their folder.
         """
         self._folder(name).clear()
+
+    def contents(self, name: str) -> Contents:
+        """Return what of this library's lies in a folder, by one listing."""
+        return contents_of(self._folder(name))
+
+    def remove_left_over(self, name: str, files: Iterable[str]) -> None:
+        """Remove files of this library that the done marker does not name.
+
+        Others, and any that are not this library's, stay.
+        """
+        folder = self._folder(name)
+        with noted(f"removing what is left over beside {folder.describe()}"):
+            remove_left_over(folder, files)
 
     def clear_all(self) -> None:
         """Clear every checkpoint under the root, and remove empty folders there.

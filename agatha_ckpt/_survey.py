@@ -1,7 +1,7 @@
 """Which stored partitions are whole: before a resume, and when asked to verify."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from time import monotonic
@@ -188,13 +188,27 @@ def verify(folder: Folder, manifest: Manifest, allow_pickle: bool) -> list[Damag
 
     Agatha's pickles say nothing of themselves: they are unpickled if that is allowed.
     """
-    indexes = range(manifest.plan.npartitions)
-    faults = in_threads(partial(_fault, folder, manifest, allow_pickle), indexes)
-    return [Damaged(i, fault) for i, fault in enumerate(faults) if fault]
+    faults = faults_of([(folder, manifest)], allow_pickle)
+    return [Damaged(index, fault) for index, fault in enumerate(faults) if fault]
+
+
+def faults_of(
+    done: Iterable[tuple[Folder, Manifest]], allow_pickle: bool
+) -> Iterator[str | None]:
+    """Yield of each partition of each checkpoint what is wrong with it, or None.
+
+    As `verify`; the partitions of several checkpoints are read concurrently.
+    """
+    partitions = (
+        (folder, manifest, index)
+        for folder, manifest in done
+        for index in range(manifest.plan.npartitions)
+    )
+    return in_threads(lambda partition: _fault(*partition, allow_pickle), partitions)
 
 
 def _fault(
-    folder: Folder, manifest: Manifest, allow_pickle: bool, index: int
+    folder: Folder, manifest: Manifest, index: int, allow_pickle: bool
 ) -> str | None:
     plan, info = manifest.plan, manifest.partitions[index]
     where = folder.describe(index)

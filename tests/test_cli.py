@@ -1,137 +1,32 @@
-"""The command line: what it prints, and with which exit code it ends."""
+"""The command line: errors in one line, exit codes, help, and as a real program."""
 
+import contextlib
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import dask.bag
 import pytest
-from click.testing import CliRunner
+from cli_cases import (
+    damage_marker,
+    fill,
+    fill_with_foreign_files,
+    refused,
+    run,
+    tree,
+)
 
 from agatha_ckpt import Checkpointer
 from agatha_ckpt._cli import main
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, list(map(str, arguments)))
-
-
-def tree(folder):
-    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
-
-
-def make_bag(fail_after=None):
-    computed = []
-
-    def compute(value):
-        if len(computed) == fail_after:
-            raise ZeroDivisionError(value)
-        computed.append(value)
-        return value
-
-    return dask.bag.from_sequence(["a", "b", "c", "d"], npartitions=2).map(compute)
-
-
 @pytest.fixture
 def folder(tmp_path):
-    """A root with a msgpack, a text and a partial checkpoint, and foreign files."""
-    checkpointer = Checkpointer(tmp_path, verbose=False)
-    checkpointer.checkpoint("en_sentences", make_bag(), scheduler="sync")
-    checkpointer.checkpoint("lines", make_bag(), textfile=True, scheduler="sync")
-    with pytest.raises(ZeroDivisionError):
-        checkpointer.checkpoint("unfinished", make_bag(2), scheduler="sync")
-    tmp_path.joinpath("notes.txt").write_text("mine")
-    tmp_path.joinpath("foreign").mkdir()
-    tmp_path.joinpath("foreign/data.csv").write_text("mine")
+    fill_with_foreign_files(tmp_path)
     return tmp_path
-
-
-def damage_one_partition(folder, name):
-    path = min(folder.glob(f"{name}/part-*"))
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-# ---- ls ----
-
-
-def test_ls_lists_what_is_done_and_partial_and_writes_nothing(folder):
-    before = tree(folder)
-    ended = run("ls", folder)
-    assert ended.exit_code == 0
-    header, *rows = [line.split() for line in ended.stdout.splitlines()]
-    assert header[:5] == ["NAME", "STATE", "FORMAT", "PARTITIONS", "RECORDS"]
-    assert header[5:] == ["SIZE", "AGE", "VERSION"]
-    assert [row[0] for row in rows] == ["en_sentences", "lines", "unfinished"]
-    assert rows[0][1:5] == ["done", "msgpack", "2", "4"]
-    assert rows[1][1:7] == ["done", "text", "2", "4", "8", "B"]
-    assert rows[2][1:5] == ["partial", "1/2", "msgpack", "1"]
-    assert tree(folder) == before
-
-
-def test_ls_aligns_its_columns(folder):
-    header, *lines = run("ls", folder, "[el]*").stdout.splitlines()
-    assert {line.index("done") for line in lines} == {header.index("STATE")}
-    end = header.index("PARTITIONS") + len("PARTITIONS")
-    assert {line[end - 2 : end] for line in lines} == {" 2"}
-
-
-@pytest.mark.parametrize(
-    "pattern, names",
-    [
-        ("*_sentences", ["en_sentences"]),
-        ("[lu]*", ["lines", "unfinished"]),
-        ("nothing", []),
-    ],
-)
-def test_ls_takes_a_pattern(folder, pattern, names):
-    ended = run("ls", folder, pattern)
-    assert [line.split()[0] for line in ended.stdout.splitlines()][1:] == names
-    assert ended.exit_code == 0
-
-
-# ---- verify ----
-
-
-def test_verify_says_ok_and_ends_with_0_where_all_is_well(folder):
-    before = tree(folder)
-    ended = run("verify", folder)
-    assert ended.stdout.splitlines() == ["en_sentences: ok", "lines: ok"]
-    assert ended.exit_code == 0
-    assert tree(folder) == before
-
-
-@pytest.mark.parametrize("name", ["en_sentences", "lines"])
-def test_verify_names_the_damaged_partition_and_ends_with_1(folder, name):
-    """P5: a flipped bit is found, and named."""
-    damage_one_partition(folder, name)
-    before = tree(folder)
-    ended = run("verify", folder)
-    assert ended.exit_code == 1
-    other = {"en_sentences": "lines", "lines": "en_sentences"}[name]
-    assert f"{other}: ok" in ended.stdout
-    assert f"{name}: damaged\n\tpartition 0: " in ended.stdout
-    assert "partition 1" not in ended.stdout
-    assert tree(folder) == before
-    assert run("verify", folder, other).exit_code == 0
-
-
-def test_verify_names_a_missing_file(folder):
-    min(folder.glob("lines/part-*")).unlink()
-    ended = run("verify", folder, "lines")
-    assert ended.exit_code == 1
-    assert "lines: damaged\n\tpartition 0: " in ended.stdout
-    assert "missing" in ended.stdout
-
-
-def test_verify_names_a_broken_marker(folder):
-    marker = folder / "lines" / "__done__"
-    marker.write_bytes(marker.read_bytes()[:-10])
-    ended = run("verify", folder)
-    assert ended.exit_code == 1
-    assert "lines: damaged\n\t" in ended.stdout
-    assert "marker" in ended.stdout
 
 
 # ---- errors ----
@@ -149,11 +44,8 @@ def test_verify_names_a_broken_marker(folder):
 def test_a_root_that_cannot_be_is_one_line_and_exit_code_1(
     folder, command, arguments, piece
 ):
-    ended = run(command, *(a.format(folder=folder) for a in arguments))
-    assert (ended.exit_code, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("Error: ")
-    assert piece in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
+    message = refused(command, *(a.format(folder=folder) for a in arguments))
+    assert piece in message
 
 
 @pytest.mark.parametrize(
@@ -165,9 +57,6 @@ def test_a_root_that_cannot_be_is_one_line_and_exit_code_1(
         ["nosuch", "root"],
         ["ls", "root", "*", "more"],
         ["--nosuch", "ls", "root"],
-        ["--storage-options", "anon: true", "ls", "root"],
-        ["--storage-options", "[1]", "ls", "root"],
-        ["--storage-options", "true", "verify", "root"],
     ],
     ids=" ".join,
 )
@@ -178,22 +67,34 @@ def test_a_wrong_command_line_ends_with_2_and_says_how_to_go_on(arguments):
     assert "Usage:" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "options", ["anon: true", "[1]", "true", "", '{"key": "sesame"']
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_options_that_are_no_json_object_are_refused_and_not_shown(options, before):
+    given = ["--storage-options", options]
+    arguments = [*given, "ls", "root"] if before else ["ls", "root", *given]
+    message = refused(*arguments, code=2)
+    assert "write it as '{\"key\": 1}'" in message
+    assert "sesame" not in message
+
+
 def test_storage_options_reach_the_filesystem(tmp_path):
     options = '{"auto_mkdir": true}'
     with_options = run("--storage-options", options, "ls", tmp_path)
     assert (with_options.exit_code, with_options.stdout) == (0, "")
     # zip takes no such file: only an option can say which one to open.
     missing = f'{{"fo": "{tmp_path}/missing.zip"}}'
-    refused = run("--storage-options", missing, "ls", "zip://")
-    assert refused.exit_code == 1
-    assert "missing.zip" in refused.stderr
+    assert "missing.zip" in refused("--storage-options", missing, "ls", "zip://")
+    assert "missing.zip" in refused("ls", "zip://", "--storage-options", missing)
 
 
 # ---- help ----
 
 
 def test_every_command_has_help_with_an_example():
-    assert set(main.commands) == {"ls", "report", "verify"}
+    expected = {"ls", "show", "head", "verify", "report", "clear", "prune"}
+    assert set(main.commands) == expected
     for name, command in main.commands.items():
         ended = run(name, "--help")
         assert ended.exit_code == 0
@@ -209,8 +110,200 @@ def test_every_command_has_help_with_an_example():
 
 
 def test_python_dash_m_is_the_same_program(folder):
-    command = [sys.executable, "-m", "agatha_ckpt", "ls", str(folder), "lines"]
+    command = [sys.executable, "-m", "agatha_ckpt", "ls", str(folder), "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout == run("ls", folder, "lines").stdout
+    assert ended.stdout == run("ls", folder, "--json").stdout
     usage = subprocess.run([*command[:3], "--help"], capture_output=True, text=True)
     assert "Usage: agatha-ckpt " in usage.stdout
+
+
+# ---- what cannot be done, on real filesystems ----
+
+EVERY_COMMAND = [
+    ["ls"],
+    ["show", "lines"],
+    ["head", "lines"],
+    ["verify"],
+    ["clear", "lines", "--yes"],
+    ["clear", "--all", "--yes"],
+    ["prune", "--older-than", "0s", "--yes"],
+]
+
+
+def on(root, command):
+    return [command[0], root, *command[1:]]
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_a_root_that_does_not_exist_is_an_error_of_every_command(tmp_path, command):
+    message = refused(*on(tmp_path / "nosuch", command))
+    assert "does not exist" in message
+    assert not tmp_path.joinpath("nosuch").exists()
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_no_permission_is_one_line_and_shows_no_secret(rclone_server, command):
+    root = rclone_server.new_root()
+    with rclone_server.configured():
+        fill(root)
+        options = json.dumps({"secret": "wrong-sesame"})
+        message = refused(*on(root, command), "--storage-options", options)
+        assert message.startswith("Error: no permission: ")
+        assert "under '" in message
+        assert "storage options" in message
+        assert "sesame" not in message
+        assert len(json.loads(run("ls", root, "--json").stdout)) == 3
+
+
+@contextlib.contextmanager
+def without_permission(folder):
+    """Let *folder* be forbidden, also where the tests run as root."""
+    folder.chmod(0)
+    try:
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_a_folder_that_is_forbidden_is_one_line(folder, command):
+    before = tree(folder)
+    with without_permission(folder):
+        message = refused(*on(folder, command))
+    assert message.startswith("Error: no permission: ")
+    assert str(folder) in message
+    assert tree(folder) == before
+
+
+def test_a_server_that_is_not_there_is_one_line(s3):
+    options = '{"endpoint_url": "http://127.0.0.1:9"}'
+    message = refused("ls", "s3://bucket/run", "--storage-options", options)
+    assert "127.0.0.1:9" in message
+    assert message.endswith("then run this again\n")
+
+
+def test_options_that_a_filesystem_does_not_know_are_one_line(s3):
+    options = '{"nosuch": "sesame"}'
+    message = refused("ls", "gs://bucket/run", "--storage-options", options)
+    assert "storage options" in message
+    assert "sesame" not in message
+
+
+@pytest.mark.parametrize(
+    "module, url, extra",
+    [
+        ("s3fs", "s3://bucket/run", "s3"),
+        ("gcsfs", "gs://bucket/run", "gcs"),
+        ("adlfs", "abfs://bucket/run", "azure"),
+        ("adlfs", "az://bucket/run", "azure"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named(module, url, extra):
+    # As where it is not installed; in a process of its own, as fsspec keeps classes.
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; "
+        "from agatha_ckpt._cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "ls", url]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert f"pip install 'agatha-ckpt[{extra}]'" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["show", "head", "verify", "clear"])
+def test_a_name_that_does_not_exist_brings_the_nearest(folder, command):
+    assert "did you mean 'en_sentences'?" in refused(command, folder, "sentences")
+    far = refused(command, folder, "zzzz")
+    assert f"`agatha-ckpt ls {folder}` lists" in far
+
+
+@pytest.mark.parametrize("command", ["show", "head", "clear"])
+@pytest.mark.parametrize("name", ["..", "__done__", ".hidden", "a/b", ""])
+def test_a_name_that_is_not_legal_says_what_is(folder, command, name):
+    assert "use letters, digits" in refused(command, folder, name)
+
+
+@pytest.mark.parametrize("command", ["show", "head"])
+def test_a_damaged_marker_says_what_to_do(folder, command):
+    damage_marker(folder, "lines")
+    ended = run(command, folder, "lines")
+    assert ended.exit_code == 1
+    assert "or clear it" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_secrets_in_the_root_are_not_shown():
+    message = refused("ls", "nosuch://user:sesame@host/run?signature=sesame")
+    assert "sesame" not in message
+    assert "user:***@host" in message
+
+
+# ---- as programs ----
+
+
+def shell(command, **options):
+    """Run a line of a shell with the programs of this environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path} | options
+    return subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment
+    )
+
+
+def test_it_is_installed_alone_and_below_dask(folder):
+    for program in ("agatha-ckpt", "dask ckpt"):
+        ended = shell(f"{program} ls {folder} --json")
+        assert ended.stderr == ""
+        assert ended.stdout == run("ls", folder, "--json").stdout
+        assert f"Usage: {program} ls" in shell(f"{program} ls --help").stdout
+    failed = shell("dask ckpt ls /nosuch/root")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_root_and_options_come_from_the_environment(folder, s3):
+    ended = shell("agatha-ckpt ls --json", DASK_AGATHA_CKPT__ROOT=str(folder))
+    assert len(json.loads(ended.stdout)) == 3
+    root = s3.new_root()
+    fill(root)
+    ended = shell(
+        "agatha-ckpt verify -",
+        FSSPEC_S3="{}",
+        DASK_AGATHA_CKPT__ROOT=root,
+        DASK_AGATHA_CKPT__STORAGE_OPTIONS=json.dumps(s3.options),
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "en_sentences  ok" in ended.stdout
+
+
+def test_nobody_reading_on_is_no_error(tmp_path):
+    bag = dask.bag.from_sequence(range(50_000), npartitions=2)
+    Checkpointer(tmp_path, verbose=False).checkpoint("x", bag, scheduler="sync")
+    ended = shell(f"agatha-ckpt head {tmp_path} x -n 50000 | head -1")
+    assert (ended.stdout, ended.stderr) == ("0\n", "")
+
+
+def test_an_ascii_terminal_gets_ascii(tmp_path):
+    bag = dask.bag.from_sequence(["é文", "\ud800"], npartitions=1)
+    Checkpointer(tmp_path, verbose=False).checkpoint("x", bag, scheduler="sync")
+    ascii_only = shell(f"agatha-ckpt head {tmp_path} x", PYTHONIOENCODING="ascii")
+    assert ascii_only.stdout == '"\\u00e9\\u6587"\n"\\ud800"\n'
+    utf_8 = shell(f"agatha-ckpt head {tmp_path} x", PYTHONIOENCODING="utf-8")
+    assert utf_8.stdout == '"é文"\n"\\ud800"\n'
+
+
+def test_the_shell_completes_names(folder):
+    environment = {
+        "_AGATHA_CKPT_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"agatha-ckpt show {folder} en",
+        "COMP_CWORD": "3",
+    }
+    assert shell("agatha-ckpt", **environment).stdout == "plain,en_sentences\n"
+    environment["COMP_WORDS"] = "agatha-ckpt show nosuch://root en"
+    nothing = shell("agatha-ckpt", **environment)
+    assert (nothing.stdout.strip(), nothing.stderr) == ("", "")
