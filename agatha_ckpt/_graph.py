@@ -11,7 +11,7 @@ in one lane, so that those hundred lines stay legible.
 """
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,6 +23,7 @@ _Item = tuple[str, int | None]
 _SWEEPS = 8
 _LANE_WIDTH = 2.0
 _LANE_GAP = 7.0  # between two lanes
+_MOST_APART = 16.0  # the ends of two lines at a box
 _LANE_STIFFNESS = 4.0  # a lane bends less readily than a box moves
 
 
@@ -345,12 +346,29 @@ def _drawing(
     }
     lines = {}
     for child, above in sorted(parents.items()):
-        for parent in sorted(above):
-            points = [(middle((parent, None)), row_of[parent] * step + sizes.height)]
-            for row in range(row_of[parent] + 1, row_of[child]):
-                x = middle((parent, row))
-                points += [(x, row * step), (x, row * step + sizes.height)]
-            points.append((middle((child, None)), row_of[child] * step))
-            lines[parent, child] = tuple(points)
+        ways = {parent: _way(parent, child, row_of, middle, sizes) for parent in above}
+        # Lines end beside each other, in the order in which they come.
+        ends = sorted(above, key=lambda parent: (ways[parent][-1][0], parent))
+        apart = min(_MOST_APART, sizes.width / 2 / len(ends)) if ends else 0.0
+        for k, parent in enumerate(ends):
+            x = middle((child, None)) + (k - (len(ends) - 1) / 2) * apart
+            end = (round(x, 1), row_of[child] * step)
+            lines[parent, child] = (*ways[parent], end)
     height = max(0.0, len(rows) * step - sizes.below)
     return Drawing(round(right - left, 1), height, boxes, lines)
+
+
+def _way(
+    parent: str,
+    child: str,
+    row_of: Mapping[str, int],
+    middle: Callable[[_Item], float],
+    sizes: Sizes,
+) -> list[Point]:
+    """Return the points of a line, up to the row above that of the child."""
+    step = sizes.height + sizes.below
+    points = [(middle((parent, None)), row_of[parent] * step + sizes.height)]
+    for row in range(row_of[parent] + 1, row_of[child]):
+        x = middle((parent, row))
+        points += [(x, row * step), (x, row * step + sizes.height)]
+    return points

@@ -121,7 +121,8 @@ def _tiles(figures: Iterable[tuple[str, str]]) -> str:
 
 def _attention(report: Report) -> str:
     groups = [
-        [_item(state_mark(e), e, _reasons(e)) for e in entries]
+        # What is stale by its own parent comes before what is stale by that.
+        [_item(state_mark(e), e, _reasons(e)) for e in sorted(entries, key=_is_behind)]
         for state, entries in report.by_state.items()
         if state != "done"
     ]
@@ -142,6 +143,10 @@ def _group(items: list[str]) -> str:
             f'<ul class="attention">{"".join(items[some:])}</ul></details>'
         )
     return content
+
+
+def _is_behind(entry: Entry) -> bool:
+    return not any(parent.problem for parent in entry.kin.parents)
 
 
 def _reasons(entry: Entry) -> list[str]:

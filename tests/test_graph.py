@@ -64,7 +64,8 @@ def test_lines_go_down_from_each_parent_to_each_child(graph):
     for (parent, child), line in drawing.lines.items():
         (x1, y1), (x2, y2) = drawing.boxes[parent], drawing.boxes[child]
         assert line[0] == (round(x1 + SIZES.width / 2, 1), y1 + SIZES.height)
-        assert line[-1] == (round(x2 + SIZES.width / 2, 1), y2)
+        assert line[-1][1] == y2
+        assert x2 < line[-1][0] < x2 + SIZES.width
         heights = [y for _, y in line]
         assert heights == sorted(set(heights))
 
@@ -153,6 +154,15 @@ def test_a_parent_stands_above_the_middle_of_its_children():
 def test_what_joins_late_stands_above_what_it_joins():
     drawing = draw("abcdz", [("a", "b"), ("b", "c"), ("c", "d"), ("z", "d")])
     assert drawing.boxes["z"][1] == drawing.boxes["c"][1]
+
+
+def test_lines_to_one_child_end_beside_each_other_in_order():
+    parents = list("abcde")
+    drawing = draw([*parents, "z"], [(parent, "z") for parent in parents])
+    starts = {p: drawing.lines[p, "z"][0][0] for p in parents}
+    ends = {p: drawing.lines[p, "z"][-1][0] for p in parents}
+    assert sorted(parents, key=starts.get) == sorted(parents, key=ends.get)
+    assert len(set(ends.values())) == len(parents)
 
 
 def test_lines_that_need_not_cross_do_not():

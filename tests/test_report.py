@@ -1,6 +1,7 @@
 """The report: figures of a real root, and the page that shows them."""
 
 import re
+from collections import Counter
 from urllib.parse import unquote
 
 import dask.bag
@@ -8,6 +9,7 @@ import pytest
 import report_samples
 from click.testing import CliRunner
 from pages import CHROMIUM, parsed, seen_by_chromium
+from proxy import Proxy
 from report_samples import Root
 
 from agatha_ckpt import Checkpointer, CheckpointStore
@@ -120,6 +122,23 @@ def test_totals_are_the_sums(filled):
     assert report.records == sum(status.records for status in done) == 5 * 6
     assert report.partitions == 5 * 3 + 2 + 3
     assert report.bytes == sum(entry.status.bytes for entry in report.entries)
+
+
+def test_a_report_costs_a_read_and_a_listing_of_each_and_one_listing(s3_server):
+    with Proxy(s3_server.url) as proxy:
+        cloud = s3_server.through(proxy.url)
+        store = CheckpointStore(cloud.new_root(), storage_options=cloud.options)
+        checkpointer = Checkpointer(store, verbose=False)
+        for k in range(7):
+            checkpointer.checkpoint(f"c{k}", make_bag(), scheduler="sync")
+        proxy.forget()
+        assert len(gather(store).entries) == 7
+        found = Counter(request.what for request in proxy.requests)
+        assert found == {"LIST": 1 + 7, "GET": 7}
+        proxy.forget()
+        store._repr_html_()
+        found = Counter(request.what for request in proxy.requests)
+        assert found == {"LIST": 1, "GET": 7}
 
 
 def test_an_empty_root_has_an_empty_page(store):
