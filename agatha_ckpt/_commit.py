@@ -73,7 +73,7 @@ def commit(
     # remove only as those of the marker that was replaced.
     replaced = replaces.files if replaces else frozenset()
     if placed:  # also for another run that died: nobody else removes what it left
-        winner = _tidied(folder, winner, _left_over(winner, sizes, replaced))
+        winner = _tidied(folder, winner, _left_over(folder, winner, sizes, replaced))
     if winner.token == manifest.token:
         return manifest
     folder.files.remove(folder.path, (manifest.files | replaced) - winner.files)
@@ -152,11 +152,12 @@ def _check_again(folder: Folder, manifest: Manifest) -> None:
 
 
 def _left_over(
-    manifest: Manifest, names: Iterable[str], replaced: frozenset[str]
+    folder: Folder, manifest: Manifest, names: Iterable[str], replaced: frozenset[str]
 ) -> list[str]:
     """Return this library's files that a done checkpoint does not name."""
     kept = manifest.files | {DONE_MARKER}
-    return [n for n in names if n not in kept and (is_own_file(n) or n in replaced)]
+    others = [n for n in names if n not in kept and (is_own_file(n) or n in replaced)]
+    return [name for name in others if not folder.in_use(name)]
 
 
 def _tidied(folder: Folder, winner: Manifest, left_over: list[str]) -> Manifest:

@@ -17,6 +17,7 @@ from agatha_ckpt._files import Files, Stored
 from agatha_ckpt._layout import (
     DONE_MARKER,
     is_own_file,
+    is_run_file,
     parse_filename,
     run_filename,
 )
@@ -83,6 +84,14 @@ class Folder:
     def goes_on(self, run: str) -> bool:
         """Whether a run certainly goes on at this moment."""
         return self.files.is_held(self.file(run_filename(run)))
+
+    def in_use(self, filename: str) -> bool:
+        """Whether a file says that a run goes on, and so is not to be removed.
+
+        Without it, what that run stores from now on would be taken for what a run
+        has left that died.
+        """
+        return is_run_file(filename) and self.files.is_held(self.file(filename))
 
     def sizes(self) -> dict[str, int]:
         """Return names and sizes of the files in the folder, by one listing."""
@@ -223,7 +232,7 @@ class Folder:
 
         What Agatha itself wrote is only ours as its marker names it.
         """
-        own = {name for name in names if is_own_file(name)}
+        own = {name for name in names if is_own_file(name) and not self.in_use(name)}
         if DONE_MARKER in own and any(map(is_legacy_file, names)):
             own |= self._named_by_marker()
         return own

@@ -14,6 +14,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _BUFFER_BYTES = 256 * 1024
+_TRIES = 100  # against others who make and remove a folder at the same moment
 _held: set[int] = set()  # descriptors
 
 
@@ -143,7 +144,7 @@ class LocalFiles:
 
     def make_folder(self, folder: str) -> None:
         # Others may make or remove it, and those above it, at the same moment.
-        for tries_left in reversed(range(100)):
+        for tries_left in reversed(range(_TRIES)):
             parent = os.path.dirname(folder)
             if os.path.isdir(folder):
                 # Whoever made it may have been killed before this.
@@ -167,28 +168,50 @@ class LocalFiles:
         # The system lets go of the lock when the process ends, however it ends. A
         # child that is forked meanwhile must not hold it on.
         descriptor = None
-        with contextlib.suppress(OSError):  # a folder being cleared, a full disk
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a full disk
+                descriptor = self._locked(path)
         if descriptor is None:
             yield
             return
-        _held.add(descriptor)
         try:
-            _lock(descriptor, fcntl.LOCK_EX if fcntl else 0)
             yield
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-            _held.discard(descriptor)
-            os.close(descriptor)
+            _close(descriptor)
+
+    def _locked(self, path: str) -> int:
+        """Make a file that is locked when it appears, so that nobody removes it."""
+        folder = os.path.dirname(path)
+        for tries_left in reversed(range(_TRIES)):
+            temporary = os.path.join(folder, temporary_filename())
+            descriptor = None
+            try:
+                descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+                _held.add(descriptor)
+                _lock(descriptor, fcntl.LOCK_EX)
+                os.replace(temporary, path)
+                return descriptor
+            except OSError as error:
+                if descriptor is not None:
+                    _close(descriptor)
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                if not isinstance(error, FileNotFoundError) or not tries_left:
+                    raise
+            self.make_folder(folder)  # another run clears it at this moment
+        raise AssertionError("unreachable")
 
     def is_held(self, path: str) -> bool:
+        if fcntl is None:
+            return False
         try:
             descriptor = os.open(path, os.O_RDWR)
         except OSError:
             return False
         try:
-            return not _lock(descriptor, fcntl.LOCK_SH if fcntl else 0)
+            return not _lock(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
 
@@ -204,8 +227,6 @@ class LocalFiles:
 
 def _lock(descriptor: int, kind: int) -> bool:
     """Lock an open file; say whether nobody certainly holds a lock against it."""
-    if fcntl is None:
-        return True
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -213,6 +234,11 @@ def _lock(descriptor: int, kind: int) -> bool:
     except OSError:  # a filesystem without locks
         return True
     return True
+
+
+def _close(descriptor: int) -> None:
+    _held.discard(descriptor)
+    os.close(descriptor)
 
 
 def _let_go() -> None:

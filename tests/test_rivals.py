@@ -187,6 +187,36 @@ def test_nothing_is_kept_of_a_run_that_holds_its_lock(local, holder, capsys):
     assert "2 files of a run that goes on not kept" in capsys.readouterr().out
 
 
+def others_clear(local):
+    CheckpointStore(local.root).clear("x")
+
+
+def others_commit_and_clear(local):
+    bag = dask.bag.from_sequence(["theirs"], npartitions=1)
+    Checkpointer(local, verbose=False).checkpoint("x", bag, scheduler="sync")
+    assert "theirs" in Checkpointer(local).checkpoint("x").compute(scheduler="sync")
+    held = {name for name in os.listdir(local.path("x")) if name.startswith(".")}
+    assert held == {run_filename(OTHER)}
+    local.clear("x")
+
+
+@pytest.mark.parametrize("meanwhile", [others_clear, others_commit_and_clear])
+def test_what_a_run_stores_after_a_clear_is_kept_only_when_it_has_ended_P1(
+    local, holder, meanwhile
+):
+    process = holder()
+    stored(local, OTHER, [0, 1])
+    meanwhile(local)
+    stored(local, OTHER, [2, 3])
+    bag = bag_that(lambda: None)
+    loaded = Checkpointer(local, verbose=False).checkpoint("x", bag, scheduler="sync")
+    assert writers(loaded) == {"ours"}
+    process.kill()
+    process.wait()
+    local.clear("x")
+    assert not local.path("x").exists()
+
+
 def test_what_a_killed_run_left_is_kept_and_its_lock_file_goes(local, holder):
     stored(local, OTHER, [0, 1])
     process = holder()
