@@ -15,6 +15,7 @@ ROWS = {
     "scale": {"what": {"save", "save with fsync", "resume half", "open with the bag"}},
     "pipeline": {"who": {"one step", "all steps", "one pool"}},
     "objects": {"what": {"save", "load", "requests to save", "requests to load"}},
+    "peers": {"who": {"agatha_ckpt", "pickle per partition", "JSON lines"}},
     "memory": {"what": {"save", "load"}, "kind": {"spooled"}},
 }
 

@@ -112,7 +112,7 @@ class Samples(defaultdict):
             self[who, what].append(seconds)
 
 
-def in_turn(contestants, rounds, noise, samples=None, warm=False):
+def in_turn(contestants, rounds, report, samples=None, warm=False):
     """Run each contestant once a round, each round beginning with another one.
 
     A contestant is called without arguments and returns the seconds that it measured,
@@ -126,8 +126,7 @@ def in_turn(contestants, rounds, noise, samples=None, warm=False):
     for number in range(rounds):
         at = number % len(names)
         for name in names[at:] + names[:at]:
-            gc.collect()
-            noise.sample()
+            report.settle()
             samples.add(name, contestants[name]())
     return samples
 
@@ -165,6 +164,13 @@ class Report:
 
     def say(self, text):
         print(f"  {text}", file=sys.stderr, flush=True)
+
+    def settle(self):
+        """Let nothing that was measured before weigh on what is measured next."""
+        gc.collect()
+        if not self.arguments.quick:
+            os.sync()
+        self.noise.sample()
 
     def row(self, **fields):
         self.rows.append(

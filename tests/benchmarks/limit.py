@@ -122,7 +122,7 @@ def main():
                     parts = npartitions // processes if which == "sync" else npartitions
                     case = Case(prepared, parts, root, compute_kw)
                     samples = common.in_turn(
-                        case.contestants(), rounds, report.noise, warm=True
+                        case.contestants(), rounds, report, warm=True
                     )
                     table.append(one_case(report, name, which, samples))
     report.table(

@@ -146,7 +146,7 @@ def main():
         records = list(islice(prepared.records(), arguments.records))
         case = Case(slow, counts, records, npartitions, arguments.concurrency)
         contestants = {"ours": case.ours, "bare": case.bare}
-        samples = common.in_turn(contestants, rounds, report.noise, warm=True)
+        samples = common.in_turn(contestants, rounds, report, warm=True)
         each = case.stored // npartitions
     for (who, what), values in samples.items():
         report.row(who=who, what=what, values=values)

@@ -71,7 +71,7 @@ def main():
         contestants = {
             k: v for k, v in contestants.items() if common.is_wanted(arguments, k)
         }
-        samples = common.in_turn(contestants, rounds, report.noise)
+        samples = common.in_turn(contestants, rounds, report)
     for (who, what), times in samples.items():
         report.row(who=who, what=what, steps=steps, values=times)
     pairs = [

@@ -110,7 +110,7 @@ def measured(report, sizes, rounds, root, which, compute_kw, fsync_up_to):
     samples = common.Samples()
     for number in range(rounds):
         report.say(f"{which}, round {number + 1} of {rounds}")
-        common.in_turn(everything, 1, report.noise, samples)
+        common.in_turn(everything, 1, report, samples)
     return samples
 
 

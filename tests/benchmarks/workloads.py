@@ -131,14 +131,14 @@ class Prepared:
     def bag(self, npartitions):
         """A bag whose partitions hand their records out one by one."""
         numbers = dask.bag.from_sequence(range(npartitions), npartitions=npartitions)
-        return numbers.map_partitions(partial(_made, self.workload.parse, self.path))
+        return numbers.map_partitions(partial(made, self.workload.parse, self.path))
 
     def touched(self):
         """What `touch` makes of a partition."""
         return sum(map(len, self.records()))
 
 
-def _made(parse, path, part):
+def made(parse, path, part):
     return parse(path)
 
 
