@@ -22,7 +22,7 @@ def structure(output):
     for line in output.splitlines():
         if re.match(r" +[\d,]+  \w+ \w+$", line):  # the edges of another Python
             line = "an edge"
-        elif line.startswith("{") or line.startswith("["):  # its docstrings
+        elif line.startswith(("{", "[")):  # its docstrings
             line = "a record"
         elif "\u2588" in line or re.search(r"[#*\u2580-\u259f]{2,}|\.\.", line):
             line = "a bar"  # of a histogram

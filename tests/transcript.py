@@ -57,15 +57,15 @@ STEPS = [
         1,
     ),
     (
-        "Run the program again, as it is. `documents` loads, `sentences` keeps what was "
-        "saved, and the rest is computed.",
+        "Run the program again, as it is. `documents` loads, `sentences` keeps what "
+        "was saved, and the rest is computed.",
         "python examples/quickstart.py --root run-1",
         0,
     ),
     ("All is done, and all is what was saved.", "agatha-ckpt verify run-1", 0),
     ("The first records, as JSON lines.", "agatha-ckpt head run-1 sentences -n 3", 0),
     (
-        "One checkpoint in full: what it was built from, and how its partitions spread.",
+        "One checkpoint in full: its parents, and how its partitions spread.",
         "agatha-ckpt show run-1 terms",
         0,
     ),
