@@ -13,6 +13,8 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from agatha_ckpt._cli_table import printable
+
 _PLAIN = (str, int, bool, type(None))
 _MEMBERS = (tuple, set, frozenset, deque)
 _MAPPINGS = (Counter, OrderedDict, defaultdict)
@@ -51,8 +53,7 @@ def json_line(record: Any, ascii_only: bool = False) -> str:
     except RecursionError:  # or a value that holds itself, out of a pickle
         kind = type(record).__name__
         text = json.dumps({"$object": f"<{kind} nested too deeply to be shown>"})
-    # A lone surrogate, which no stream takes: the escape is JSON's as well.
-    return text.encode("utf-8", "backslashreplace").decode()
+    return printable(text)
 
 
 def tagged(value: Any) -> Any:

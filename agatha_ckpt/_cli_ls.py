@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from agatha_ckpt._cli_base import found, takes_root
-from agatha_ckpt._cli_table import coloured, table
+from agatha_ckpt._cli_table import coloured, printable, table
 from agatha_ckpt._status import Status
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._table import cells
@@ -48,7 +48,7 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
 def row(status: Status) -> list[str]:
     """Return the cells of a checkpoint's line."""
     name, state, *others = cells(status).values()
-    return [name, coloured(state), *others]
+    return [name, coloured(state), *map(printable, others)]
 
 
 def record(status: Status) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from agatha_ckpt._cli_base import check_names, complete_name, takes_root
 from agatha_ckpt._cli_ls import record
-from agatha_ckpt._cli_table import coloured, table
+from agatha_ckpt._cli_table import coloured, printable, table
 from agatha_ckpt._contents import Contents
 from agatha_ckpt._errors import masked
-from agatha_ckpt._figures import age, count, size, times, took
+from agatha_ckpt._figures import age, count, seconds_since, size, times, took
 from agatha_ckpt._lineage import Kin, Parent, lineage
 from agatha_ckpt._manifest import Manifest
 from agatha_ckpt._spread import (
@@ -79,7 +80,7 @@ def _facts(
 ) -> list[tuple[str, str]]:
     manifest = status.manifest
     facts = [("name", status.name), ("state", coloured(cells(status)["state"]))]
-    facts += [("stale", reason) for reason in kin.stale]
+    facts += [("stale", printable(reason)) for reason in kin.stale]
     facts.append(("where", where))
     if status.state != "absent":
         facts += [
@@ -90,7 +91,10 @@ def _facts(
         facts += [
             ("records", count(status.records)),
             ("size", size(status.bytes)),
-            ("version", "none" if status.version is None else str(status.version)),
+            (
+                "version",
+                "none" if status.version is None else printable(str(status.version)),
+            ),
             ("parents", ", ".join(map(_parent, kin.parents)) or "none"),
             ("children", ", ".join(kin.children) or "none"),
             ("pickle", "holds pickled values" if manifest.holds_pickle else "none"),
@@ -115,16 +119,19 @@ def _facts(
 
 def _maker(manifest: Manifest) -> str:
     agatha = manifest.library == "agatha"
-    return "Agatha itself" if agatha else f"agatha_ckpt {manifest.library}"
+    return printable("Agatha itself" if agatha else f"agatha_ckpt {manifest.library}")
 
 
 def _time(time: str | None) -> str:
-    return f"{time[:19].replace('T', ' ')} UTC, {age(time)} ago" if time else "?"
+    if not time or seconds_since(time) is None:
+        return "?"
+    then = datetime.fromisoformat(time).astimezone(UTC)
+    return f"{then:%Y-%m-%d %H:%M:%S} UTC, {age(time)} ago"
 
 
 def _parent(parent: Parent) -> str:
     if parent.now is None:
-        return f"{masked(parent.name)} ({parent.problem})"
+        return f"{printable(masked(parent.name))} ({parent.problem})"
     return parent.now if parent.now == parent.name else f"{parent.now} (renamed)"
 
 

@@ -1,5 +1,6 @@
 """Tables for people."""
 
+import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -60,6 +61,21 @@ def width(text: str) -> int:
         else 1 + (unicodedata.east_asian_width(c) in "WF")
         for c in plain
     )
+
+
+def printable(text: str) -> str:
+    r"""Return *text* with escapes for what a terminal would not print but obey.
+
+    They are those of JSON. What comes from a file may hold anything.
+
+    Examples
+    --------
+    >>> printable("Sätze\x1b[2J")
+    'Sätze\\u001b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 _COLOURS = {"ok": "green", "done": "green", "damaged": "red", "newer": "red"}

@@ -56,7 +56,7 @@ def seconds_since(time: str | None, now: datetime | None = None) -> float | None
     """Return how many seconds ago a time was, where it is known."""
     try:
         then = datetime.fromisoformat(time or "")
-    except ValueError:
+    except (ValueError, TypeError):  # what a file says may be anything
         return None
     if then.tzinfo is None:
         then = then.replace(tzinfo=UTC)

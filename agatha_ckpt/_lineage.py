@@ -63,7 +63,9 @@ def lineage(manifests: Mapping[str, Manifest | None]) -> dict[str, Kin]:
     """
     holders: dict[str, str] = {}
     for name in sorted(manifests):
-        if manifest := manifests[name]:
+        manifest = manifests[name]
+        # A step that changed nothing holds what its parent held, and is not it.
+        if manifest and manifest.id not in {i for _, i in manifest.plan.parents}:
             holders.setdefault(manifest.id, name)
     parents = {
         name: tuple(

@@ -26,7 +26,7 @@ from agatha_ckpt._manifest import PartitionInfo
 from agatha_ckpt._rivals import has_lost
 from agatha_ckpt._text import decode_text, encode_text
 
-_LEAST_PIECE_BYTES, _MOST_PIECE_BYTES = 128 * 1024, 8 * 1024 * 1024
+_PIECE_BYTES, _MOST_PIECE_BYTES = 128 * 1024, 8 * 1024 * 1024
 
 
 def write_partition(
@@ -127,7 +127,7 @@ class Partition(Sequence[Any]):
         """
         records, size = self._info.records, self._info.bytes
         share = size * count // records if records > 0 else 0
-        piece = min(max(share, _LEAST_PIECE_BYTES), _MOST_PIECE_BYTES)
+        piece = min(share + _PIECE_BYTES, _MOST_PIECE_BYTES)
         return islice(chain.from_iterable(self._blocks(piece)), count)
 
     def _blocks(self, piece: int = 0) -> Iterator[Iterable[Any]]:

@@ -53,6 +53,13 @@ def test_what_was_built_from_what_is_not_there_is_stale(now, why):
     assert found["c"] == ("its parent 'b' is stale",)
 
 
+def test_a_step_that_changed_nothing_does_not_take_the_place_of_its_parent():
+    same = manifest("a", ("a", A))
+    assert stale(a=OTHER, same=same) == {
+        "same": ("its parent 'a' has other records now",)
+    }
+
+
 def test_a_parent_that_was_renamed_makes_nothing_stale():
     kin = lineage({"renamed": A, "b": B})
     assert kin["b"] == Kin((Parent("a", "renamed"),))
