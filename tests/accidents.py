@@ -439,7 +439,9 @@ class Accident:
         finished = self.insist(run.save)
         after = self.judge_store()
         if after == "damaged":
-            finished += self.insist(run.repair)
+            if self.insist(run.repair):  # what is there now may be of another plan
+                self.insist(run.save)
+                finished = True
             self.damaged = False
             after = self.judge_store()
         if not _is_of(after, run, before is not None or finished):

@@ -60,7 +60,7 @@ MUTANTS = [
     ),
     Mutant(
         "fixed part names",
-        "test_race.py::test_of_markers_put_at_once_exactly_one_is_there_afterwards_P1_P3"
+        "test_race.py::test_two_writers_leave_the_records_of_exactly_one_of_them_P1"
         "[local-50]",
         "it holds other records than those that were saved",
         (
@@ -172,9 +172,9 @@ MUTANTS = [
     ),
     Mutant(
         "plain create",
-        "test_race.py::test_two_writers_leave_the_records_of_exactly_one_of_them_P1"
-        "[local-50]",
-        "is not done|too many values to unpack",
+        "test_crossings.py::test_whatever_another_run_does_between_any_two_steps_nothing"
+        "_is_mixed_or_lost_P1_P3[memory-a save-commit]",
+        "<- a save of another plan -> .*its file is missing",
         (
             Edit("_local", "os.link(temporary, path)", "os.replace(temporary, path)"),
             Edit("_objects", "if self._conditional:\n", "if False:\n"),

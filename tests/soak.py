@@ -8,8 +8,8 @@ fault at a random operation of the filesystem. After each it judges what was sai
 what is there; at last a run without a fault saves, and must be right. A round depends
 on the seed and its number only: ``--round N`` does one again and tells all of it.
 
-Prints a line a minute and a summary, and of each failure the seed, the round and the
-steps. Ends with status 1 if there was one.
+Prints a line a minute and a summary (also after Ctrl-C), and of each failure the seed,
+the round and the steps. Ends with status 1 if there was one.
 """
 
 import argparse
@@ -129,13 +129,18 @@ def soak(places, arguments):
         if passed > minute:
             print(f"{minute} min: {figures(found)}", flush=True)
             minute = next(minutes)
-        found += one_round(places, arguments.seed, number)
+        try:
+            found += one_round(places, arguments.seed, number)
+        except KeyboardInterrupt:
+            return found
     raise AssertionError("unreachable")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="by default until Ctrl-C"
+    )
     parser.add_argument("--rounds", type=int, default=-1)
     parser.add_argument(
         "--first", type=int, default=0, help="number of the first round"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 SOAK = Path(__file__).with_name("soak.py")
+LONG = [pytest.mark.long, pytest.mark.timeout(7_200)]
 
 
 @pytest.mark.parametrize(
@@ -15,9 +16,9 @@ SOAK = Path(__file__).with_name("soak.py")
         ("memory", 300),
         ("local", 150),
         ("s3", 15),
-        pytest.param("memory", 20_000, marks=pytest.mark.long),
-        pytest.param("local", 6_000, marks=pytest.mark.long),
-        pytest.param("s3", 1_000, marks=[pytest.mark.long, pytest.mark.timeout(3_600)]),
+        pytest.param("memory", 20_000, marks=LONG),
+        pytest.param("local", 6_000, marks=LONG),
+        pytest.param("s3", 1_000, marks=LONG),
     ],
 )
 def test_rounds_of_random_accidents_lose_nothing(place, rounds, record_property):
