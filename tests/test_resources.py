@@ -42,7 +42,7 @@ def test_peak_memory_does_not_grow_with_the_partition_P10(
     assert sizes[1] > 90 * sizes[0] > 25 * MB
     assert list(found) == ["save", "resume", "load", "verify", "repair"]
     for call, (_, growth) in found.items():
-        record_property(f"{kind}, {call}, {sizes[1]} bytes", growth)
+        record_property("figures", f"{call} of {sizes[1]:,} bytes: {growth:+,} bytes")
         assert growth < 8 * MB, call
 
 
@@ -71,8 +71,8 @@ def test_a_driver_takes_a_few_kilobytes_a_partition_to_save_resume_and_load(
     """With half of the partitions there; which records are loaded is checked."""
     found = peak_memory("partitions", tmp_path, number)
     for call, limit in PER_PARTITION.items():
-        record_property(f"{call}, bytes a partition", found[call])
-        record_property(f"{call}, seconds", found[f"{call}, seconds"])
+        seconds = found[f"{call}, seconds"]
+        record_property("figures", f"{call}: {found[call]:,} bytes each, {seconds} s")
         assert found[call] < limit, call
 
 
@@ -150,8 +150,10 @@ def check_flat(root, first, last, spool, record_property):
     early, late = held[first // 2 : first], held[-first // 2 :]
     for what in ("descriptors", "threads", "tasks"):
         before, after = ([getattr(h, what) for h in some] for some in (early, late))
-        record_property(f"{what} after {first} rounds", max(before))
-        record_property(f"{what} after {last} rounds", max(after))
+        record_property(
+            "figures",
+            f"{what}: {max(before)} after {first} rounds, {max(after)} after {last}",
+        )
         assert max(after) <= max(before), what
 
 
