@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from agatha_ckpt._files import Stored
 from agatha_ckpt._folder import Folder
-from agatha_ckpt._layout import DONE_MARKER, is_own_file, is_run_file
+from agatha_ckpt._layout import DONE_MARKER, is_own_file
 from agatha_ckpt._manifest import Manifest
 
 
@@ -57,11 +57,10 @@ def contents_of(folder: Folder) -> Contents:
     stored = folder.stored()
     names = folder.own_files(stored)
     own = {name: file for name, file in sorted(stored.items()) if name in names}
-    goes_on = None
-    if folder.files.local:
-        runs = (name for name in own if is_run_file(name))
-        goes_on = any(folder.files.is_held(folder.file(name)) for name in runs)
-    return Contents(own, len(stored) - len(own), goes_on)
+    others = stored.keys() - names
+    in_use = {name for name in others if folder.in_use(name)}
+    goes_on = bool(in_use) if folder.files.local else None
+    return Contents(own, len(others - in_use), goes_on)
 
 
 def remove_left_over(folder: Folder, names: Iterable[str]) -> None:
@@ -71,7 +70,10 @@ def remove_left_over(folder: Folder, names: Iterable[str]) -> None:
     going = [
         name
         for name in names
-        if is_own_file(name) and name != DONE_MARKER and name not in named
+        if is_own_file(name)
+        and name != DONE_MARKER
+        and name not in named
+        and not folder.in_use(name)
     ]
     folder.files.remove(folder.path, going)
     folder.sync()

@@ -158,6 +158,7 @@ def test_clear_says_that_a_run_goes_on(folder):
     with store.hold("unfinished", "0123abcd"):
         ended = run("clear", folder, "unfinished", "--dry-run")
     assert "a run is saving it now" in ended.stdout
+    assert "foreign" not in ended.stdout  # its lock is ours
 
 
 def test_clear_removes_what_agatha_saved(tmp_path):
