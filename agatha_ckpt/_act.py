@@ -20,7 +20,14 @@ from agatha_ckpt._errors import (
 from agatha_ckpt._explain import Explanation
 from agatha_ckpt._layout import new_run
 from agatha_ckpt._manifest import Manifest, PartitionInfo
-from agatha_ckpt._progress import Reporter, figures, loading, passing, saving
+from agatha_ckpt._progress import (
+    Reporter,
+    done,
+    figures,
+    loading,
+    passing,
+    saving,
+)
 from agatha_ckpt._rivals import (
     RunGoesOnError,
     end,
@@ -185,7 +192,7 @@ class Call:
         missing = self._missing(survey)
         self.reporter.say(saving(decision, survey, bag.name, missing), decision.warn)
         try:
-            infos = survey.kept | self._save(bag, missing)
+            infos = survey.kept | self._save(bag, missing, survey.kept)
             manifest, ours = self._mark_done(bag, infos, stored.manifest, survey)
         except CheckpointConflictError:
             # Another run's commit takes our files for left-overs, in the middle too.
@@ -204,8 +211,12 @@ class Call:
             self.store.adopt(self.name, plan, stored.manifest, self.run)
             self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
         else:
-            seconds = perf_counter() - started
-            self.reporter.say(f"Done! {figures(manifest, seconds)}")
+            computed = [
+                i
+                for i, info in enumerate(manifest.partitions)
+                if info != survey.kept.get(i)
+            ]
+            self.reporter.say(done(manifest, computed, perf_counter() - started))
         return manifest
 
     def _mark_done(
@@ -231,7 +242,8 @@ class Call:
                 self.reporter.say(
                     f"Saving {len(again):,} more: the run that left them goes on"
                 )
-                infos |= self._save(bag, again)
+                rest = {i: info for i, info in infos.items() if i not in again}
+                infos |= self._save(bag, again, rest)
             else:
                 seen = None
 
@@ -280,7 +292,9 @@ class Call:
     def _missing(self, survey: Survey) -> list[int]:
         return [i for i in range(self.request.plan.npartitions) if i not in survey.kept]
 
-    def _save(self, bag: Bag, indexes: list[int]) -> dict[int, PartitionInfo]:
+    def _save(
+        self, bag: Bag, indexes: list[int], kept: dict[int, PartitionInfo]
+    ) -> dict[int, PartitionInfo]:
         save = SavePartition(
             self.store,
             self.name,
@@ -290,7 +304,8 @@ class Call:
             bag.name,
             self.run,
         )
-        return save_partitions(bag, indexes, save, dict(self.compute_kw))
+        with self.reporter.bar(bag.npartitions, kept.values()) as landed:
+            return save_partitions(bag, indexes, save, dict(self.compute_kw), landed)
 
     def _compression(self) -> str | None:
         if self.settings.compression == "auto":

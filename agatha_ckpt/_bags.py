@@ -5,13 +5,18 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import dask.config
+from dask import multiprocessing, threaded
 from dask.bag import Bag
 from dask.base import compute_as_if_collection, get_scheduler
+from dask.callbacks import Callback
 from dask.highlevelgraph import HighLevelGraph
+from dask.local import get_async, get_sync
 from dask.multiprocessing import RemoteException
 
 from agatha_ckpt._cluster import SavingBag, as_they_land, client_of
@@ -20,6 +25,7 @@ from agatha_ckpt._layout import Plan
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._partition import Partition
 from agatha_ckpt._store import CheckpointStore
+from agatha_ckpt._tasks import NotingBag, note_partition
 
 _LOAD_LAYER = re.compile(
     r"load-(?P<name>.+)-(?P<id>[0-9a-f]{32})-[0-9a-f]{8}", re.DOTALL
@@ -81,8 +87,12 @@ class SavePartition:
             )
         except Exception as error:
             # Whatever the bag's own functions raise keeps its type and message.
-            error.add_note(f"while saving {self.store.describe(self.name, index)}")
+            note_partition(error, self.describe(index))
             raise
+
+    def describe(self, index: int) -> str:
+        """Return how messages speak of the partition *index*."""
+        return self.store.describe(self.name, index)
 
     def find(self, index: int) -> PartitionInfo | None:
         """Return what an earlier try stored of the partition *index*, if one did."""
@@ -116,13 +126,18 @@ class LoadPartition:
 
 
 def save_partitions(
-    bag: Bag, indexes: Iterable[int], save: SavePartition, compute_kw: dict[str, Any]
+    bag: Bag,
+    indexes: Iterable[int],
+    save: SavePartition,
+    compute_kw: dict[str, Any],
+    landed: Callable[[PartitionInfo], None] | None = None,
 ) -> dict[int, PartitionInfo]:
     """Compute and write the partitions *indexes* of *bag*, and no others.
 
     One graph layer with a task for each of them, on top of the bag: what only the
     other partitions need is never computed. The scheduler is the bag's own, or the
-    active distributed client, or what *compute_kw* says.
+    active distributed client, or what *compute_kw* says. *landed* is called, in the
+    thread of the caller, with what is known of each partition as it is stored.
     """
     indexes = list(indexes)
     if not indexes:
@@ -131,36 +146,72 @@ def save_partitions(
     tasks = {(layer, k): (save, (bag.name, i), i) for k, i in enumerate(indexes)}
     graph = HighLevelGraph.from_collections(layer, tasks, dependencies=[bag])
     saving = SavingBag(graph, layer, len(indexes))
-    found = _compute(saving, dict(compute_kw))
-    return {indexes[k]: info for k, info in found}
-
-
-def _compute(
-    saving: SavingBag, compute_kw: dict[str, Any]
-) -> Iterable[tuple[int, PartitionInfo]]:
-    """Yield position and result of each partition."""
-    compute_kw.pop("traverse", None)
+    compute_kw = {k: v for k, v in compute_kw.items() if k != "traverse"}
     schedule: Callable[..., Any] = get_scheduler(
         cls=Bag, scheduler=compute_kw.pop("scheduler", None)
     )
     client = client_of(schedule)
-    if client is not None:
-        return as_they_land(client, saving, compute_kw)
+    if client is None:
+        found = _compute_here(schedule, saving, compute_kw, landed)
+        return dict(zip(indexes, found, strict=True))
+    infos = {}
+    for k, info in as_they_land(
+        client, saving, compute_kw, lambda k: save.describe(indexes[k])
+    ):
+        infos[indexes[k]] = info
+        if landed:
+            landed(info)
+    return infos
+
+
+def _compute_here(
+    schedule: Callable[..., Any],
+    saving: SavingBag,
+    compute_kw: dict[str, Any],
+    landed: Callable[[PartitionInfo], None] | None,
+) -> Iterable[PartitionInfo]:
+    """Return what saving each partition returns, by one of dask's own schedulers."""
     graph, keys = saving.dask, saving.__dask_keys__()
+    if landed and _is_dasks(schedule):
+        # Given to this run alone: those that are active are of the whole process, and
+        # a run in another thread would take them over.
+        active = compute_kw.get("callbacks") or Callback.active
+        compute_kw["callbacks"] = [*active, _watching(set(keys), landed)]
+    if schedule is multiprocessing.get:
+        # Its batches of six would come back, and be counted, only when all are done.
+        compute_kw.setdefault("chunksize", dask.config.get("chunksize", 1))
     try:
         if compute_kw.pop("optimize_graph", True):
-            found = compute_as_if_collection(
-                Bag, graph, keys, scheduler=schedule, **compute_kw
+            found: Iterable[PartitionInfo] = compute_as_if_collection(
+                NotingBag, graph, keys, scheduler=schedule, **compute_kw
             )
         else:
             found = schedule(dict(graph), keys, **compute_kw)
-        return list(enumerate(found))
+        return found
     except RemoteException as error:
         # dask's process scheduler wraps what a worker raised; the caller gets it as
         # it was, with the worker's traceback as a note.
         original: BaseException = error.exception
         original.add_note(f"Traceback of the worker:\n{error.traceback}")
         raise original from None
+
+
+def _is_dasks(schedule: Callable[..., Any]) -> bool:
+    """Whether a scheduler is known to take callbacks."""
+    of_an_executor = isinstance(schedule, partial) and schedule.func is get_async
+    return of_an_executor or schedule in (get_sync, threaded.get, multiprocessing.get)
+
+
+def _watching(
+    keys: set[Hashable], landed: Callable[[PartitionInfo], None]
+) -> tuple[Callable[..., None] | None, ...]:
+    """Return a callback that hands on the results of the tasks *keys*."""
+
+    def posttask(key: Hashable, result: PartitionInfo, *_: object) -> None:
+        if key in keys:
+            landed(result)
+
+    return (None, None, None, posttask, None)
 
 
 def load_bag(

@@ -13,9 +13,9 @@ from inspect import signature
 from time import sleep
 from typing import Any
 
-from dask._task_spec import Alias, Task, TaskRef
 from dask.bag import Bag
-from dask.core import flatten
+
+from agatha_ckpt._tasks import around, fused, note_partition
 
 
 class SavingBag(Bag):  # type: ignore[misc]
@@ -33,23 +33,10 @@ class SavingBag(Bag):  # type: ignore[misc]
 
         The look comes before what was fused into the task: the bag's own functions.
         """
-        before = {key: _save_and_index(dsk[key]) for key in flatten(keys)}
-        optimized = dict(Bag.__dask_optimize__(dsk, keys, **kwargs))
-        for key, (save, index) in before.items():
-            task = optimized[key]
-            if isinstance(task, Alias):  # of what it was fused into
-                task = optimized.pop(task.target)
-            needs = tuple(task.dependencies)
-            look = _LookFirst(save, index, key, task, needs)
-            optimized[key] = Task(key, look, *map(TaskRef, needs))
-        return optimized
-
-
-def _save_and_index(task: Any) -> tuple[Any, int]:
-    if isinstance(task, Task):
-        return task.func, task.args[1]
-    save, _, index = task
-    return save, index
+        graph, saves = fused(dsk, keys, **kwargs)
+        for key, (save, index) in saves.items():
+            graph[key] = around(key, graph[key], _LookFirst, save, index, key)
+        return graph
 
 
 @dataclass(frozen=True)
@@ -102,7 +89,10 @@ def client_of(schedule: Callable[..., Any]) -> Any:
 
 
 def as_they_land(
-    client: Any, bag: SavingBag, compute_kw: Mapping[str, Any]
+    client: Any,
+    bag: SavingBag,
+    compute_kw: Mapping[str, Any],
+    describe: Callable[[int], str],
 ) -> Iterator[tuple[int, Any]]:
     """Compute the partitions of *bag* and yield number and result of each as it ends.
 
@@ -113,6 +103,8 @@ def as_they_land(
     compute_kw : mapping
         For ``client.persist``: ``retries``, ``priority``, ``resources``, ``workers``
         and the like.
+    describe : callable
+        Says which partition has a number, in the notes of errors.
     """
     from distributed import as_completed, futures_of
 
@@ -122,8 +114,14 @@ def as_they_land(
     landed = 0
     try:
         futures += futures_of(client.persist(bag, **compute_kw))
-        completed = as_completed(futures, loop=client.loop, with_results=True)
+        completed = as_completed(
+            futures, loop=client.loop, with_results=True, raise_errors=False
+        )
         for future, result in completed:
+            if future.status == "error":
+                _, error, traceback = result
+                note_partition(error, describe(future.key[1]))
+                raise error.with_traceback(traceback)
             if isinstance(result, BaseException):  # it was cancelled
                 break
             landed += 1

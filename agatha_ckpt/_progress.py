@@ -2,13 +2,15 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 from dask.utils import format_bytes, format_time
 
+from agatha_ckpt._bar import aside, bar
 from agatha_ckpt._decide import Decision
-from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._survey import Survey
 
 logger = logging.getLogger("agatha_ckpt")
@@ -22,23 +24,45 @@ class Reporter:
     name : str
         Name of the checkpoint.
     verbose : bool
-        Whether to print.
+        Whether to print, and to draw a bar while a bag is saved.
     """
 
     def __init__(self, name: str, verbose: bool) -> None:
         self._name = name
         self._verbose = verbose
         if verbose:
-            print(
-                f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}", flush=True
-            )
+            with aside():
+                print(
+                    f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}",
+                    flush=True,
+                )
 
     def say(self, line: str, warn: bool = False) -> None:
         """Say one line; one to look at is logged as a warning if nobody sees it."""
-        if self._verbose:
-            print(f"\t- {line}", flush=True)
         level = logging.WARNING if warn and not self._verbose else logging.INFO
-        logger.log(level, "checkpoint %r: %s", self._name, line)
+        with aside():
+            if self._verbose:
+                print(f"\t- {line}", flush=True)
+            logger.log(level, "checkpoint %r: %s", self._name, line)
+
+    def bar(
+        self, total: int, kept: Iterable[PartitionInfo]
+    ) -> AbstractContextManager[Callable[[PartitionInfo], None] | None]:
+        """Draw a bar, if asked for and where one can be seen.
+
+        Parameters
+        ----------
+        total : int
+            Number of partitions of the bag.
+        kept : iterable of PartitionInfo
+            Those that are stored already.
+
+        Returns
+        -------
+        context manager
+            It gives what to call with each partition as it is stored, or None.
+        """
+        return bar(self._name, total, kept) if self._verbose else nullcontext()
 
 
 def passing(decision: Decision) -> str:
@@ -66,18 +90,41 @@ def saving(decision: Decision, survey: Survey, bag: str, missing: Sequence[int])
     return "; ".join([line, *reasons])
 
 
-def figures(manifest: Manifest, seconds: float | None = None) -> str:
-    """Return partitions, records, bytes, and the time and rate where known."""
+def done(manifest: Manifest, computed: Iterable[int], seconds: float) -> str:
+    """Return what was saved, in which time and at which rate.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    computed : iterable of int
+        Numbers of the partitions that were computed in that time.
+    seconds : float
+    """
+    ours = [manifest.partitions[index] for index in computed]
+    seconds = max(seconds, 1e-6)
+    records = sum(info.records for info in ours) / seconds
+    rate = f"{records:,.0f} records/s, {_size(ours, seconds)}/s"
+    took = f"in {format_time(seconds).strip()}"
+    kept = len(manifest.partitions) - len(ours)
+    if kept:
+        took = f"{kept:,} kept and {len(ours):,} computed {took}"
+        return f"Done! {figures(manifest)}; {took} ({rate})"
+    return f"Done! {figures(manifest)} {took} ({rate})"
+
+
+def _size(infos: Iterable[PartitionInfo], seconds: float = 1) -> str:
+    size: str = format_bytes(int(sum(max(info.bytes, 0) for info in infos) / seconds))
+    return size
+
+
+def figures(manifest: Manifest) -> str:
+    """Return partitions, records where they were counted, and bytes."""
     partitions = manifest.partitions
     parts = [_count(len(partitions), "partition")]
     if all(info.records >= 0 for info in partitions):
         parts.append(_count(sum(info.records for info in partitions), "record"))
-    size = sum(max(info.bytes, 0) for info in partitions)
-    parts.append(format_bytes(size))
-    text = ", ".join(parts)
-    if seconds is not None:
-        text += f" in {format_time(seconds).strip()}"
-    return text
+    parts.append(_size(partitions))
+    return ", ".join(parts)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,0 +1,196 @@
+"""Run by test_progress in a terminal: saves bags, verbosely, by one scheduler.
+
+Takes the scheduler, a folder, and the cases from its command line.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import warnings
+
+import dask.bag
+
+from agatha_ckpt import Checkpointer
+
+PARTITIONS = 8
+
+
+class Own(Exception):
+    """What the bag's own functions raise."""
+
+
+class Forgetful(Own):
+    """One that leaves its attributes behind when it is pickled."""
+
+    def __reduce__(self):
+        return type(self), self.args
+
+
+def numbers():
+    return dask.bag.from_sequence(range(PARTITIONS), npartitions=PARTITIONS)
+
+
+def fail_at_5(n):
+    if n == 5:
+        raise Own("five")
+    return n
+
+
+def fail_on_the_way(n):
+    raise Forgetful("all of them")
+
+
+def eager(part):
+    return [fail_at_5(n) for n in part]
+
+
+def add(a, b):
+    return a + b
+
+
+def fail_item(numbers):
+    raise Own("for all")
+
+
+# What fails, and a part of the note that says where.
+FAILING = {
+    "lazy": (lambda b: b.map(fail_at_5), "partition 5"),
+    "eager": (lambda b: b.map_partitions(eager), "partition 5"),
+    "of two": (lambda b: b.map(fail_at_5).map(add, b.map(int)), "partition 5"),
+    "shared": (lambda b: b.map(add, b.reduction(sum, fail_item)), "partition "),
+    "repartitioned": (
+        lambda b: b.map_partitions(eager).repartition(npartitions=2),
+        "partition 1",
+    ),
+}
+
+
+@contextlib.contextmanager
+def scheduled(scheduler):
+    """Give the keywords by which a bag is computed."""
+    if scheduler == "distributed":
+        from distributed import Client, LocalCluster
+
+        with (
+            LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                protocol="tcp://",
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+                silence_logs=50,
+            ) as cluster,
+            Client(cluster),
+        ):
+            yield {}
+    elif scheduler == "processes":
+        yield {"scheduler": scheduler, "num_workers": 2}
+    elif scheduler == "executor":
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(2) as executor:
+            yield {"scheduler": executor}
+    else:
+        yield {"scheduler": scheduler}
+
+
+def save(root, how):
+    Checkpointer(root).checkpoint("x", numbers(), **how)
+
+
+def resume(root, how):
+    """Save what a run left unfinished after half of its partitions."""
+    checkpointer = Checkpointer(root, verbose=False)
+    checkpointer.checkpoint("x", numbers(), scheduler="sync")
+    folder = checkpointer.store.path("x")
+    for path in [folder / "__done__", *sorted(folder.glob("part-*"))[4:]]:
+        path.unlink()
+    save(root, how)
+
+
+def quiet(root, how):
+    checkpointer = Checkpointer(root, verbose=False)
+    checkpointer.checkpoint("x", numbers(), **how)
+    checkpointer.checkpoint("x").compute(**how)
+
+
+def lines(root, how):
+    """Say lines of another checkpoint, with a bar of its own, while a bar is up."""
+    inner = Checkpointer(f"{root}-inner")
+
+    def nested(n):
+        inner.checkpoint(f"inner-{n}", numbers(), **how)
+        return n
+
+    Checkpointer(root).checkpoint("x", numbers().map(nested), **how)
+
+
+def error_of(root, name, bag, how):
+    """Return what a save raises, and its notes that say where."""
+    try:
+        Checkpointer(root, verbose=False).checkpoint(name, bag, **how)
+    except Own as error:
+        notes = getattr(error, "__notes__", [])
+        return error, [note for note in notes if note.startswith("while saving ")]
+    raise AssertionError(name)
+
+
+def fail(root, how):
+    for name, (build, where) in FAILING.items():
+        error, notes = error_of(root, name, build(numbers()), how)
+        assert type(error) is Own, type(error)
+        (note,) = notes
+        assert f"{where} of checkpoint {name!r} under " in note or (
+            where == "partition " and f"of checkpoint {name!r} under " in note
+        ), note
+        print("named", name)
+
+
+def forgetful(root, how):
+    """Lose the notes of an error on its way from another process."""
+    error, notes = error_of(root, "x", numbers().map(fail_on_the_way), how)
+    assert type(error) is Forgetful
+    print("named" if notes else "lost")
+
+
+def threads_left(root, how):
+    save(root, how)
+    import tqdm
+
+    assert tqdm.tqdm.monitor is None
+    assert list(tqdm.tqdm._instances) == []
+    assert threading.enumerate() == [threading.main_thread()]
+
+
+def without_stderr(root, how):
+    sys.stderr = None
+    save(root, how)
+    sys.stderr = sys.__stderr__
+
+
+def terminal_goes(root, how):
+    """Save while the terminal that stderr is goes away."""
+    master, slave = os.openpty()
+    sys.stderr = open(slave, "w", buffering=1)  # noqa: SIM115
+
+    def hang_up(n):
+        if n == 2:
+            os.close(master)
+        return n
+
+    Checkpointer(root).checkpoint("x", numbers().map(hang_up), **how)
+    with contextlib.suppress(OSError):  # what is left in it cannot be written
+        sys.stderr.close()
+    sys.stderr = sys.__stderr__
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    scheduler, folder, *cases = sys.argv[1:]
+    with scheduled(scheduler) as how:
+        for case in cases:
+            print(f"== {case}", flush=True)
+            globals()[case](os.path.join(folder, case), how)
