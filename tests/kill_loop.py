@@ -540,7 +540,11 @@ class Round:
             stuck = stuck + 1 if where else 0
             if stuck == 2:
                 self.figures[f"hung in Python's own {where}"] += 1
-                break
+                os.kill(pid, signal.SIGINT)
+                if exit_code(pid, PATIENCE / 10) is None:
+                    break
+                self.figures["hung until a second Ctrl-C"] += 1
+                return -signal.SIGKILL
         else:
             self.figures["hung"] += 1
             self.fault(f"{what} goes on: {self.said()}")
