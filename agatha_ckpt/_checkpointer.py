@@ -77,16 +77,19 @@ class Checkpointer:
         """Return a Checkpointer as the ``agatha-ckpt`` section of dask.config says.
 
         Keys are ``root``, ``storage-options``, ``fsync`` and the names of the
-        settings, with ``-`` or ``_``.
+        settings, with ``-`` or ``_``; in the environment ``DASK_AGATHA_CKPT__ROOT``
+        and the like.
 
         Raises
         ------
         RootNotSetError
-            The section has no root.
+            The section has no root, or none that can be used.
+        InvalidNameError
+            A value is none of those that its key takes.
         TypeError
             It has a key that is no setting.
         """
-        return cls(configured_store(), **configured_settings())
+        return cls(configured_store(), **vars(configured_settings()))
 
     @property
     def store(self) -> CheckpointStore:
