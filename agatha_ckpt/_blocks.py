@@ -4,7 +4,7 @@ A block holds about 64 KiB of records. Loaded in blocks of that size, records di
 young, stay in the processor's cache, and give the garbage collector nothing to walk.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from itertools import chain, islice
 from operator import countOf
@@ -21,9 +21,10 @@ from agatha_ckpt._errors import (
     UnsupportedFormatError,
 )
 from agatha_ckpt._packer import NOT_PACKED, Packer, deep_recursion
-from agatha_ckpt._types import lifting, rebuild
+from agatha_ckpt._types import lifting
 
 BLOCK_BYTES = 64 * 1024
+MAX_RECORDS = 1 << 20  # part of the format; no writer comes near, but a bomb does
 
 # What decoding a block takes; part of the format.
 HOOKS, PICKLE, TUPLES, SURROGATES = 1, 2, 4, 8
@@ -258,19 +259,13 @@ def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
         )
     if flags & PICKLE and not allow_pickle:
         raise pickle_refusal(where)
-    options: dict[str, Any] = {
-        "strict_map_key": False,
-        "use_list": not flags & TUPLES,
-    }
-    if flags & HOOKS:
-        options |= {"ext_hook": lifting(allow_pickle), "list_hook": rebuild}
-    if flags & SURROGATES:
-        options["unicode_errors"] = "surrogatepass"
     try:
         try:
-            records = msgpack.unpackb(payload, **options)
+            records = _unpack(msgpack.unpackb, payload, flags, allow_pickle)
         except msgpack.StackError:
-            records = _unpack_deep(payload, options)
+            records = _unpack_deep(payload, flags, allow_pickle)
+        if type(records) is not (tuple if flags & TUPLES else list):
+            raise CorruptCheckpointError("a block is no array of records")
         if len(records) != count:
             raise CorruptCheckpointError("a block holds another number of records")
     except PickleNotAllowedError:
@@ -302,10 +297,28 @@ def pickle_refusal(where: str) -> PickleNotAllowedError:
     )
 
 
-def _unpack_deep(payload: bytes, options: dict[str, Any]) -> Any:
+def _unpack(
+    unpackb: Callable[..., Any], payload: bytes, flags: int, allow_pickle: bool
+) -> Any:
+    options: dict[str, Any] = {
+        "strict_map_key": False,
+        "use_list": not flags & TUPLES,
+    }
+    if flags & SURROGATES:
+        options["unicode_errors"] = "surrogatepass"
+    if not flags & HOOKS:
+        return unpackb(payload, **options)
+    lift_leaf, rebuild, left_over = lifting(allow_pickle)
+    records = unpackb(payload, ext_hook=lift_leaf, list_hook=rebuild, **options)
+    if left_over():
+        raise CorruptCheckpointError("a block holds a marker at the head of no array")
+    return records
+
+
+def _unpack_deep(payload: bytes, flags: int, allow_pickle: bool) -> Any:
     # msgpack's compiled packer nests a little deeper (1,024) than its unpacker;
     # its Python unpacker has no limit but the interpreter's.
     from msgpack.fallback import unpackb
 
     with deep_recursion():
-        return unpackb(payload, **options)
+        return _unpack(unpackb, payload, flags, allow_pickle)

@@ -10,11 +10,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import SEEK_END
+from math import inf
 from struct import Struct
 from time import perf_counter
 from typing import Any, BinaryIO
 
 from agatha_ckpt._blocks import (
+    MAX_RECORDS,
     PICKLE,
     Block,
     decode_block,
@@ -43,6 +45,7 @@ _CONTENT = Struct("<BIII")  # flags, records, length, CRC-32: what the digest co
 _FOOTER = Struct("<4sQQQdB16s")
 FOOTER_BYTES = _FOOTER.size + _CHECKSUM.size
 DIGEST_BYTES = 16
+_OTHER_RECORDS = "it holds other records than those that were saved"
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def encode_partition(
             stored = compressor.compress(stored, mode=compressor.FLUSH_FRAME)
         stored_crc = zlib.crc32(stored)
         digest.update(_content_of(block, stored, stored_crc))
-        size += sink.write(_block_head(block, len(stored), stored_crc))
+        size += sink.write(_block_head(*_sizes(block), len(stored), stored_crc))
         size += sink.write(stored)
         count += block.records
         flags |= block.flags
@@ -164,18 +167,22 @@ def encode_partition(
     return footer
 
 
-def _block_head(block: Block, stored: int, stored_crc: int) -> bytes:
-    flags, records, payload = block
-    head = _BLOCK.pack(flags, records, len(payload), stored)
+def _sizes(block: Block) -> tuple[int, int, int]:
+    return block.flags, block.records, len(block.payload)
+
+
+def _block_head(
+    flags: int, records: int, length: int, stored: int, stored_crc: int
+) -> bytes:
+    head = _BLOCK.pack(flags, records, length, stored)
     # One pass over the payload: the checksum covers its CRC, not it.
     return head + _CHECKSUM.pack(zlib.crc32(head + _CHECKSUM.pack(stored_crc)))
 
 
 def _content_of(block: Block, stored: bytes, stored_crc: int) -> bytes:
     """Return what the digest covers: the same in whatever compression."""
-    flags, records, payload = block
-    crc = stored_crc if stored is payload else zlib.crc32(payload)
-    return _CONTENT.pack(flags, records, len(payload), crc)
+    crc = stored_crc if stored is block.payload else zlib.crc32(block.payload)
+    return _CONTENT.pack(*_sizes(block), crc)
 
 
 def _encode_header(header: Header) -> bytes:
@@ -280,11 +287,18 @@ def _read_footer(data: bytes) -> Footer:
     if len(content) != _FOOTER.size or not content.startswith(_END_MAGIC):
         raise Damage("its footer is cut or changed")
     _, records, blocks, size, seconds, holds_pickle, digest = _FOOTER.unpack(content)
+    if not 0 <= seconds < inf:  # what a resume keeps goes into the manifest
+        raise Damage("its footer gives a time that no clock gives")
     return Footer(records, blocks, size, seconds, bool(holds_pickle), digest.hex())
 
 
 def read_blocks(
-    source: BinaryIO, size: int, expected: Header, where: str, digest: str = ""
+    source: BinaryIO,
+    size: int,
+    expected: Header,
+    where: str,
+    digest: str = "",
+    records: int | None = None,
 ) -> Iterator[Block]:
     """Yield the blocks of a msgpack partition file, each after its checksum is right.
 
@@ -298,14 +312,17 @@ def read_blocks(
         Plan and partition number that the file must have.
     where : str
         What is being read, for messages.
-    digest : str, optional
-        The digest that the manifest gives.
+    digest : str
+        The digest that the file must have; empty where it is not known.
+    records : int, optional
+        The number of records that the file must have.
 
     Raises
     ------
     CorruptCheckpointError
-        The file is cut or changed, or is another partition's. Blocks that were
-        yielded before are right.
+        The file is cut or changed, or is another partition's. Where it says itself
+        that it holds something else, before the first block; at the latest after the
+        last one.
     UnsupportedFormatError
         The file is from a newer version of the format.
     """
@@ -313,6 +330,10 @@ def read_blocks(
         found = source.seek(0, SEEK_END)
         if found != size:
             raise Damage(f"it has {found} bytes, not {size}")
+        # The end first: it tells a whole file of another run before a record of it
+        # is used, and how much is in it before anybody makes room.
+        source.seek(max(size - FOOTER_BYTES, 0))
+        end = source.read(FOOTER_BYTES)
         source.seek(0)
         header = _read_header(source, where)
         found_in = (header.plan, header.index, header.npartitions)
@@ -321,15 +342,20 @@ def read_blocks(
                 f"it holds partition {header.index} of plan {header.plan}, not "
                 f"partition {expected.index} of plan {expected.plan}"
             )
-        yield from _read_blocks(source, size, header, digest)
+        footer = _read_footer(end)
+        if footer.bytes != size:
+            raise Damage(f"its footer says {footer.bytes} bytes, and it has {size}")
+        if digest not in ("", footer.digest):
+            raise Damage(_OTHER_RECORDS)
+        if records not in (None, footer.records):
+            raise Damage(f"it holds {footer.records} records, not {records}")
+        yield from _read_blocks(source, header, footer)
     except Damage as error:
         raise damaged(where, error) from None
 
 
-def _read_blocks(
-    source: BinaryIO, size: int, header: Header, digest: str
-) -> Iterator[Block]:
-    left = size - source.tell() - FOOTER_BYTES
+def _read_blocks(source: BinaryIO, header: Header, footer: Footer) -> Iterator[Block]:
+    left = footer.bytes - source.tell() - FOOTER_BYTES
     running = hashlib.sha256()
     count = blocks = 0
     while left > 0:
@@ -341,22 +367,24 @@ def _read_blocks(
         if left < 0:
             raise Damage(f"block {blocks} does not fit into the file")
         stored = payload = source.read(stored_length)
+        stored_crc = zlib.crc32(stored)
+        if head != _block_head(flags, records, length, len(stored), stored_crc):
+            raise Damage(f"block {blocks} does not match its checksum")
+        if records > MAX_RECORDS:
+            raise Damage(f"block {blocks} states {records} records")
         if header.compression:
             payload = _decompress(stored, length, blocks)
+        if len(payload) != length:
+            raise Damage(f"block {blocks} has another length than it states")
         block = Block(flags, records, payload)
-        stored_crc = zlib.crc32(stored)
-        if head != _block_head(block, len(stored), stored_crc):
-            raise Damage(f"block {blocks} does not match its checksum")
         running.update(_content_of(block, stored, stored_crc))
         count += records
         blocks += 1
         yield block
-    footer = _read_footer(source.read(FOOTER_BYTES + 1))
-    found = running.hexdigest()[: 2 * DIGEST_BYTES]
-    if (footer.records, footer.blocks, footer.bytes) != (count, blocks, size):
+    if left < 0 or (footer.records, footer.blocks) != (count, blocks):
         raise Damage("its footer counts other records, blocks or bytes")
-    if footer.digest != found or digest not in ("", found):
-        raise Damage("it holds other records than those that were saved")
+    if footer.digest != running.hexdigest()[: 2 * DIGEST_BYTES]:
+        raise Damage(_OTHER_RECORDS)
 
 
 def _decompress(stored: bytes, length: int, block: int) -> bytes:
@@ -367,6 +395,7 @@ def _decompress(stored: bytes, length: int, block: int) -> bytes:
     except zstd.ZstdError as error:
         raise Damage(f"block {block} does not decompress ({error})") from None
     if not decompressor.eof or decompressor.unused_data:
+        del payload  # else the error would keep it, by its traceback
         raise Damage(f"block {block} does not decompress to its length")
     return payload
 
@@ -379,10 +408,11 @@ def decode_partition(
     allow_pickle: bool,
     where: str,
     digest: str = "",
+    records: int | None = None,
 ) -> Iterator[list[Any]]:
     """Yield the records of a msgpack partition file, a list for each block.
 
     Parameters and errors are those of `read_blocks` and `decode_block`.
     """
-    for block in read_blocks(source, size, expected, where, digest):
+    for block in read_blocks(source, size, expected, where, digest, records):
         yield decode_block(block, allow_pickle, where)

@@ -5,10 +5,12 @@ Nothing here touches a file. ``docs/format.md`` says the same for other programs
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from typing import Any
 
 from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
@@ -22,6 +24,7 @@ from agatha_ckpt._layout import (
 )
 
 _ID_DIGITS = 32
+_DIGEST = re.compile("[0-9a-f]{32}")
 # More than any file has: a compressed block of 64 KiB takes up over 26 bytes.
 _RECORDS_PER_BYTE = 4096
 
@@ -172,6 +175,8 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         format_version = document["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise corrupt(f"is no manifest ({error!r})") from None
+    if type(format_version) is not int:
+        raise corrupt("gives no format version")
     if format_version != FORMAT_VERSION:
         raise UnsupportedFormatError(
             f"{where} was written in format {format_version!r}, and this version of "
@@ -197,7 +202,7 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
             npartitions=plan["npartitions"],
             format=plan["format"],
             version=plan["version"],
-            parents=tuple((str(n), str(i)) for n, i in document["parents"]),
+            parents=tuple((name, id) for name, id in document["parents"]),
         ),
         partitions=tuple(PartitionInfo(*row) for row in zip(*columns, strict=True)),
         created=document["created"],
@@ -208,8 +213,16 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
 
 def _manifest_fault(manifest: Manifest) -> str | None:
     plan = manifest.plan
+    texts = [plan.format, manifest.created, manifest.library, manifest.token]
+    texts += [text for parent in plan.parents for text in parent]
+    if plan.version is not None:
+        texts.append(plan.version)
+    if any(type(text) is not str for text in texts):
+        return "gives something else where a text belongs"
     if plan.format not in SUFFIXES:
         return f"has the unknown format {plan.format!r}"
+    if not _is_count(plan.npartitions):
+        return "gives no number of partitions"
     if len(manifest.partitions) != plan.npartitions:
         return "does not name one file for each partition"
     digest, suffix = plan.digest, plan.suffix
@@ -224,11 +237,21 @@ def _manifest_fault(manifest: Manifest) -> str | None:
             return f"gives no size for partition {index}"
         if records > size * _RECORDS_PER_BYTE:
             return f"gives more records for partition {index} than its file can hold"
+        if not _DIGEST.fullmatch(partition.digest):
+            return f"gives no digest for partition {index}"
+        if not _is_time(partition.seconds):
+            return f"gives no time for partition {index}"
+        if type(partition.holds_pickle) is not bool:
+            return f"does not say whether partition {index} holds pickles"
     return None
 
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
+
+
+def _is_time(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < inf  # type: ignore[operator]
 
 
 def _seal(body: bytes) -> bytes:

@@ -102,7 +102,8 @@ def decode_numpy(code: int, payload: bytes) -> Any:
     if len(payload) == 4 + length:  # frombuffer wants at least one byte
         if dtype.itemsize and 0 not in shape:
             raise ValueError("an array without its elements")
-        array = numpy.zeros(shape, dtype)
+        # zeros() would make an empty text one letter wide, and room for all of them.
+        array = numpy.ndarray(shape, dtype, bytearray(1))
     else:
         flat = numpy.frombuffer(payload, dtype, count, 4 + length)
         array = flat.reshape(shape).copy()  # the payload's own memory is read-only

@@ -114,10 +114,15 @@ class Partition(Sequence[Any]):
         self._info = info
         self._allow_pickle = allow_pickle
         self._where = folder.describe(index)
+        self._counted = info.records
 
     def __iter__(self) -> Iterator[Any]:
+        # The first block here and now: before list() asks for a record it makes room
+        # for as many as __len__ says, and then the file must have said so as well.
+        blocks = self._blocks()
+        first = next(blocks, ())
         # chain walks each block's list in C.
-        return chain.from_iterable(self._blocks())
+        return chain.from_iterable(chain((first,), blocks))
 
     def first(self, count: int) -> Iterator[Any]:
         """Yield the first *count* records, and read little more than they take.
@@ -140,10 +145,12 @@ class Partition(Sequence[Any]):
             if plan.format == LEGACY:
                 if not self._allow_pickle:
                     raise pickle_refusal(self._where)
-                yield decode_pickle(source, self._where)
+                records = decode_pickle(source, self._where)
+                self._counted = len(records)
+                yield records
             elif plan.format == TEXT:
-                digest = "" if piece else info.digest
-                yield from decode_text(source, digest, self._where)
+                digest, lines = ("", -1) if piece else (info.digest, info.records)
+                yield from decode_text(source, digest, self._where, lines)
             else:
                 yield from decode_partition(
                     source,
@@ -152,12 +159,13 @@ class Partition(Sequence[Any]):
                     allow_pickle=self._allow_pickle,
                     where=self._where,
                     digest=info.digest,
+                    records=info.records,
                 )
 
     def __len__(self) -> int:
-        if self._info.records < 0:  # Agatha kept no count
+        if self._counted < 0:  # Agatha kept no count
             return sum(1 for _ in self)
-        return self._info.records
+        return self._counted
 
     @overload
     def __getitem__(self, key: int) -> Any: ...

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from time import monotonic
 
+from agatha_ckpt._blocks import PICKLE, Block, decode_block
 from agatha_ckpt._codec import (
     FOOTER_BYTES,
     Footer,
@@ -17,6 +19,7 @@ from agatha_ckpt._codec import (
 from agatha_ckpt._errors import (
     CheckpointError,
     CorruptCheckpointError,
+    PickleNotAllowedError,
     UnsupportedFormatError,
     noted,
 )
@@ -32,7 +35,7 @@ from agatha_ckpt._layout import (
 )
 from agatha_ckpt._legacy import decode_pickle
 from agatha_ckpt._manifest import Manifest, PartitionInfo
-from agatha_ckpt._text import count_text
+from agatha_ckpt._text import count_text, decode_text
 from agatha_ckpt._threads import in_threads
 
 _SMALL_BYTES = 256 * 1024  # of which a request for all costs what one for a part does
@@ -215,17 +218,28 @@ def _fault(
     try:
         with noted(f"verifying {where}"), folder.open_file(index, info) as source:
             if plan.format == TEXT:
-                if info.digest not in ("", count_text(source).digest):
-                    return "it holds other lines than those that were saved"
+                for _ in decode_text(source, info.digest, where, info.records):
+                    pass
             elif plan.format == LEGACY:
                 if allow_pickle:
                     decode_pickle(source, where)
             else:
                 expected = Header(plan.digest, index, plan.npartitions)
-                _exhaust(read_blocks(source, info.bytes, expected, where, info.digest))
+                for block in read_blocks(
+                    source, info.bytes, expected, where, info.digest, info.records
+                ):
+                    _try_decoding(block, allow_pickle, where)
     except CheckpointError as error:
         return str(error).removeprefix(f"{where} is damaged: ").split(";")[0]
     return None
+
+
+def _try_decoding(block: Block, allow_pickle: bool, where: str) -> None:
+    """Decode a block to nothing, as far as this caller may and this machine can."""
+    if block.flags & PICKLE and not allow_pickle:
+        return
+    with suppress(PickleNotAllowedError, UnsupportedFormatError):
+        decode_block(block, allow_pickle, where)
 
 
 def _exhaust(blocks: Iterable[object]) -> None:

@@ -89,7 +89,9 @@ def count_text(source: BinaryIO, checksums: list[int] | None = None) -> Footer:
     )
 
 
-def decode_text(source: BinaryIO, digest: str, where: str) -> Iterator[list[str]]:
+def decode_text(
+    source: BinaryIO, digest: str, where: str, records: int = -1
+) -> Iterator[list[str]]:
     """Yield the lines of a text partition file, after the whole of it was checked.
 
     Parameters
@@ -100,6 +102,8 @@ def decode_text(source: BinaryIO, digest: str, where: str) -> Iterator[list[str]
         The digest that the manifest gives; empty where it gives none.
     where : str
         What is being read, for messages.
+    records : int
+        The number of lines that the manifest gives; -1 where it gives none.
 
     Raises
     ------
@@ -108,7 +112,7 @@ def decode_text(source: BinaryIO, digest: str, where: str) -> Iterator[list[str]
     """
     started: list[bytes] = []  # a line that goes on in the next piece
     try:
-        for chunk in _checked(source, digest, where):
+        for chunk in _checked(source, digest, where, records):
             first, *others = chunk.split(b"\n")
             started.append(first)
             if others:
@@ -120,13 +124,18 @@ def decode_text(source: BinaryIO, digest: str, where: str) -> Iterator[list[str]
         raise damaged(where, f"it is no UTF-8 ({error})") from None
 
 
-def _checked(source: BinaryIO, digest: str, where: str) -> Iterator[bytes]:
+def _checked(
+    source: BinaryIO, digest: str, where: str, records: int
+) -> Iterator[bytes]:
     """Yield a file in pieces, each the same as when the whole of it was checked."""
     other = damaged(where, "it holds other lines than those that were saved")
     checksums: list[int] = []
     if digest:
-        if count_text(source, checksums).digest != digest:
+        counted = count_text(source, checksums)
+        if counted.digest != digest:
             raise other
+        if records not in (-1, counted.records):
+            raise damaged(where, f"it holds {counted.records} lines, not {records}")
         source.seek(0)
     number = 0
     while chunk := source.read(_CHUNK_BYTES):

@@ -9,6 +9,7 @@ The extension codes are negative. ``msgpack.ExtType`` refuses to make those, so 
 record that itself holds an ``ExtType`` can never be mistaken for one of ours.
 """
 
+import operator
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
@@ -80,6 +81,12 @@ def _build_time(items: list[Any]) -> time:
     return time(*fields).replace(fold=fold)
 
 
+def _build_fraction(items: list[Any]) -> Fraction:
+    # From text or a Decimal it would compute 10**exponent, for hours.
+    numerator, denominator = map(operator.index, items)
+    return Fraction(numerator, denominator)
+
+
 def _of_this_machine(cls: Any) -> Callable[[list[Any]], Any]:
     """Return a builder for values that not every machine can hold."""
 
@@ -112,7 +119,7 @@ _CONTAINERS = _kinds(
     (-108, time, _build_time),
     (-109, timedelta, lambda items: timedelta(*items)),
     (-110, timezone, lambda items: timezone(*items)),
-    (-111, Fraction, lambda items: Fraction(*items)),
+    (-111, Fraction, _build_fraction),
     (-112, ZoneInfo, _of_this_machine(ZoneInfo)),
     (-113, PurePosixPath, lambda items: PurePosixPath(*items)),
     (-114, PosixPath, _of_this_machine(PosixPath)),
@@ -222,7 +229,7 @@ def lowering(
     allow_pickle : bool
         Whether values of unknown types are pickled or refused.
     used : set of str
-        Gets ``"hooks"`` when decoding will need `lift_leaf` and `rebuild`, and
+        Gets ``"hooks"`` when decoding will need the hooks of `lifting`, and
         ``"pickle"`` when something was pickled.
 
     Raises
@@ -297,20 +304,30 @@ def mark_bytearrays(value: Any) -> Any:
     return value
 
 
-def lifting(allow_pickle: bool) -> Callable[[int, bytes], Any]:
-    """Return the unpacker's ``ext_hook``: leaves, and the heads of containers.
+def lifting(
+    allow_pickle: bool,
+) -> tuple[Callable[[int, bytes], Any], Callable[[Any], Any], Callable[[], int]]:
+    """Return the unpacker's hooks for one block, and how many markers are left over.
+
+    The ``ext_hook`` gives leaves, and the heads of containers; the ``list_hook``
+    gives the container that an array with a marker at its head stands for, and other
+    arrays as they are. A marker in any other place would be a value of the record:
+    whoever used the hooks has to ask whether there was one.
 
     Raises
     ------
     PickleNotAllowedError
-        By the function returned, for a pickle without *allow_pickle*.
+        By the ``ext_hook``, for a pickle without *allow_pickle*.
     CorruptCheckpointError
-        By the function returned, for a code that the format does not have.
+        By the ``ext_hook``, for a code that the format does not have.
     """
+    markers = 0
 
     def lift_leaf(code: int, payload: bytes) -> Any:
+        nonlocal markers
         kind = _KINDS.get(code)
         if kind is not None and not payload:
+            markers += 1
             return kind
         if code >= 0:
             return msgpack.ExtType(code, payload)  # the record's own
@@ -322,7 +339,19 @@ def lifting(allow_pickle: bool) -> Callable[[int, bytes], Any]:
             return cloudpickle.loads(payload)
         return _leaf_from(code, payload)
 
-    return lift_leaf
+    def rebuild(items: Any) -> Any:
+        nonlocal markers
+        if items:
+            head = items[0]
+            if head is _TUPLE:
+                markers -= 1
+                return tuple(items[1:])
+            if type(head) is Kind:
+                markers -= 1
+                return head.build(items[1:])
+        return items
+
+    return lift_leaf, rebuild, lambda: markers
 
 
 def _refuse_pickle() -> NoReturn:
@@ -345,17 +374,3 @@ def _leaf_from(code: int, payload: bytes) -> Any:
     if code == _BYTEARRAY:
         return bytearray(payload)
     raise CorruptCheckpointError(f"a record holds the unknown extension {code}")
-
-
-def rebuild(items: list[Any]) -> Any:
-    """Return the container that a list with a marker at its head stands for.
-
-    This is the unpacker's ``list_hook``; lists without a marker stay as they are.
-    """
-    if items:
-        head = items[0]
-        if head is _TUPLE:
-            return tuple(items[1:])
-        if type(head) is Kind:
-            return head.build(items[1:])
-    return items

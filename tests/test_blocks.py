@@ -226,6 +226,37 @@ def test_p5_a_block_that_nests_without_end_is_corrupt(flags, head):
     assert sys.getrecursionlimit() == limit
 
 
+TUPLE = b"\xc7\x00\x9c"
+
+
+@pytest.mark.parametrize("flags", [HOOKS, HOOKS | TUPLES, HOOKS | SURROGATES])
+@pytest.mark.parametrize(
+    "count, payload",
+    [
+        (2, b"\x92\x01" + TUPLE),
+        (1, b"\x91\x92\x01" + TUPLE),
+        (1, b"\x91\x81\x01" + TUPLE),
+        (1, b"\x91\x81" + TUPLE + b"\x01"),
+        (1, b"\x91\x92" + TUPLE + TUPLE),
+        (1, b"\x91" * 1100 + b"\x92\x01" + TUPLE),
+    ],
+    ids=["record", "member", "value", "key", "twice", "deep"],
+)
+def test_p5_a_marker_at_the_head_of_no_array_is_damage_and_no_value(
+    flags, count, payload
+):
+    with pytest.raises(CorruptCheckpointError, match="at the head of no array"):
+        decode_block(Block(flags, count, payload), False, WHERE)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"\x81\x01\x02", b"\xa1a", b"\xc4\x01a", b"\x92\xc7\x00\x9b\x01"]
+)
+def test_p5_what_is_no_array_holds_no_records(payload):
+    with pytest.raises(CorruptCheckpointError, match="no array of records"):
+        decode_block(Block(HOOKS, 1, payload), False, WHERE)
+
+
 def test_p9_a_flat_tuple_that_needs_more_is_packed_as_all_of_its_block():
     records = [("a", 1), ("\ud800", 2), ("b", 2**70), ("c", 3)]
     (block,) = encode_blocks(records, False, WHERE)

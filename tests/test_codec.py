@@ -219,6 +219,61 @@ def test_p5_other_records_under_right_checksums_are_an_error():
         decode(other, digest=foot.digest)
 
 
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_p5_a_whole_file_of_other_records_is_known_before_the_first_one(compression):
+    _, foot = encode(RECORDS)
+    other, said = encode([*RECORDS[:-1], 10**30 + 1], compression)
+    expected = Header(PLAN, 1, 3)
+    for stated in (
+        {"digest": foot.digest, "records": said.records},
+        {"digest": said.digest, "records": 0},
+        {"digest": said.digest, "records": 2**40},
+    ):
+        blocks = decode_partition(
+            BytesIO(other),
+            len(other),
+            expected,
+            allow_pickle=False,
+            where=WHERE,
+            **stated,
+        )
+        with pytest.raises(CorruptCheckpointError, match=r"other records|5 records"):
+            next(blocks)
+
+
+def test_p5_a_compressed_block_is_not_decompressed_before_its_checksum_is_right():
+    data, _ = encode(["x" * 1000], "zstd")
+    for position in range(33 + 17, len(data) - FOOTER_BYTES):
+        changed = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+        with pytest.raises(CorruptCheckpointError, match="match its checksum"):
+            decode(changed)
+
+
+def test_p5_a_block_states_no_more_records_than_a_writer_could_have_put_in():
+    count = 2**20 + 1
+    payload = b"\xdd" + struct.pack(">I", count) + b"\xc0" * count
+    data = partition_file([(0, count, payload)], PLAN, 1, 3)
+    with pytest.raises(CorruptCheckpointError, match=f"states {count} records"):
+        decode(data)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
+def test_p4_a_time_that_no_clock_gives_is_damage_and_no_resume_keeps_it(
+    tmp_path, seconds
+):
+    blocks = [array_block([7])]
+    with pytest.raises(CorruptCheckpointError, match="no clock"):
+        decode(partition_file(blocks, PLAN, 1, 3, seconds=seconds))
+    (tmp_path / "a").mkdir()
+    plan = plan_digest(1)
+    partial = tmp_path / "a" / f"part-00000-{plan}-{0:016x}.msgpack"
+    partial.write_bytes(partition_file(blocks, plan, 0, 1, seconds=seconds))
+    checkpointer = Checkpointer(tmp_path, verbose=False)
+    bag = db.from_sequence([7], npartitions=1)
+    loaded = checkpointer.checkpoint("a", bag, scheduler="sync")
+    assert loaded.compute(scheduler="sync") == [7]
+
+
 def test_p4_a_newer_version_is_told_from_damage():
     blocks = [array_block([1])]
     for newer in ({"version": 2}, {"version": 65535}, {"compression": 2}):
@@ -323,6 +378,8 @@ HOSTILE_PAYLOADS = {
     "no decimal": b"\x91\xd4\xcc\x61",
     "short uuid": b"\x91\xd4\xcb\x61",
     "fraction by zero": b"\x91\x93\xc7\x00\x91\x01\x00",
+    "fraction of a huge exponent": b"\x91\x92\xc7\x00\x91\xab1e999999999",
+    "fraction of a decimal": b"\x91\x92\xc7\x00\x91\xc7\x0c\xcc1E+999999999",
     "no zone": b"\x91\x92\xc7\x00\x90\xa7No/Zone",
     "zone outside": b"\x91\x92\xc7\x00\x90\xa9../passwd",
     "array head": b"\x91\xd6\xc4\xff\xff\xff\xff",
@@ -508,6 +565,59 @@ def test_p5_a_sealed_manifest_of_any_shape_loads_or_is_refused(tmp_path_factory,
         found = load(root, "a")
     assert found in (None, [1, 2])
     assert Checkpointer(root).status("a").state in ("done", "partial")
+
+
+@pytest.mark.parametrize("form", ["msgpack", "text"])
+@pytest.mark.parametrize("records", [0, 10**14])
+def test_p5_a_list_makes_no_room_for_records_that_only_the_manifest_states(
+    tmp_path, form, records
+):
+    checkpointer = Checkpointer(tmp_path, verbose=False)
+    bag = db.from_sequence(["x" * 50], npartitions=1)
+    checkpointer.checkpoint("a", bag, textfile=form == "text", scheduler="sync")
+    marker = tmp_path / "a" / "__done__"
+    body = json.loads(marker.read_bytes())["manifest"]
+    body["partitions"] |= {"records": [records]}
+    if form == "text":  # whose size nobody needs to read it
+        body["partitions"]["bytes"] = [10**14]
+    else:
+        (size,) = body["partitions"]["bytes"]
+        body["partitions"]["records"] = [min(records, size * 4096)]
+    marker.write_bytes(sealed(json.dumps(body).encode()))
+    tracemalloc.start()
+    with pytest.raises(CorruptCheckpointError, match="partition 0 of"):
+        load(tmp_path, "a")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert [found.index for found in checkpointer.store.verify("a")] == [0]
+
+
+def test_p5_verify_names_and_repair_heals_a_block_that_does_not_decode(tmp_path):
+    """Under checksums that are right, as a defect of a writer would leave it."""
+    records = [[1], [2], [3]]
+    blocks = [array_block([record]) for record in records]
+    blocks[1] = (1, 1, b"\x91\x92\xc7\x00\x9b\x90")  # a set of a list
+    write_checkpoint(tmp_path / "a", [[block] for block in blocks])
+    checkpointer = Checkpointer(tmp_path, verbose=False)
+    with pytest.raises(CorruptCheckpointError, match="partition 1 of"):
+        load(tmp_path, "a")
+    (found,) = checkpointer.store.verify("a")
+    assert (found.index, "does not decode" in found.reason) == (1, True)
+    bag = db.from_sequence(records, npartitions=3)
+    assert checkpointer.repair("a", bag).compute(scheduler="sync") == records
+
+
+def test_p8_verify_unpickles_only_when_allowed(tmp_path):
+    victim = tmp_path / "created-by-unpickling"
+    allowing = Checkpointer(tmp_path / "root", verbose=False, allow_pickle=True)
+    bag = db.from_sequence([CreatesFile(str(victim))], npartitions=1)
+    allowing.checkpoint("a", bag, scheduler="sync")
+    victim.unlink(missing_ok=True)  # dask may copy what a bag is made from
+    assert allowing.store.verify("a") == []
+    assert not victim.exists()
+    assert allowing.store.verify("a", allow_pickle=True) == []
+    assert victim.exists()
 
 
 def test_p5_a_sealed_manifest_with_a_digest_that_is_no_text_is_refused(tmp_path):

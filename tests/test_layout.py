@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_format import plan_digest
+from test_format import plan_digest, sealed
 
 from agatha_ckpt import CorruptCheckpointError, InvalidNameError
 from agatha_ckpt._layout import (
@@ -405,6 +405,40 @@ def test_an_id_depends_on_the_content_and_on_nothing_else():
 def test_p5_what_is_no_manifest_is_corrupt(data):
     with pytest.raises(CorruptCheckpointError, match="the done marker of x "):
         decode_manifest(data, "x")
+
+
+NESTED = json.loads("[" * 900 + "]" * 900)
+OTHER_TYPES = {
+    "format_version": [True, 1.0, None, "1", NESTED],
+    "plan.npartitions": [True, 1.0, None, "1", -1],
+    "plan.format": [None, 1, NESTED],
+    "plan.version": [1, True, {}, NESTED],
+    "parents": [1, [["x", 1]], [[NESTED, "1"]], [["x"]]],
+    "created": [None, 1, NESTED],
+    "library": [None, 1, NESTED],
+    "token": [None, 1, NESTED],
+    "partitions.file": [None, 1, NESTED],
+    "partitions.records": [True, 1.0, -1, "1", 2**63],
+    "partitions.bytes": [True, 9.0, -1, "9", 2**63],
+    "partitions.digest": [None, "", "0" * 31, "G" * 32, f"{0:032}\n"],
+    "partitions.seconds": [True, -1, float("nan"), float("inf"), "1", None],
+    "partitions.holds_pickle": [0, 1, "", None],
+}
+
+
+@pytest.mark.parametrize("member", OTHER_TYPES)
+def test_p5_a_sealed_manifest_with_another_type_anywhere_is_corrupt(member):
+    plan = Plan(1)
+    info = PartitionInfo(partition_filename(plan, 0, new_attempt()), 1, 9, "0" * 32)
+    body = json.loads(encode_manifest(Manifest(plan, (info,))))["manifest"]
+    assert decode_manifest(sealed(body), "x").partitions == (info,)
+    *outer, key = member.split(".")
+    place = body[outer[0]] if outer else body
+    for value in OTHER_TYPES[member]:
+        place[key] = [value] if outer == ["partitions"] else value
+        text = json.dumps(body).encode()
+        with pytest.raises(CorruptCheckpointError, match="the done marker of x "):
+            decode_manifest(sealed(text), "x")
 
 
 def test_p5_a_sealed_marker_that_swaps_two_partitions_is_refused():

@@ -62,6 +62,16 @@ def test_p9_what_is_no_line_is_refused_with_its_position(record, reason):
         encode(["a", "b", record])
 
 
+def test_p5_another_number_of_lines_than_stated_raises_before_any_line_is_read():
+    foot, data = encode(LINES)
+    for records in (0, 7, 2**62):
+        found = decode_text(io.BytesIO(data), foot.digest, WHERE, records)
+        with pytest.raises(CorruptCheckpointError, match=f"8 lines, not {records}"):
+            next(found)
+    found = decode_text(io.BytesIO(data), foot.digest, WHERE, len(LINES))
+    assert list(chain.from_iterable(found)) == LINES
+
+
 def test_p5_every_truncation_and_flip_raises_before_any_line_is_read():
     foot, data = encode(LINES)
     cut = [data[:length] for length in range(len(data))]

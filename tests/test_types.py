@@ -281,6 +281,8 @@ NUMPY = [
     np.zeros((3, 0, 2), "<M8[25s]"),
     np.zeros(3, "V0"),
     np.zeros(3, []),
+    np.zeros(3, [("a", "S0")])["a"],
+    np.zeros((2, 0), [("a", "U0")])["a"],
     np.array(["a", "bcd", "ह"]),
     np.array([b"a", b"\0b"]),
     np.array([(1, b"x", np.ones((2, 2)))], STRUCTURED),
