@@ -5,15 +5,22 @@ Only ever read. The recorded folders are ignored, as roots move; the file names 
 
 import pickle
 import re
-from collections.abc import Iterable
+from pickletools import opcodes
 from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
 from agatha_ckpt._layout import LEGACY, TEXT, Plan
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 
-_FILE = re.compile(r"part-(?P<index>0|[1-9]\d*)\.(?P<suffix>pkl|txt)")
+_FILE = re.compile(r"part-(?P<index>0|[1-9][0-9]{0,9})\.(?P<suffix>pkl|txt)")
 _FORMATS = {"pkl": LEGACY, "txt": TEXT}
+
+# What follows each pickle opcode: a number of bytes, or by a negative number one of
+_LINE, _COUNT = -1, {-2: 1, -3: 4, -4: 4, -5: 8}  # a line; a count this wide, and bytes
+_ARGUMENTS = {ord(opcode.code): opcode.arg.n if opcode.arg else 0 for opcode in opcodes}
+_TWO_LINES = b"ci"
+_PUTS = {ord("q"): 1, ord("r"): 4}  # and the width of the place in the memo
+_MEMOIZE, _PUT, _STOP = 0x94, ord("p"), ord(".")
 
 
 def is_legacy_file(filename: str) -> bool:
@@ -69,8 +76,11 @@ def _lines(data: bytes) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def decode_pickle(source: BinaryIO, where: str) -> Iterable[Any]:
+def decode_pickle(source: BinaryIO, where: str) -> list[Any]:
     """Return the records of an Agatha partition file; the caller allowed pickle.
+
+    Unpickling takes the memory that a changed byte asks for, so the counts are looked
+    at first.
 
     Raises
     ------
@@ -79,8 +89,13 @@ def decode_pickle(source: BinaryIO, where: str) -> Iterable[Any]:
     UnsupportedFormatError
         It holds objects of a module that is not here.
     """
+    data = source.read()
+    if fault := _fault(data):
+        raise CorruptCheckpointError(
+            f"{where} is damaged: {fault}; repair it with its bag, or clear it"
+        )
     try:
-        records = pickle.load(source)
+        records = pickle.loads(data)
     except (ImportError, AttributeError) as error:
         raise UnsupportedFormatError(
             f"{where} holds a pickle that cannot be loaded here ({error}); load it "
@@ -98,3 +113,35 @@ def decode_pickle(source: BinaryIO, where: str) -> Iterable[Any]:
             f"{where} is damaged: it holds a {type(records).__name__}, not a list"
         )
     return records
+
+
+def _fault(data: bytes) -> str | None:
+    """Return what of a pickle cannot be so, as far as its opcodes and counts tell."""
+    at, puts = 0, 0
+    try:
+        while True:
+            code = data[at]
+            argument = _ARGUMENTS[code]
+            start = at = at + 1
+            if argument >= 0:
+                at += argument
+            elif argument == _LINE:
+                for _ in range(1 + (code in _TWO_LINES)):
+                    at = data.index(b"\n", at) + 1
+            else:
+                at += _COUNT[argument]
+                at += int.from_bytes(data[start:at], "little")
+            if code == _MEMOIZE:
+                puts += 1
+            elif code in _PUTS or code == _PUT:
+                place = data[start:at]
+                number = int(place) if code == _PUT else int.from_bytes(place, "little")
+                if number > puts:
+                    return "it is a pickle with a place that no value has"
+                puts += 1
+            elif code == _STOP:
+                return None if at == len(data) else "its pickle ends in the middle"
+    except (IndexError, ValueError):
+        return "it is a pickle that is cut"
+    except KeyError:
+        return "it is no pickle"

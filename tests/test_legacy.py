@@ -2,6 +2,9 @@
 
 import pickle
 import shutil
+import tracemalloc
+from decimal import Decimal
+from io import BytesIO
 
 import dask.bag as db
 import pytest
@@ -13,6 +16,8 @@ from agatha_ckpt import (
     CorruptCheckpointError,
     PickleNotAllowedError,
 )
+from agatha_ckpt._legacy import decode_pickle
+from agatha_ckpt._local import LocalFiles
 
 PARTITIONS = [[1, ("a", {2})], [], [None]]
 RECORDS = [1, ("a", {2}), None]
@@ -139,6 +144,61 @@ def test_p5_a_legacy_partition_that_does_not_unpickle_is_corrupt(tmp_path, conte
 
 
 # ---- a marker touched by hand ----
+
+
+def _put(place):
+    """Return the pickle of [1] with the memo's place *place* for it."""
+    return b"\x80\x04]r" + place.to_bytes(4, "little") + b"K\x01a."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _put(2**31),
+        _put(2**24),
+        b"\x80\x04]p4000000000\nK\x01a.",
+        b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x.",
+        b"\x80\x04\x8d" + (2**62).to_bytes(8, "little") + b"x.",
+        b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"x.",
+        b"\x80\x04]K\x01a.K\x02a.",
+    ],
+    ids=["place", "small place", "text", "bytes", "str", "bytearray", "two ends"],
+)
+def test_p5_a_legacy_pickle_takes_no_memory_on_the_word_of_a_count(content):
+    tracemalloc.start()
+    with pytest.raises(CorruptCheckpointError, match="is damaged"):
+        decode_pickle(BytesIO(content), "x")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_legacy_pickle_of_any_protocol_loads(protocol):
+    values = [None, True, 1, -1, 2**40, 2**2200, 1.5, "a", "ह" * 300, b"b" * 300]
+    more = [{"k": [v, (v,), {1, 2}]} for v in values] + [Decimal(1), bytearray(b"c")]
+    records = [*values, *more, frozenset({1}), values, *map(str, range(300))]
+    data = pickle.dumps(records, protocol)
+    assert decode_pickle(BytesIO(data), "x") == records
+
+
+def test_a_legacy_marker_with_a_number_beyond_all_is_corrupt(tmp_path):
+    write_legacy(tmp_path / "a", PARTITIONS)
+    for digits in ("9" * 5_000, "\u0661"):
+        (tmp_path / "a" / "__done__").write_text(f"/gone/part-{digits}.pkl\n")
+        with pytest.raises(CorruptCheckpointError, match="'a'"):
+            load(tmp_path, allow_pickle=True)
+
+
+def test_a_list_of_a_legacy_partition_unpickles_it_once(tmp_path, monkeypatch):
+    write_legacy(tmp_path / "a", PARTITIONS)
+    opened = []
+    open_file = LocalFiles.open
+    monkeypatch.setattr(
+        LocalFiles, "open", lambda *args: opened.append(args) or open_file(*args)
+    )
+    assert load(tmp_path, allow_pickle=True) == RECORDS
+    assert len(opened) == len(PARTITIONS)
 
 
 def test_an_empty_marker_without_partition_files_is_done_with_no_partitions(tmp_path):
