@@ -1,5 +1,7 @@
 """What object stores answer at odd moments, and what a commit makes of it."""
 
+import os
+
 import dask.bag
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -8,6 +10,7 @@ from proxy import Fault, Proxy, Status
 from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointStore
 from agatha_ckpt._layout import DONE_MARKER, Plan
 from agatha_ckpt._manifest import Manifest, encode_manifest
+from agatha_ckpt._objects import ObjectFiles
 
 NUMBERS = list(range(8))
 
@@ -105,6 +108,21 @@ def test_a_file_that_a_listing_does_not_name_yet_is_committed():
     finally:
         store.fs.unlisted = "nothing"
         store.clear("x")
+
+
+def test_a_range_beyond_the_end_of_an_object_is_empty_P5(cloud):
+    """Each server refuses it with another error; the reader then says what is cut."""
+    files = ObjectFiles(cloud.fs)
+    path = cloud.fs._strip_protocol(f"{cloud.new_root()}/object")
+    for content in (b"", b"abc"):
+        cloud.fs.pipe_file(path, content)
+        assert files.tail(path, 1_000, 57) == b""
+        with files.open(path, 20 << 20) as source:
+            assert source.read(10) == content
+            source.seek(-57, os.SEEK_END)
+            assert source.read() == b""
+    with pytest.raises(FileNotFoundError):
+        files.tail(f"{path}-2", 1_000, 57)
 
 
 class Unconditional(MemoryFileSystem):
