@@ -3,8 +3,8 @@
     python damage.py FIRST STEP
 
 judges each hostile case whose number is FIRST, FIRST + STEP, ..., and prints a line of
-JSON before and after it. A case that takes more than `SECONDS` ends the process, and
-one that takes too much memory is its last. test_damage runs it.
+JSON before and after it. A case that computes for more than `SECONDS` ends the process,
+and one that takes too much memory is its last. test_damage runs it.
 """
 
 import faulthandler
@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 import struct
 import sys
 import tempfile
@@ -52,7 +53,7 @@ else:
 
 MB = 1_000_000
 PEAK_BYTES = 256 * MB
-SECONDS = 10
+SECONDS = 10  # of the processor: others may use the machine as well
 HEADER_BYTES, BLOCK_BYTES, FOOTER_BYTES = 29, 17, 57
 RECORDS = [["one", 1], ["two", 2]]  # of the two partitions of a hostile checkpoint
 
@@ -486,14 +487,15 @@ def _files(victim):
         yield name, checkpoint_files(hostile_block(*made, compress=number % 2 == 1))
     array_of = b"\xdd" + struct.pack(">I", 300 * MB)
     for name, made in {
-        "300 MB of zeros from 10 kB": bomb(
-            1, b"\x91\xc6" + struct.pack(">I", 300 * MB), b"\0", 300
+        # What is true, and no more, is believed: one record may be that large.
+        "a record of 20 MB of zeros from 1 kB": bomb(
+            1, b"\x91\xc6" + struct.pack(">I", 20 * MB), b"\0", 20
         ),
-        "300 MB of zeros that state 100": bomb(
-            1, b"\x91\xc6" + struct.pack(">I", 300 * MB), b"\0", 300, lies_by=200 * MB
+        "300 MB of zeros that state 10": bomb(
+            1, b"\x91\xc6" + struct.pack(">I", 300 * MB), b"\0", 300, lies_by=290 * MB
         ),
         "300 million nils from 10 kB": bomb(300 * MB, array_of, b"\xc0", 300),
-        "300 MB that are no msgpack": bomb(1, b"\xc1", b"\xc1", 300),
+        "20 MB that are no msgpack": bomb(1, b"\xc1", b"\xc1", 20),
     }.items():
         yield name, checkpoint_files(made)
     for seconds in (float("nan"), float("inf"), -1.0):
@@ -672,11 +674,13 @@ def _judge_in(root, number, name, files):
         (folder / filename).write_bytes(data)
     del files
     print(json.dumps({"number": number, "name": name}), flush=True)
-    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    faulthandler.dump_traceback_later(20 * SECONDS, exit=True)  # if it only waits
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     judge = Judge(folder.parent)
     Path("/proc/self/clear_refs").write_text("5")  # the high water mark anew
     outcome = judge.judge((folder / "__done__").exists())
     peak = high_water_mark()
+    signal.setitimer(signal.ITIMER_PROF, 0)
     faulthandler.cancel_dump_traceback_later()
     return {"outcome": outcome, "peak": peak, "faults": judge.faults}
 
@@ -685,6 +689,7 @@ def main():
     import resource
 
     # What is claimed beyond this raises MemoryError, and the machine goes on.
+    faulthandler.register(signal.SIGPROF, chain=True)  # and then it ends the process
     resource.setrlimit(resource.RLIMIT_AS, (6_000 * MB, 6_000 * MB))
     first, step = map(int, sys.argv[1:])
     with tempfile.TemporaryDirectory() as root, dask.config.set(scheduler="sync"):
