@@ -1,4 +1,4 @@
-"""Fuzz a decoder with atheris, which is installed by ``pip install atheris``.
+"""Fuzz a decoder with atheris, which is in the dependency group ``fuzz``.
 
     python tests/fuzz_decoders.py partition --seconds 600
     python tests/fuzz_decoders.py manifest --seconds 600
@@ -296,6 +296,7 @@ def fuzz(kind, folder, seconds, seed):
             "artifact_prefix": f"{folder}/",
             "report_slow_units": 1000,
             "verbosity": 0,
+            "print_final_stats": 1,
         }
         flags = [f"-{name}={value}" for name, value in options.items()]
         command = [sys.argv[0], *flags, str(corpus)]
@@ -317,17 +318,20 @@ def replay(kind, path, folder):
 
 
 def campaign(kind, folder, seconds):
-    """Fuzz for *seconds* and return the number of runs and the findings."""
+    """Fuzz for *seconds*; return the number of runs, the peak in MB, the findings."""
     corpus = folder / "corpus"
     if not corpus.exists():
         corpus.mkdir()
         fresh_corpus(corpus)
     end, seed, deaths = time.monotonic() + seconds, 0, Counter()
+    peak = 0
     while (left := round(end - time.monotonic())) > 0:
         seed += 1
         command = [sys.executable, __file__, kind, "--child", str(folder)]
         command += ["--seconds", str(left), "--seed", str(seed)]
         done = subprocess.run(command, capture_output=True, text=True)
+        for found in re.findall(r"stat::peak_rss_mb:\s+(\d+)", done.stderr):
+            peak = max(peak, int(found))
         if death := re.search(r"Test unit written to (\S+)", done.stderr):
             deaths[_place_of_death(done.stderr, Path(death[1]).name)] += 1
         elif done.returncode:
@@ -341,7 +345,7 @@ def campaign(kind, folder, seconds):
             kind_of_error, where, text, name = json.loads(line)
             errors.setdefault((kind_of_error, where), f"{text} ({name})")
     killed = [f"{text}, {times} times" for text, times in deaths.items()]
-    return runs, [*errors.values(), *killed]
+    return runs, peak, [*errors.values(), *killed]
 
 
 def _place_of_death(said, name):
@@ -365,18 +369,18 @@ def main():
             return replay(said.decoder, said.replay, Path(folder))
     if importlib.util.find_spec("atheris") is None:
         parser.exit(
-            2, "atheris is not installed; pip install atheris, then try again\n"
+            2, "atheris is not installed; pip install --group fuzz, then try again\n"
         )
     if said.child:
         return fuzz(said.decoder, said.child, said.seconds, said.seed)
     folder = said.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
     folder.mkdir(exist_ok=True)
-    runs, findings = campaign(said.decoder, folder, said.seconds)
+    runs, peak, findings = campaign(said.decoder, folder, said.seconds)
     for finding in findings:
         print(f"  {finding}")
     print(
-        f"{said.decoder}: {runs:,} runs in {said.seconds} s, {len(findings)} findings; "
-        f"corpus and findings are in {folder}"
+        f"{said.decoder}: {runs:,} runs in {said.seconds} s, peak memory {peak} MB, "
+        f"{len(findings)} findings; corpus and findings are in {folder}"
     )
     return int(bool(findings))
 
