@@ -6,7 +6,7 @@ from datetime import datetime
 from agatha_ckpt._diagram import sign, state_mark
 from agatha_ckpt._figures import count, size, times, took
 from agatha_ckpt._html import anchor, apart, link, shown
-from agatha_ckpt._plots import profile
+from agatha_ckpt._plots import filled, profile
 from agatha_ckpt._report import Entry
 from agatha_ckpt._spread import Spread
 from agatha_ckpt._table import cells
@@ -102,7 +102,8 @@ def _figure(spread: Spread | None, what: str, written: Callable[[float], str]) -
         f"<dd>{factor_text(spread)}</dd>"
         f"<dt>in</dt><dd>partition {spread.where}</dd></dl></figcaption>"
         f"{profile(spread, what, written)}"
-        '<div class="axis" aria-hidden="true">'
+        f'<div class="axis" style="width:{100 * filled(spread):.0f}%" '
+        'aria-hidden="true">'
         f"<span>0</span><span>{last:,}</span></div></figure>"
     )
 

@@ -7,7 +7,7 @@ from agatha_ckpt._spread import SKEW_FACTOR, Spread, binned
 
 _WIDTH, _HEIGHT = 256, 72
 _COLUMNS = 64
-_WIDEST = 16.0
+_WIDEST = 20.0  # a column
 
 
 def profile(spread: Spread, what: str, written: Callable[[float], str]) -> str:
@@ -26,7 +26,8 @@ def profile(spread: Spread, what: str, written: Callable[[float], str]) -> str:
     """
     columns = binned(spread.values, _COLUMNS)
     scale = (_HEIGHT - 2) / spread.largest
-    step = min(_WIDTH / len(columns), _WIDEST)
+    end = _WIDTH * filled(spread)
+    step = end / len(columns)
     gap = 1 if step > 2.5 else 0.25
     paths: dict[str, list[str]] = {"pale": [], "high": [], "dark": []}
     for k, (middle, largest) in enumerate(columns):
@@ -45,9 +46,9 @@ def profile(spread: Spread, what: str, written: Callable[[float], str]) -> str:
         f"Smallest {written(spread.smallest)}, median {written(spread.median)}, "
         f"largest {written(spread.largest)} (partition {spread.where})."
     )
-    lines = [_level("middle", spread.median * scale)]
+    lines = [_level("middle", spread.median * scale, end)]
     if spread.is_skewed and spread.median:
-        lines.append(_level("limit", SKEW_FACTOR * spread.median * scale))
+        lines.append(_level("limit", SKEW_FACTOR * spread.median * scale, end))
     drawn = "".join(
         f'<path class="{kind}" d="{"".join(parts)}"/>'
         for kind, parts in paths.items()
@@ -56,9 +57,15 @@ def profile(spread: Spread, what: str, written: Callable[[float], str]) -> str:
     return (
         f'<svg class="profile" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
         f"<title>{shown(what)} of each partition</title><desc>{shown(desc)}</desc>"
-        f'<path class="base" d="M0 {_HEIGHT - 0.5}H{_WIDTH}"/>'
+        f'<path class="base" d="M0 {_HEIGHT - 0.5}H{_number(end)}"/>'
         f"{drawn}{''.join(lines)}</svg>"
     )
+
+
+def filled(spread: Spread) -> float:
+    """Return how much of its width a profile fills: few columns do not fill it."""
+    columns = len(binned(spread.values, _COLUMNS))
+    return min(1.0, columns * _WIDEST / _WIDTH)
 
 
 def strip(spread: Spread, what: str, written: Callable[[float], str]) -> str:
@@ -95,8 +102,9 @@ def _column(x: float, width: float, height: float) -> str:
     return f"M{_number(x)} {_HEIGHT - 1}V{top}h{_number(width)}V{_HEIGHT - 1}z"
 
 
-def _level(kind: str, height: float) -> str:
-    return f'<path class="{kind}" d="M0 {_number(_HEIGHT - 1 - height)}H{_WIDTH}"/>'
+def _level(kind: str, height: float, end: float) -> str:
+    y = _number(_HEIGHT - 1 - height)
+    return f'<path class="{kind}" d="M0 {y}H{_number(end)}"/>'
 
 
 def _number(value: float) -> str:

@@ -641,6 +641,7 @@ def test_the_command_line_says_no_credential(guarded, ear):
         options = ["--storage-options", json.dumps(cloud.options)]
         run(ear, *options, "ls", store.root, exit_code=0)
         run(ear, *options, "verify", store.root, exit_code=0)
+        run(ear, *options, "report", store.root, "-o", "-", exit_code=0)
         change(store, first_file(store), flip)
         run(ear, *options, "verify", store.root, exit_code=1)
         proxy.fault = lambda request: Status(403, "AccessDenied")
@@ -664,5 +665,6 @@ def test_the_command_line_says_no_password_of_a_url(vault, ear):
     change(store, store.done_marker("x"), flip)
     run(ear, "ls", vault, exit_code=0)
     run(ear, "verify", vault, exit_code=1)
+    run(ear, "report", vault, "-o", "-", exit_code=0)
     run(ear, "ls", f"unknown://{LOGIN}/x", exit_code=1)
     ear.check("partial 4/4", "x: damaged", "Error: the root")
