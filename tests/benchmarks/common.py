@@ -122,11 +122,13 @@ def in_turn(contestants, rounds, report, samples=None, warm=False):
     names = list(contestants)
     if warm:
         for name in names:
+            report.progress("warming up", name)
             contestants[name]()
     for number in range(rounds):
         at = number % len(names)
         for name in names[at:] + names[:at]:
             report.settle()
+            report.progress(f"round {number + 1} of {rounds}", name)
             samples.add(name, contestants[name]())
     return samples
 
@@ -171,6 +173,11 @@ class Report:
         if not self.arguments.quick:
             os.sync()
         self.noise.sample()
+
+    def progress(self, *words):
+        """Show, where somebody is looking, what runs at the moment."""
+        if sys.stderr.isatty() or self.arguments.verbose:
+            self.say(f"  {', '.join(map(str, words))}")
 
     def row(self, **fields):
         self.rows.append(
@@ -296,6 +303,7 @@ def parser(description):
     )
     add("--json", type=Path, metavar="FILE", help="write all figures there")
     add("--markdown", type=Path, metavar="FILE", help="write the tables there")
+    add("--verbose", action="store_true", help="say what runs at the moment")
     add("--cpu", action="store_true", help=CPU)
     add("--root", type=Path, help="folder to work in; by default a temporary one")
     return made
