@@ -170,7 +170,7 @@ class Report:
     def settle(self):
         """Let nothing that was measured before weigh on what is measured next."""
         gc.collect()
-        if not self.arguments.quick:
+        if not (self.arguments.quick or self.arguments.cpu):
             os.sync()
         self.noise.sample()
 
