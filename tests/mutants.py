@@ -78,8 +78,13 @@ MUTANTS = [
         (
             Edit(
                 "_codec",
-                'if footer.digest != found or digest not in ("", found):',
-                "if not found:",
+                'if digest not in ("", footer.digest):',
+                "if not footer.digest:",
+            ),
+            Edit(
+                "_codec",
+                "if footer.digest != running.hexdigest()[: 2 * DIGEST_BYTES]:",
+                "if not footer.digest:",
             ),
         ),
     ),
