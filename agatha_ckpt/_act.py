@@ -70,9 +70,10 @@ def request_for(
             f"{type(version).__name__}; use str({version!r})"
         )
     if bag is None:
-        return Request(where, version=version, textfile=textfile)
+        return Request(where, version=version, textfile=textfile, name=name)
     check_bag(bag)
-    return Request(where, bag.npartitions, parents_of(bag), version, textfile)
+    parents = parents_of(bag)
+    return Request(where, bag.npartitions, parents, version, textfile, name)
 
 
 def check_bag(bag: object) -> None:

@@ -5,13 +5,14 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import dask.config
 from dask import multiprocessing, threaded
+from dask._task_spec import GraphNode, Task
 from dask.bag import Bag
 from dask.base import compute_as_if_collection, get_scheduler
 from dask.callbacks import Callback
@@ -111,12 +112,15 @@ class LoadPartition:
         Name of the checkpoint.
     plan : Plan
     allow_pickle : bool
+    id : str
+        The digest of what the checkpoint holds; what is built from it is known by it.
     """
 
     store: CheckpointStore
     name: str
     plan: Plan
     allow_pickle: bool
+    id: str
 
     def __call__(self, index: int, info: PartitionInfo) -> Partition:
         """Return the partition *index*, lazily."""
@@ -224,7 +228,7 @@ def load_bag(
     """
     place = hashlib.sha256(store.url.encode()).hexdigest()[:8]
     layer = f"load-{name}-{manifest.id}-{place}"
-    load = LoadPartition(store, name, manifest.plan, allow_pickle)
+    load = LoadPartition(store, name, manifest.plan, allow_pickle, manifest.id)
     # list is what a task that shares the partition gets; where one task is its only
     # user, dask strips it, and that task gets the lazy sequence.
     tasks = {
@@ -235,10 +239,32 @@ def load_bag(
 
 
 def parents_of(bag: Bag) -> tuple[tuple[str, str], ...]:
-    """Return name and id of the checkpoints that *bag* is built from, sorted."""
-    layers = bag.dask.layers
-    names = set(layers)
-    if len(layers) == 1:  # an optimised graph has lost its layers, not its keys
-        names |= {key[0] for key in bag.dask if isinstance(key, tuple)}
-    matches = [_LOAD_LAYER.fullmatch(n) for n in names if isinstance(n, str)]
-    return tuple(sorted({(m["name"], m["id"]) for m in matches if m}))
+    """Return name and id of the checkpoints that *bag* is built from, sorted.
+
+    What was computed already (``persist``, ``compute``) does not know any more what it
+    was built from.
+    """
+    found = set()
+    for name, layer in bag.dask.layers.items():
+        match = _LOAD_LAYER.fullmatch(str(name))
+        if match:
+            found.add((match["name"], match["id"]))
+        elif layer.is_materialized():  # no layer of dask's own kinds loads
+            for task in layer.mapping.values():
+                found |= {(load.name, load.id) for load in _loads_in(task)}
+    return tuple(sorted(found))
+
+
+def _loads_in(task: Any) -> Iterator[LoadPartition]:
+    """Yield what a task loads with, also where it was fused, renamed or wrapped."""
+    parts = [task]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Task):
+            parts += [part.func, *part.args, *part.kwargs.values()]
+        elif type(part) is dict and isinstance(next(iter(part.values()), 0), GraphNode):
+            parts += part.values()  # a graph, of what was fused into the task
+        elif type(part) is tuple and part and callable(part[0]):
+            parts += part
+        elif type(part) is LoadPartition:
+            yield part

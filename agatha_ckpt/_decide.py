@@ -40,6 +40,8 @@ class Request:
         The caller's label.
     textfile : bool
         Whether a text checkpoint is asked for.
+    name : str
+        Name of the checkpoint.
     """
 
     where: str
@@ -47,6 +49,7 @@ class Request:
     parents: tuple[tuple[str, str], ...] = ()
     version: str | None = None
     textfile: bool = False
+    name: str = ""
 
     @property
     def has_bag(self) -> bool:
@@ -215,13 +218,16 @@ def _stale(request: Request, manifest: Manifest) -> str | None:
         return f"it has version {plan.version!r}, not {request.version!r}"
     if not request.has_bag or not manifest.knows_parents:
         return None
-    asked, found = dict(request.parents), dict(plan.parents)
-    if manifest.id in asked.values():
+    if (request.name, manifest.id) in request.parents:
         return None  # the bag was loaded from this very checkpoint
-    if set(asked.values()) == set(found.values()):
+    # Two roots can hold parents of the same name. What they hold counts.
+    asked = {parent_id: name for name, parent_id in request.parents}
+    found = {parent_id: name for name, parent_id in plan.parents}
+    new = {asked[parent_id] for parent_id in asked.keys() - found.keys()}
+    gone = {found[parent_id] for parent_id in found.keys() - asked.keys()}
+    if not new and not gone:
         return None
-    remade = sorted(n for n in asked if n in found and asked[n] != found[n])
-    if remade:
+    if remade := sorted(new & gone):
         return f"its parent {remade[0]!r} has other records now"
-    new = sorted(set(asked) - set(found)) or sorted(set(found) - set(asked))
-    return f"it was built from other checkpoints (see {new[0]!r})"
+    other = sorted(new or gone)
+    return f"it was built from other checkpoints (see {other[0]!r})"
