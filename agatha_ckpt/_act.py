@@ -20,6 +20,7 @@ from agatha_ckpt._errors import (
 from agatha_ckpt._explain import Explanation
 from agatha_ckpt._layout import new_run
 from agatha_ckpt._manifest import Manifest, PartitionInfo
+from agatha_ckpt._pool import WarmPool
 from agatha_ckpt._progress import (
     Reporter,
     done,
@@ -106,6 +107,8 @@ class Call:
         Those in force for this call.
     compute_kw : mapping
         For dask.
+    pool : WarmPool
+        For dask's process scheduler.
     run : str
         8 hexadecimal digits by which it knows the files that it wrote.
     """
@@ -116,6 +119,7 @@ class Call:
     request: Request
     settings: Settings
     compute_kw: Mapping[str, Any]
+    pool: WarmPool
     run: str = field(default_factory=new_run)
 
     @cached_property
@@ -306,7 +310,9 @@ class Call:
             self.run,
         )
         with self.reporter.bar(bag.npartitions, kept.values()) as landed:
-            return save_partitions(bag, indexes, save, dict(self.compute_kw), landed)
+            return save_partitions(
+                bag, indexes, save, dict(self.compute_kw), self.pool, landed
+            )
 
     def _compression(self) -> str | None:
         if self.settings.compression == "auto":

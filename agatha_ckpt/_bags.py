@@ -25,6 +25,7 @@ from agatha_ckpt._errors import RootNotSetError
 from agatha_ckpt._layout import Plan
 from agatha_ckpt._manifest import Manifest, PartitionInfo
 from agatha_ckpt._partition import Partition
+from agatha_ckpt._pool import WarmPool
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._tasks import NotingBag, note_partition
 
@@ -134,14 +135,16 @@ def save_partitions(
     indexes: Iterable[int],
     save: SavePartition,
     compute_kw: dict[str, Any],
+    pool: WarmPool,
     landed: Callable[[PartitionInfo], None] | None = None,
 ) -> dict[int, PartitionInfo]:
     """Compute and write the partitions *indexes* of *bag*, and no others.
 
     One graph layer with a task for each of them, on top of the bag: what only the
     other partitions need is never computed. The scheduler is the bag's own, or the
-    active distributed client, or what *compute_kw* says. *landed* is called, in the
-    thread of the caller, with what is known of each partition as it is stored.
+    active distributed client, or what *compute_kw* says; dask's process scheduler gets
+    the processes of *pool*. *landed* is called, in the thread of the caller, with what
+    is known of each partition as it is stored.
     """
     indexes = list(indexes)
     if not indexes:
@@ -156,7 +159,8 @@ def save_partitions(
     )
     client = client_of(schedule)
     if client is None:
-        found = _compute_here(schedule, saving, compute_kw, landed)
+        with pool.lend(schedule, compute_kw) as use_pool:
+            found = _compute_here(schedule, saving, compute_kw | use_pool, landed)
         return dict(zip(indexes, found, strict=True))
     infos = {}
     for k, info in as_they_land(

@@ -93,6 +93,8 @@ def encode_blocks(
         if not block.records:
             return
         yield block
+        if len(block.payload) < BLOCK_BYTES:  # there are no more
+            return
         position += block.records
         size_of_one = len(block.payload) / block.records
 

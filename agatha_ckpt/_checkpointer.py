@@ -15,6 +15,7 @@ from agatha_ckpt._decide import Action, Stored, decide
 from agatha_ckpt._errors import CheckpointError, CheckpointHalt
 from agatha_ckpt._explain import Explanation
 from agatha_ckpt._layout import TEXT
+from agatha_ckpt._pool import WarmPool
 from agatha_ckpt._progress import passing
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._status import Status
@@ -71,6 +72,7 @@ class Checkpointer:
         self._store = store
         self._settings = Settings(**settings)
         self._lock = threading.Lock()
+        self._pool = WarmPool()
 
     @classmethod
     def from_config(cls) -> Self:
@@ -366,7 +368,15 @@ class Checkpointer:
         store = self.store
         name = store.name_of(name)
         request = request_for(store, name, bag, version, textfile)
-        return Call(store, name, bag, request, settings, compute_kw)
+        return Call(store, name, bag, request, settings, compute_kw, self._pool)
+
+    def close(self) -> None:
+        """End the worker processes that saves on dask's process scheduler left ready.
+
+        They take memory and nothing else, and end with the program in any case. The
+        next such save starts new ones.
+        """
+        self._pool.close()
 
     # ---- looking and clearing ----
 

@@ -20,6 +20,9 @@ NOT_PACKED = (
     Unstorable,
     ValueError,
 )
+# To begin with: the megabyte that is msgpack's own takes longer to get than a small
+# partition to pack.
+_BUFFER_BYTES = 16 * 1024
 _recursion_lock = threading.Lock()
 
 
@@ -33,10 +36,12 @@ class Packer:
         self.strict = self._make().pack
         # Of a tuple subclass, an IntEnum and the like this one makes the plain
         # value: only for tuples of scalars.
-        self.loose = msgpack.Packer(strict_types=False).pack
+        self.loose = msgpack.Packer(strict_types=False, buf_size=_BUFFER_BYTES).pack
 
-    def _make(self, **options: Any) -> msgpack.Packer:
-        return msgpack.Packer(strict_types=True, default=self._lower, **options)
+    def _make(self, buf_size: int = _BUFFER_BYTES, **options: Any) -> msgpack.Packer:
+        return msgpack.Packer(
+            strict_types=True, default=self._lower, buf_size=buf_size, **options
+        )
 
     def begin_block(self) -> None:
         """Forget what was noted of the records of another block."""
