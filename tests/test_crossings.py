@@ -35,6 +35,7 @@ from agatha_ckpt._layout import DONE_MARKER
 
 NAME = "x"
 SIZE = 3
+LONG = [pytest.mark.long, pytest.mark.timeout(7200)]
 SYSTEM_CALLS = ["link", "mkdir", "open", "replace", "rmdir", "unlink"]
 REQUESTS = ["cat_file", "exists", "find", "ls", "pipe_file", "rm", "rm_file"]
 
@@ -277,7 +278,7 @@ class Place:
 
 
 @pytest.fixture(
-    params=["local", "memory", pytest.param("s3", marks=pytest.mark.long)],
+    params=["local", "memory", pytest.param("s3", marks=LONG)],
 )
 def place(request, tmp_path, monkeypatch):
     if request.param == "local":
@@ -431,7 +432,7 @@ def cross(place, state, first, second, at, whole):
 
 @pytest.mark.parametrize(
     "span",
-    ["commit", pytest.param("all", marks=pytest.mark.long)],
+    ["commit", pytest.param("all", marks=LONG)],
 )
 @pytest.mark.parametrize("does", FIRST)
 def test_whatever_another_run_does_between_any_two_steps_nothing_is_mixed_or_lost_P1_P3(

@@ -21,7 +21,7 @@ from accidents import (
     operations,
 )
 
-long = pytest.mark.long
+LONG = [pytest.mark.long, pytest.mark.timeout(7200)]
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def all_of_them(number):
         pytest.param("memory", False, one_of_them, id="memory"),
         pytest.param("memory", True, one_of_them, id="memory-text"),
         pytest.param("local", False, one_of_them, id="local"),
-        pytest.param("memory", False, all_of_them, id="memory-all", marks=long),
-        pytest.param("memory", True, all_of_them, id="memory-text-all", marks=long),
-        pytest.param("local", False, all_of_them, id="local-all", marks=long),
-        pytest.param("local", True, all_of_them, id="local-text-all", marks=long),
-        pytest.param("s3", False, all_of_them, id="s3-all", marks=long),
+        pytest.param("memory", False, all_of_them, id="memory-all", marks=LONG),
+        pytest.param("memory", True, all_of_them, id="memory-text-all", marks=LONG),
+        pytest.param("local", False, all_of_them, id="local-all", marks=LONG),
+        pytest.param("local", True, all_of_them, id="local-text-all", marks=LONG),
+        pytest.param("s3", False, all_of_them, id="s3-all", marks=LONG),
     ],
     indirect=["place"],
 )
@@ -93,7 +93,8 @@ def test_a_fault_at_any_one_operation_loses_nothing_on_s3(place, name, record_pr
     figures(record_property, strike(place, action, chosen, one_of_them, False))
 
 
-@long
+@pytest.mark.long
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", EVERY_KIND)
 @pytest.mark.parametrize("name", ["save", "resume", "heal", "recompute", "clear"])
 @pytest.mark.parametrize("place", ["memory", "local"], indirect=True)
