@@ -136,10 +136,15 @@ def in_turn(contestants, rounds, report, samples=None, warm=False):
 _clock = time.perf_counter
 
 
+def now():
+    """Seconds since some moment; with ``--cpu``, of this process's processor time."""
+    return _clock()
+
+
 def seconds(call, *arguments, **keywords):
-    started = _clock()
+    started = now()
     call(*arguments, **keywords)
-    return _clock() - started
+    return now() - started
 
 
 # ---- what comes out ----

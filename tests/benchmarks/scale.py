@@ -12,7 +12,6 @@ computes the same bag, on the same scheduler and in the same round, and saves no
 what it takes on the disk at hand: ``--fsync-up-to`` says for how many it is measured.
 """
 
-import time
 from functools import partial
 from pathlib import Path
 
@@ -82,11 +81,11 @@ class Case:
 
     def _opened(self, ckpt):
         bag = bag_of(self.size)
-        started = time.perf_counter()
+        started = common.now()
         loaded = ckpt.checkpoint(NAME)
-        opened = time.perf_counter()
+        opened = common.now()
         graph = dict(loaded.__dask_graph__())
-        built = time.perf_counter()
+        built = common.now()
         assert len(graph) >= self.size
         return {
             "open": opened - started,
