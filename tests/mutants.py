@@ -253,6 +253,8 @@ MUTANTS = [
 ]
 
 
+AS_IT_IS = Mutant("the library as it is", "", "", ())
+
 # The harness, as far as it runs with each commit.
 PARTS = {
     "faults": ["test_faults.py"],
@@ -335,19 +337,23 @@ def tried(mutant, tests, *options):
         return run_against(copy, scratch, tests, *options)
 
 
+def finders_of(mutant, parts):
+    """Return which parts of the harness fail on a mutant."""
+    return [p for p in parts if any(tried(mutant, PARTS[p], "--exitfirst").values())]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("mutants", nargs="*", help="names; by default all of them")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
-    chosen = [m for m in MUTANTS if m.name in (arguments.mutants or m.name)]
+    names = [mutant.name for mutant in MUTANTS]
+    if unknown := set(arguments.mutants) - set(names):
+        parser.error(f"no mutants: {sorted(unknown)}; there are {names}")
+    chosen = [m for m in MUTANTS if m.name in (arguments.mutants or names)]
     missed = 0
-    for mutant in [Mutant("the library as it is", "", "", ()), *chosen]:
-        finders = []
-        for part in arguments.parts:
-            found = tried(mutant, PARTS[part], "--exitfirst")
-            if any(found.values()):
-                finders.append(part)
+    for mutant in [AS_IT_IS, *chosen]:
+        finders = finders_of(mutant, arguments.parts)
         print(f"{mutant.name}: {', '.join(finders) or 'not found'}", flush=True)
         missed += bool(finders) != bool(mutant.edits)
     print(f"{len(chosen) - missed} of {len(chosen)} found")

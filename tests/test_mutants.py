@@ -4,9 +4,7 @@ import re
 
 import mutants
 import pytest
-from mutants import MUTANTS, Edit, Mutant, StaleEditError
-
-AS_IT_IS = Mutant("the library as it is", "", "", ())
+from mutants import AS_IT_IS, MUTANTS, PARTS, Edit, StaleEditError
 
 
 def test_there_are_twelve():
@@ -25,6 +23,15 @@ def test_the_same_tests_pass_on_a_copy_of_the_library_as_it_is():
     failures = mutants.tried(AS_IT_IS, tests)
     assert len(failures) == len(tests)
     assert not any(failures.values()), failures
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_which_parts_of_the_harness_find_a_mutant(mutant, record_property):
+    finders = mutants.finders_of(mutant, PARTS)
+    record_property("figures", f"found by {', '.join(finders)}")
+    assert finders
 
 
 def test_an_edit_of_what_is_not_there_is_refused(tmp_path):
