@@ -6,6 +6,7 @@ numpy's own file format describes it, the shape, and whether the elements are
 """
 
 import math
+import re
 import struct
 import sys
 from functools import lru_cache
@@ -16,6 +17,11 @@ import msgpack
 from agatha_ckpt._errors import UnsupportedFormatError
 
 _PLAIN_KINDS = frozenset("biufc")  # of dtypes that their kind and size describe
+# A dtype without fields as numpy writes it: order, kind, size, unit of time.
+_TYPE = re.compile(
+    r"[<>|]([biufc][0-9]{1,2}|[SUV][0-9]{1,10}"
+    r"|[mM]8(\[([1-9][0-9]{0,8})?([YMWDhms]|[munpfa]s)\])?)"
+)
 _ARRAY, _SCALAR = NUMPY_CODES = (-60, -61)  # extension codes; part of the format
 
 
@@ -91,6 +97,8 @@ def decode_numpy(code: int, payload: bytes) -> Any:
         ) from None
     (length,) = struct.unpack_from("<I", payload)
     dtype, shape, count = _read_head(payload[4 : 4 + length])
+    if code == _SCALAR and shape:
+        raise ValueError("a scalar that has a shape")
     if code == _SCALAR and dtype.kind in "SU":
         # As an array's element it would lose NULs at its end; and an empty one says
         # that it is one NUL long.
@@ -116,10 +124,10 @@ def _read_head(head: bytes) -> tuple[Any, list[int], int]:
     import numpy
 
     layout, shape, record = msgpack.unpackb(head)
-    dtype = numpy.lib.format.descr_to_dtype(_unplain(layout))
+    dtype = numpy.lib.format.descr_to_dtype(_layout_from(layout))
     if record:
         dtype = numpy.dtype((numpy.record, dtype))
-    return dtype, shape, math.prod(shape)
+    return dtype, _shape_from(shape), math.prod(shape)
 
 
 def _fault(dtype: Any) -> str | None:
@@ -149,7 +157,31 @@ def _plain(layout: Any) -> Any:
     return layout
 
 
-def _unplain(layout: Any) -> Any:
-    if isinstance(layout, list):
-        return {"list": list, "tuple": tuple}[layout[0]](map(_unplain, layout[1:]))
-    return layout
+def _layout_from(tagged: Any) -> Any:
+    """Return the layout that `_plain` tagged, of what numpy writes and nothing else.
+
+    For numpy a text is a language, with repetitions, objects and more, and some of its
+    sentences end the process.
+    """
+    if isinstance(tagged, list):
+        tag, *fields = tagged
+        if tag == "list":
+            return [_field_from(*field) for field in fields]
+    elif isinstance(tagged, str) and _TYPE.fullmatch(tagged):
+        return tagged
+    raise ValueError("an array of an unknown dtype")
+
+
+def _field_from(tag: str, name: Any, layout: Any, shape: Any = None) -> Any:
+    if isinstance(name, list):
+        name = tuple(name[1:])  # title and name
+    if tag != "tuple":
+        raise ValueError("a field that is none")
+    field = (name, _layout_from(layout))
+    return field if shape is None else (*field, tuple(_shape_from(shape[1:])))
+
+
+def _shape_from(shape: Any) -> list[int]:
+    if type(shape) is not list or any(type(n) is not int or n < 0 for n in shape):
+        raise ValueError("an array of an impossible shape")
+    return shape

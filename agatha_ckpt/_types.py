@@ -87,6 +87,13 @@ def _build_fraction(items: list[Any]) -> Fraction:
     return Fraction(numerator, denominator)
 
 
+def _build_zone(items: list[Any]) -> Any:
+    (key,) = items
+    if type(key) is not str:  # it would be compared with every key that is known
+        raise CorruptCheckpointError("a record holds a time zone without a name")
+    return _zone_of_this_machine([key])
+
+
 def _of_this_machine(cls: Any) -> Callable[[list[Any]], Any]:
     """Return a builder for values that not every machine can hold."""
 
@@ -100,6 +107,9 @@ def _of_this_machine(cls: Any) -> Callable[[list[Any]], Any]:
             ) from error
 
     return build
+
+
+_zone_of_this_machine = _of_this_machine(ZoneInfo)
 
 
 def _kinds(*kinds: tuple[int, Any, Callable[[list[Any]], Any]]) -> dict[Any, Kind]:
@@ -120,7 +130,7 @@ _CONTAINERS = _kinds(
     (-109, timedelta, lambda items: timedelta(*items)),
     (-110, timezone, lambda items: timezone(*items)),
     (-111, Fraction, _build_fraction),
-    (-112, ZoneInfo, _of_this_machine(ZoneInfo)),
+    (-112, ZoneInfo, _build_zone),
     (-113, PurePosixPath, lambda items: PurePosixPath(*items)),
     (-114, PosixPath, _of_this_machine(PosixPath)),
     (-115, PureWindowsPath, lambda items: PureWindowsPath(*items)),

@@ -306,8 +306,8 @@ def fuzz(kind, folder, seconds, seed):
 
 def replay(kind, path, folder):
     """Call a target with one input and say what happens."""
-    faulthandler.dump_traceback_later(3 * HANG_SECONDS, exit=True)
     watch = Watch(TARGETS[kind](), folder)
+    faulthandler.dump_traceback_later(10 * HANG_SECONDS, exit=True)
     watch(path.read_bytes())
     faulthandler.cancel_dump_traceback_later()
     found = folder / "findings.jsonl"

@@ -386,10 +386,10 @@ HOSTILE_PAYLOADS = {
 }
 
 
-def _array(layout, shape, elements=b""):
+def _array(layout, shape, elements=b"", record=False):
     import msgpack
 
-    head = msgpack.packb([layout, shape])
+    head = msgpack.packb([layout, shape, record])
     payload = struct.pack("<I", len(head)) + head + elements
     return b"\x91\xc8" + struct.pack(">Hb", len(payload), -60) + payload
 
@@ -402,6 +402,18 @@ HOSTILE_PAYLOADS |= {
     "object dtype": _array("|O", [1], b"12345678"),
     "object field": _array(["list", ["tuple", "a", "|O"]], [1], b"12345678"),
     "code for dtype": _array("__import__('os')", [1], b"12345678"),
+    "shape beyond one": _array(["list"], [-1, 2**62]),
+    "float shape": _array("<f8", [1.0], b"12345678"),
+    "shape of booleans": _array("<f8", [True], b"12345678"),
+    "repeated dtype": _array("<0f8", [1], b"12345678"),
+    "dtype with more": _array("<f8,<f8", [1], b"12345678"),
+    "dtype with a shape": _array(["tuple", "<f8", ["tuple", 2**31]], [1], b"12345678"),
+    "dtype with a shape of nothing": _array(
+        ["list", ["tuple", "a", "|S0", ["tuple", 2**31, 2**31]]], [1]
+    ),
+    "unit of nothing": _array("<M8[0s]", [1], b"12345678"),
+    "unit over nothing": _array("<M8[s/0]", [1], b"12345678"),
+    "array for a zone": b"\x91\x92\xc7\x00\x90" + _array("|S0", [2**40])[1:],
     "huge dtype": _array("|V2147483647", [1]),
     "huge dtype, no elements": _array("|V2147483647", [0]),
 }
