@@ -59,9 +59,8 @@ def verify(
                     click.echo(f"    {line}")
     if damaged:
         raise click.ClickException(
-            f"{damaged} of {count(len(statuses), 'checkpoint')} damaged; save the bag "
-            "again under the name, or Checkpointer.repair(name, bag), to compute again "
-            "what is damaged, or clear it"
+            f"{damaged} of {count(len(statuses), 'checkpoint')} damaged; "
+            "Checkpointer.repair(name, bag) computes again what is damaged; or clear it"
         )
 
 
