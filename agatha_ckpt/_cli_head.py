@@ -9,7 +9,7 @@ import click
 
 from agatha_ckpt._cli_base import check_names, complete_name, takes_root
 from agatha_ckpt._cli_json import json_line
-from agatha_ckpt._errors import PickleNotAllowedError
+from agatha_ckpt._errors import CheckpointNotFoundError, PickleNotAllowedError
 from agatha_ckpt._figures import count
 from agatha_ckpt._manifest import Manifest
 from agatha_ckpt._store import CheckpointStore
@@ -52,8 +52,12 @@ def head(
 
     Example: agatha-ckpt head /data/run-1 sentences -n 3 --partition 7
     """
-    [name] = check_names(store, [name])
-    manifest = store.manifest(name)
+    name = store.name_of(name)
+    try:
+        manifest = store.manifest(name)
+    except CheckpointNotFoundError:
+        check_names(store, [name])  # says which names there are
+        raise
     if partition is not None and partition >= len(manifest.partitions):
         raise click.ClickException(
             f"{store.describe(name)} has "

@@ -30,6 +30,7 @@ from agatha_ckpt._root import Root
 from agatha_ckpt._status import Status, status_of, statuses_of
 from agatha_ckpt._survey import Survey, bag_of, faults_of, survey, verify
 from agatha_ckpt._table import notebook_table
+from agatha_ckpt._threads import in_threads
 
 
 class CheckpointStore:
@@ -166,9 +167,12 @@ class CheckpointStore:
 
         Notes
         -----
-        Costs one listing of the root and one read for each folder that matches.
+        Costs one listing of the root and one read for each folder that matches,
+        concurrently.
         """
-        return [n for n in self.folders(pattern) if self.is_done(n)]
+        names = self.folders(pattern)
+        done = in_threads(self.is_done, names)
+        return [name for name, is_done in zip(names, done, strict=True) if is_done]
 
     def folders(self, pattern: str = "*") -> list[str]:
         """Return the sorted names under the root that can be checkpoints."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 
 import dask
@@ -17,6 +18,7 @@ from cli_cases import (
     run,
     tree,
 )
+from proxy import Fault
 from test_requests import PAGE, counting, kind, save_noise
 
 from agatha_ckpt import Checkpointer
@@ -188,6 +190,29 @@ def test_1000_checkpoints_cost_one_listing_and_one_read_each(counted):
     cost = counted.cost(lambda: ended.append(run("ls", counted.root, "--json")))
     assert cost == {"LIST": 2, "GET marker": n}
     assert len(json.loads(ended[0].stdout)) == n
+
+
+class Together(Fault):
+    """The answer comes when as many requests are there."""
+
+    def __init__(self, requests):
+        self.all_there = threading.Barrier(requests, timeout=60)
+
+    def happen(self, handler, request):
+        self.all_there.wait()
+        super().happen(handler, request)
+
+
+def test_the_reads_go_out_side_by_side(counted):
+    names = [f"c{i}" for i in range(8)]
+    marker = encode_manifest(Manifest(Plan(0), ()))
+    counted.server.fs.pipe({f"{counted.root}/{n}/__done__": marker for n in names})
+    together = Together(len(names))
+    counted.proxy.fault = lambda request: (
+        together if "__done__" in request.path else None
+    )
+    assert [row[0] for row in cells(run("ls", counted.root))] == names
+    assert counted.ckpt.names() == names
 
 
 def test_a_partial_costs_a_listing_and_the_beginning_of_one_file_more(counted):
