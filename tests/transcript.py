@@ -26,7 +26,11 @@ HEAD = """\
 
 What a terminal shows, from the installation to cleaning up. `python tests/transcript.py
 --install --write` went through these steps in an empty folder and wrote this page; the
-tests go through them again, and compare all but the figures.
+tests go through them again, and compare all but the figures. Where the terminal is a
+real one, a bar moves while a bag is saved:
+
+![A terminal: two checkpoints are done, and a bar shows that 7 of the 17 partitions of
+the third are saved](images/terminal.png)
 
 """
 KILLED = 137
