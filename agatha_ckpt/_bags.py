@@ -16,7 +16,7 @@ from dask._task_spec import GraphNode, Task
 from dask.bag import Bag
 from dask.base import compute_as_if_collection, get_scheduler
 from dask.callbacks import Callback
-from dask.highlevelgraph import HighLevelGraph
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.local import get_async, get_sync
 from dask.multiprocessing import RemoteException
 
@@ -253,7 +253,7 @@ def parents_of(bag: Bag) -> tuple[tuple[str, str], ...]:
         match = _LOAD_LAYER.fullmatch(str(name))
         if match:
             found.add((match["name"], match["id"]))
-        elif layer.is_materialized():  # no layer of dask's own kinds loads
+        elif isinstance(layer, MaterializedLayer):  # others hold no task that loads
             for task in layer.mapping.values():
                 found |= {(load.name, load.id) for load in _loads_in(task)}
     return tuple(sorted(found))

@@ -105,6 +105,15 @@ def test_a_parent_made_again_with_other_records_is_seen_through(name, ckpt):
     assert "its parent 'parent' has other records now" in explained.reason
 
 
+def test_a_bag_that_was_computed_before_still_knows_its_parents(ckpt):
+    """dask keeps the tasks of a Blockwise layer once it has made them."""
+    bag = ckpt.checkpoint("parent", numbers()).map_partitions(list)
+    before = parents_of(bag)
+    ckpt.checkpoint("child", bag)
+    assert parents_of(bag) == before != ()
+    assert ckpt.explain("child", bag).action == "load"
+
+
 def test_a_text_checkpoint_is_a_parent_and_a_child(ckpt):
     ckpt.checkpoint("text", to_text(), textfile=True)
     ckpt.checkpoint("lines", ckpt.checkpoint("text").map(str.upper), textfile=True)
