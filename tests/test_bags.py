@@ -165,6 +165,19 @@ def test_a_save_schedules_one_task_for_each_missing_partition_and_no_other(local
     assert checkpointer.status("x").partitions == 4
 
 
+def test_a_bag_that_was_computed_before_is_saved_and_saved_again(local):
+    checkpointer = Checkpointer(local, verbose=False)
+    first = checkpointer.checkpoint("x", in_memory(), scheduler="sync")
+    bag = first.map_partitions(list)  # dask keeps the tasks of such a layer
+    saved = [
+        checkpointer.checkpoint(name, bag, scheduler="sync") for name in ("y", "y", "z")
+    ]
+    right = bag.compute(scheduler="sync")
+    assert [bag.compute(scheduler="sync") for bag in saved] == [right] * 3
+    parents = (("x", local.manifest("x").id),)
+    assert local.manifest("z").plan.parents == parents
+
+
 def test_a_lazy_partition_streams_into_the_file_P10(local):
     taken, written = [], []
 
