@@ -90,8 +90,7 @@ storage_options = click.option(
     default="{}",
     callback=_options_from,
     help="Options of the root's filesystem, such as credentials, as a JSON object. "
-    "They are added to those of DASK_AGATHA_CKPT__STORAGE_OPTIONS, which the list of "
-    "processes does not show.",
+    "DASK_AGATHA_CKPT__STORAGE_OPTIONS takes them as well, unseen by `ps`.",
 )
 
 

@@ -36,7 +36,7 @@ def _asks(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @takes_root()
-@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=complete_name)
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_name)
 @click.option("--all", "everything", is_flag=True, help="Every checkpoint under ROOT.")
 @_asks
 def clear(
@@ -186,6 +186,7 @@ def _ask(question: str) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
+        click.echo(err=True)  # the question has no end of line
         raise click.ClickException(
             "nothing was deleted; answer y, or give --yes where nobody can"
         ) from None

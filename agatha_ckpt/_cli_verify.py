@@ -19,7 +19,7 @@ from agatha_ckpt._table import cells
 from agatha_ckpt._threads import in_threads
 
 
-@click.command()
+@click.command(short_help="Read everything in full, and name what is damaged.")
 @takes_root(optional=True)
 @click.argument("pattern", metavar="[GLOB]", default="*")
 @click.option("--fast", is_flag=True, help="Only compare the sizes of the files.")

@@ -116,7 +116,7 @@ def test_what_agatha_pickled_is_only_read_if_that_is_allowed(tmp_path):
     assert "but for the content of its pickles" in ended.stdout
     allowed = run("verify", tmp_path, "--allow-pickle")
     assert allowed.exit_code == 1
-    assert "partition 0: it does not unpickle" in allowed.stdout
+    assert "partition 0: it is no pickle" in allowed.stdout
 
 
 def test_a_pattern_that_nothing_matches_is_not_all_well(folder):
