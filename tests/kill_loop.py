@@ -10,7 +10,8 @@ was aimed at. At the end the records are exactly the bag's, verify() finds nothi
 partition that was finished was computed again, and no other file is in the folder.
 
 With the process scheduler it is the whole group that is killed, or one pool worker,
-or the driver alone, whose workers go on writing while the next run resumes.
+or the driver alone, whose workers go on writing while the next run resumes. ("warm" is
+that scheduler, too: see `WORKERS`.)
 
 What a round does comes from the seed and its number; ``--round 17`` does that one
 only. Prints the figures as JSON; a round that went wrong is named on stderr.
@@ -48,7 +49,9 @@ from agatha_ckpt import (
 from agatha_ckpt._layout import DONE_MARKER, is_own_file
 
 SIZE = 200  # of a partition, in records
-WORKERS = {"sync": 1, "threads": 4, "processes": 2}
+# "warm" is the process scheduler with the pool that a Checkpointer keeps, "processes"
+# with one that dask makes.
+WORKERS = {"sync": 1, "threads": 4, "processes": 2, "warm": 2}
 ABSENT, DAMAGED = "absent", "damaged"
 # To which state each operation leads; a number is the version whose records are there.
 AIM = {"save": 1, "recompute": 2, "repair": 1, "clear": ABSENT}
@@ -70,6 +73,7 @@ TARGETS = {
     "sync": ("group",),
     "threads": ("group",),
     "processes": ("driver", "group", "driver", "driver", "worker"),
+    "warm": ("driver", "group", "driver", "driver", "worker"),
 }
 # What must not happen, nor be missing where the figures are printed.
 ZERO = (
@@ -160,11 +164,12 @@ def carry_out(task):
     bag = dask.bag.from_sequence(range(task.partitions), partition_size=1)
     bag = bag.map_partitions(Compute(task))
     options = {"scheduler": task.scheduler, "num_workers": WORKERS[task.scheduler]}
+    config = {"multiprocessing.context": "fork", "multiprocessing.initializer": watch}
+    if task.scheduler == "warm":
+        options["scheduler"], config = "processes", {}
     # A pool that dask spawns takes two seconds to import what this process has
     # imported; forked workers are there at once, and there is no thread to disturb.
-    with dask.config.set(
-        {"multiprocessing.context": "fork", "multiprocessing.initializer": watch}
-    ):
+    with dask.config.set(config):
         if task.in_full:
             checkpointer.repair(task.name, bag, **options)
         else:
@@ -558,7 +563,7 @@ class Round:
             return None
         if main[-1].endswith("in _shutdown"):
             return "exit"
-        if not waits_for_a_pool(main):
+        if not (waits_for_a_pool(main) or main[-1].endswith("in _exit_function")):
             return None
         workers = [child.pid for child in psutil.Process(pid).children()]
         return "pool" if all(is_idle(self.threads(w)[0]) for w in workers) else None
@@ -800,6 +805,9 @@ def main():
     what = {"scheduler": arguments.scheduler, "seed": arguments.seed}
     print(json.dumps(what | loop.figures))
 
+
+if __name__ == "__mp_main__":  # a worker that was spawned
+    faulthandler.register(signal.SIGUSR1)
 
 if __name__ == "__main__":
     main()
