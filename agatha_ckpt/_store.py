@@ -4,11 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
-from functools import partial
-from pathlib import Path
 from typing import Any
-
-import fsspec
 
 from agatha_ckpt._commit import adopt, commit
 from agatha_ckpt._contents import Contents, contents_of, remove_left_over
@@ -19,21 +15,18 @@ from agatha_ckpt._errors import (
     UnsupportedFormatError,
     noted,
 )
-from agatha_ckpt._files import Files
-from agatha_ckpt._folder import Damaged, Folder, make_folder
-from agatha_ckpt._layout import DONE_MARKER, Plan, validate_name
-from agatha_ckpt._local import LocalFiles
+from agatha_ckpt._folder import Damaged, make_folder
+from agatha_ckpt._layout import Plan, validate_name
 from agatha_ckpt._manifest import Manifest, PartitionInfo
-from agatha_ckpt._objects import ObjectFiles
 from agatha_ckpt._partition import Partition, write_partition
-from agatha_ckpt._root import Root
+from agatha_ckpt._place import Place
 from agatha_ckpt._status import Status, status_of, statuses_of
 from agatha_ckpt._survey import Survey, bag_of, faults_of, survey, verify
 from agatha_ckpt._table import notebook_table
 from agatha_ckpt._threads import in_threads
 
 
-class CheckpointStore:
+class CheckpointStore(Place):
     """The checkpoints under one root, as files.
 
     Parameters
@@ -70,90 +63,8 @@ class CheckpointStore:
     []
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        fs: fsspec.AbstractFileSystem | None = None,
-        storage_options: dict[str, Any] | None = None,
-        fsync: bool = True,
-    ) -> None:
-        self._root = Root(root, fs, storage_options)
-        self.fsync = fsync
-        fs = self._root.fs
-        self._files: Files = (
-            LocalFiles(fsync) if self._root.is_local else ObjectFiles(fs)
-        )
-
-    def __reduce__(self) -> Any:
-        make = partial(CheckpointStore, fs=self.fs, fsync=self.fsync)
-        return make, (self._root.portable,)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CheckpointStore):
-            return NotImplemented
-        return self.url == other.url
-
-    def __hash__(self) -> int:
-        return hash(self.url)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._root.shown!r})"
-
     def _repr_html_(self) -> str:
         return notebook_table(repr(self), self.statuses)
-
-    # ---- where ----
-
-    @property
-    def fs(self) -> fsspec.AbstractFileSystem:
-        """The filesystem."""
-        return self._root.fs
-
-    @property
-    def root(self) -> Path | str:
-        """The root as it was given: a path on local disk, a URL elsewhere."""
-        return self._root.path()
-
-    @property
-    def url(self) -> str:
-        """The absolute root as a URL."""
-        return self._root.url
-
-    @property
-    def remote(self) -> bool:
-        """Whether reading a file costs a trip over a network."""
-        return self._files.remote
-
-    @property
-    def one_process(self) -> bool:
-        """Whether what one process writes is there for that process alone."""
-        return self._files.one_process
-
-    def path(self, name: str) -> Path | str:
-        """Return the folder of a checkpoint: a path on local disk, else a URL."""
-        return self._root.path(validate_name(name))
-
-    def done_marker(self, name: str) -> Path | str:
-        """Return where the done marker of a checkpoint is or would be."""
-        return self._root.path(validate_name(name), DONE_MARKER)
-
-    def name_of(self, name: object) -> str:
-        """Return the checkpoint name that *name* is, or is the path of.
-
-        Raises
-        ------
-        InvalidNameError
-            It is neither a legal name nor a path directly under the root.
-        """
-        return self._root.name_of(name)
-
-    def describe(self, name: str, index: int | None = None) -> str:
-        """Return how messages speak of a checkpoint or of one of its partitions."""
-        return self._folder(name).describe(index)
-
-    def _folder(self, name: str) -> Folder:
-        return Folder(self._files, self._root.folder(name), name, self._root.shown)
 
     # ---- what is there ----
 
