@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
@@ -107,7 +108,12 @@ def _in_notebook() -> bool:
 @cache
 def _bars() -> Any:
     """Return tqdm's class for where we are, with a lock and without a thread."""
-    from tqdm.auto import tqdm  # when the first one is drawn
+    from tqdm import TqdmWarning  # when the first one is drawn
+
+    with warnings.catch_warnings():
+        # That a notebook could have a nicer one: it has one of text instead.
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
         monitor_interval = 0

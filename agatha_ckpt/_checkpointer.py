@@ -244,20 +244,18 @@ class Checkpointer:
         name, bag, allow_partial, halt_after, textfile, version
             As for `checkpoint`.
         verbose, **compute_kw
-            Taken, so that a call can be explained by changing its name, and not used.
+            Not used: a call is explained by changing its name.
 
         Returns
         -------
         Explanation
-            With ``action``, ``line``, ``reason``, ``compute``, ``kept``, ``halts``
-            and ``error``; ``str`` of it is readable. A `CheckpointError` that the
-            call would raise before it computes anything is in ``error``.
+            ``str`` of it is readable. A `CheckpointError` that the call would raise
+            before it computes anything is in ``error``.
 
         Notes
         -----
-        It costs what the call costs before it begins: of a done checkpoint one read,
-        and one listing with the bag; else also the look at what an unfinished run
-        left, which is one listing and one read for each of its files.
+        It costs what the call costs before it begins: one read of the marker, with
+        the bag one listing, and one read for each file that an unfinished run left.
 
         Examples
         --------
