@@ -165,6 +165,8 @@ def carry_out(task):
     bag = bag.map_partitions(Compute(task))
     options = {"scheduler": task.scheduler, "num_workers": WORKERS[task.scheduler]}
     config = {"multiprocessing.context": "fork", "multiprocessing.initializer": watch}
+    if task.scheduler in ("processes", "warm"):
+        options["chunksize"] = 6  # so that a worker goes on without its driver
     if task.scheduler == "warm":
         options["scheduler"], config = "processes", {}
     # A pool that dask spawns takes two seconds to import what this process has
