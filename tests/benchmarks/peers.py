@@ -97,8 +97,12 @@ def child(action, number, name, path, count, root):
 
 def _peak(pid):
     # getrusage would give that of the process which started this one, if larger.
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:  # a worker of Spark's that has ended
+        return 0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _with_children(pid):
@@ -117,11 +121,11 @@ def peak_memory(number, job, folder):
         arguments = [action, number, job.name, job.path, job.count, root]
         done = subprocess.run(
             [*command, *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             text=True,
-            check=True,
         )
+        if done.returncode:
+            raise RuntimeError(f"{arguments}: {done.stderr}")
         found[action] = int(done.stdout)
     shutil.rmtree(root)
     return found
