@@ -55,7 +55,7 @@ def clear(
     """
     if everything == bool(names):
         raise click.UsageError("give either the names of checkpoints or --all")
-    chosen = store.folders() if everything else check_names(store, names)
+    chosen = store.folders(links=False) if everything else check_names(store, names)
     if not chosen:
         check_root(store)
     found = []
@@ -115,7 +115,7 @@ def prune(
             "say what may go: --older-than AGE, --partial, --leftovers, or several "
             "of them"
         )
-    names = store.folders(pattern)
+    names = store.folders(pattern, links=False)
     if not names:
         check_root(store)
     found = list(removals(store, names, criteria))

@@ -59,8 +59,11 @@ class Files(Protocol):
     def stored(self, folder: str) -> dict[str, Stored]:
         """Return what one listing says of the files in a folder, by name."""
 
-    def folders(self, folder: str) -> list[str]:
-        """Return the names of the folders in a folder, by one listing."""
+    def folders(self, folder: str, links: bool) -> list[str]:
+        """Return the names of the folders in a folder, by one listing.
+
+        *links* says whether a link to a folder counts as one.
+        """
 
     def publish(self, folder: str, write: Writer) -> str:
         """Write a file that appears when it is whole, under the name *write* returns.

@@ -56,9 +56,9 @@ class LocalFiles:
                         found[entry.name] = Stored(stat.st_size, stat.st_mtime)
         return found
 
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str, links: bool) -> list[str]:
         with self._scan(folder) as entries:
-            return [entry.name for entry in entries if entry.is_dir()]
+            return [e.name for e in entries if e.is_dir(follow_symlinks=links)]
 
     def _scan(self, folder: str) -> Any:
         try:

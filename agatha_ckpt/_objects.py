@@ -95,7 +95,7 @@ class ObjectFiles:
             if entry["type"] == "file"
         }
 
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str, links: bool) -> list[str]:
         entries = self._entries(folder, self._ls)
         return [n for n, entry in entries.items() if entry["type"] == "directory"]
 

@@ -85,7 +85,7 @@ class CheckpointStore(Place):
         done = in_threads(self.is_done, names)
         return [name for name, is_done in zip(names, done, strict=True) if is_done]
 
-    def folders(self, pattern: str = "*") -> list[str]:
+    def folders(self, pattern: str = "*", links: bool = True) -> list[str]:
         """Return the sorted names under the root that can be checkpoints."""
         if not isinstance(pattern, str | os.PathLike):
             raise InvalidNameError(
@@ -93,7 +93,7 @@ class CheckpointStore(Place):
             )
         found = []
         with noted(f"listing the checkpoints under {self._root.shown!r}"):
-            folders = self._files.folders(self._root.base)
+            folders = self._files.folders(self._root.base, links)
         for name in folders:
             try:
                 validate_name(name)
@@ -401,7 +401,8 @@ class CheckpointStore(Place):
     def clear_all(self) -> None:
         """Clear every checkpoint under the root, and remove empty folders there.
 
-        Files that are not this library's stay, and so does the root.
+        Files that are not this library's stay, and so does the root. What a link
+        leads to may lie anywhere and stays as well: clear it by its name.
         """
-        for name in self.folders():
+        for name in self.folders(links=False):
             self.clear(name)
