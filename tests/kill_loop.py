@@ -567,7 +567,8 @@ class Round:
             return "exit"
         if not (waits_for_a_pool(main) or main[-1].endswith("in _exit_function")):
             return None
-        workers = [child.pid for child in psutil.Process(pid).children()]
+        children = psutil.Process(pid).children()
+        workers = [c.pid for c in children if c.status() != psutil.STATUS_ZOMBIE]
         return "pool" if all(is_idle(self.threads(w)[0]) for w in workers) else None
 
     def threads(self, pid):
