@@ -1,6 +1,7 @@
 """The commit: how a set of partition files becomes a checkpoint, once and whole."""
 
 from collections.abc import Iterable, Mapping
+from time import sleep
 
 from agatha_ckpt._errors import CheckpointConflictError, CorruptCheckpointError
 from agatha_ckpt._files import FolderGoneError
@@ -19,6 +20,8 @@ from agatha_ckpt._manifest import (
     encode_manifest,
 )
 from agatha_ckpt._rivals import RunGoesOnError, lose, runs_that_go_on
+
+_TRIES, _PAUSE_SECONDS = 10, 0.05  # of putting a marker that others put or clear
 
 
 def commit(
@@ -211,7 +214,8 @@ def _put_marker(
     there already; only one that appears after that is.
     """
     data = encode_manifest(manifest)
-    while True:
+    for tried in range(_TRIES):
+        sleep(_PAUSE_SECONDS * tried)
         if not seen and replaces is None and folder.files.create(folder.marker, data):
             return manifest, True
         found = folder.read_marker()
@@ -226,6 +230,12 @@ def _put_marker(
             winner = _replace_marker(folder, found, manifest, data)
             if winner is not None:
                 return winner, True
+    # Our files stay: whoever was first may have kept them.
+    raise CheckpointConflictError(
+        f"the done marker of {folder.describe()} is there when it is written and gone "
+        "when it is read, because the store answers with what was there before, or "
+        "others go on clearing it; run again later"
+    )
 
 
 def _readable(folder: Folder, marker: bytes) -> Manifest | None:

@@ -4,6 +4,7 @@ The other run's step is put between two system calls of the first run.
 """
 
 import os
+import uuid
 
 import dask.bag
 import pytest
@@ -183,3 +184,21 @@ def test_a_repair_that_another_crosses_returns_what_is_there_then(local, monkeyp
     loaded = repair(local, "ours")
     assert crossed
     assert loaded.compute(scheduler="sync") == ["theirs"] * 4
+
+
+def test_a_store_that_answers_with_the_past_is_not_asked_without_end(monkeypatch):
+    store = CheckpointStore(f"memory://{uuid.uuid4().hex}")
+    save(store, "theirs")
+    cat_file = store.fs.cat_file
+
+    def past(path, *args, **options):
+        if path.endswith(DONE_MARKER):
+            raise FileNotFoundError(path)
+        return cat_file(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.fs, "cat_file", past)
+        with pytest.raises(CheckpointConflictError, match="answers with what was"):
+            save(store, "ours")
+    assert save(store, "ours").compute(scheduler="sync") == ["theirs"] * 4
+    store.clear("x")
