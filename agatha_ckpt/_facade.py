@@ -272,7 +272,7 @@ def clear_ckpt(name: str | os.PathLike[str]) -> None:
 def clear_all_ckpt() -> None:
     """Remove all checkpoints and empty folders directly under the root.
 
-    Files that are not this library's stay, and so does the root.
+    Files that are not this library's stay, and so do the root and what links lead to.
 
     Raises
     ------

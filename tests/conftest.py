@@ -50,13 +50,15 @@ def pytest_sessionfinish(session, exitstatus):
 
 def pytest_terminal_summary(terminalreporter):
     """Show the figures that tests have recorded."""
-    passed = terminalreporter.stats.get("passed", [])
-    figures = [
+    stats = terminalreporter.stats
+    # What a fixture recorded at its end, pytest-xdist tells with that end alone.
+    reports = [*stats.get("passed", []), *stats.get("", [])]
+    figures = {
         f"{report.nodeid.rpartition('/')[2]}: {value}"
-        for report in passed
+        for report in reports
         for name, value in report.user_properties
         if name == "figures"
-    ]
+    }
     if figures:
         terminalreporter.section("figures")
         terminalreporter.write_line("\n".join(sorted(figures)))
