@@ -4,6 +4,7 @@ One command a line comes in on stdin, as JSON, and one answer a line goes out on
 stdout. At the barrier a worker says so in a line, and waits for a line.
 """
 
+import contextlib
 import functools
 import itertools
 import json
@@ -14,6 +15,7 @@ import signal
 import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import dask.bag
 import fsspec
@@ -90,7 +92,13 @@ def save(store, name, writer, npartitions, size, meet, later, settings, **option
         barrier()
     wait(later)
     checkpointer = Checkpointer(store, verbose=False, **settings)
-    return saved(checkpointer.checkpoint, name, bag, **options)
+    with contextlib.ExitStack() as stack:
+        if "num_workers" in options:
+            # Threads go on with what they are at when the save has raised, or has
+            # adopted another run. The answer is for when they have ended.
+            pool = ThreadPoolExecutor(options.pop("num_workers"))
+            options["pool"] = stack.enter_context(pool)
+        return saved(checkpointer.checkpoint, name, bag, **options)
 
 
 def repair(store, name, writer, npartitions, size, meet):
