@@ -34,7 +34,7 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     CheckpointStore,
 )
-from agatha_ckpt._layout import DONE_MARKER, parse_filename
+from agatha_ckpt._layout import DONE_MARKER, is_run_file, parse_filename
 
 PAGE = 4096
 # Bytes of each partition's records, about; the same in whatever order they are saved.
@@ -400,8 +400,10 @@ def test_a_call_that_the_disk_refuses_loses_nothing_P1(
         store = CheckpointStore(root)
         assert store.verify("x") == [], where
         # A run that finds it done has no business with what lies beside it.
-        if files_in(root) != {DONE_MARKER, *store.manifest("x").files}:
-            assert error, where
+        if left := files_in(root) - {DONE_MARKER, *store.manifest("x").files}:
+            # Nor is it an error that a run could not remove its own lock file, which
+            # is empty and says nothing any more.
+            assert error or all(map(is_run_file, left)), where
             assert found == after, where
             figures["files left over, until cleared"] += 1
         store.clear("x")
