@@ -64,10 +64,10 @@ def test_15_kills_of_pools_and_of_drivers_whose_pool_goes_on_lose_no_record(
     assert found["partitions of orphans"], found
 
 
-def test_20_kills_on_s3_lose_no_record_and_redo_no_finished_partition(
+def test_30_kills_on_s3_lose_no_record_and_redo_no_finished_partition(
     s3, tmp_path, record_property
 ):
-    kill_loop(s3.new_root(), tmp_path, record_property, "threads", 20, partitions=5)
+    kill_loop(s3.new_root(), tmp_path, record_property, "sync", 30, partitions=8)
 
 
 @pytest.mark.long

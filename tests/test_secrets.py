@@ -95,10 +95,18 @@ class Ear:
             yield
 
     def tasks(self, where, graph):
-        self.note(where, dict(graph))
-        for task in dict(graph).values():
-            parts = [getattr(task, name, None) for name in ("func", "args", "kwargs")]
-            self.note(where, parts)
+        """Hear a graph, and all that its tasks hold, as deep as that is."""
+        waiting = [dict(graph)]
+        while waiting:
+            value = waiting.pop()
+            self.note(where, value)
+            if isinstance(value, dict):
+                waiting += value.values()
+            elif isinstance(value, list | tuple):
+                waiting += value
+            else:
+                names = ("func", "args", "kwargs", "task")
+                waiting += [getattr(value, n) for n in names if hasattr(value, n)]
 
     def check(self, *expected):
         """Nothing secret was heard; each of the *expected* texts was."""

@@ -24,8 +24,8 @@ def structure(output):
             line = "an edge"
         elif line.startswith(("{", "[")):  # its docstrings
             line = "a record"
-        elif "\u2588" in line or re.search(r"[#*\u2580-\u259f]{2,}|\.\.", line):
-            line = "a bar"  # of a histogram
+        elif re.match(r"[\d.]+ \w+ - [\d.]+ \w+ ", line):  # of a histogram
+            line = "a bar"
         lines.append(normal(line))
     return [line for line in lines if line != "a bar"]
 

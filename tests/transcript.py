@@ -135,6 +135,8 @@ def go_through(folder, programs, install=False):
         if command != INSTALL or install:
             found, output = terminal(command, folder, programs)
             assert found == status, f"{command}: status {found}\n{output}"
+        if command == INSTALL:
+            output = ""  # what pip has to say of the machine's own settings
         lines = [f"$ {command}", *shown(output.replace(str(folder), "~"))]
         block = "\n".join(lines)
         pieces.append(f"{textwrap.fill(said, 88)}\n\n```text\n{block}\n```\n\n")
