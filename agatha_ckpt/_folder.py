@@ -25,6 +25,7 @@ from agatha_ckpt._legacy import decode_legacy_manifest, is_legacy_file
 from agatha_ckpt._manifest import Manifest, PartitionInfo, decode_manifest
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_MOST_PASSES = 5  # of a clear, where others go on storing
 
 
 @dataclass(frozen=True)
@@ -213,14 +214,17 @@ class Folder:
             self._clear()
 
     def _clear(self) -> None:
-        sizes = self.sizes()
-        own = self.own_files(sizes)
-        if DONE_MARKER in own:
-            self.files.remove(self.path, [DONE_MARKER])
-            self.sync()
-        if own:
-            # The marker once more, after the files: a run that found its files before
-            # we removed them may have marked them done meanwhile.
+        # Until a listing shows nothing: a run that found its files before we removed
+        # some of them has stored the others by then. It may mark them done, and what
+        # is left of them would be kept beside the records of the next run.
+        for _ in range(_MOST_PASSES):
+            own = self.own_files(self.sizes())
+            if not own:
+                break
+            if DONE_MARKER in own:
+                self.files.remove(self.path, [DONE_MARKER])
+                self.sync()
+            # The marker once more, as it may have been put meanwhile.
             others = sorted(own - {DONE_MARKER})
             self.files.remove(self.path, [*others, DONE_MARKER])
             # Else a power cut might bring back what the next run would keep.

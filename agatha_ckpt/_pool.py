@@ -14,6 +14,7 @@ import signal
 import sys
 import sysconfig
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -40,6 +41,7 @@ class WarmPool:
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
         self._made_for: object = None
+        self._forgotten: weakref.finalize[Any, WarmPool] | None = None
 
     @contextmanager
     def lend(
@@ -85,16 +87,27 @@ class WarmPool:
         self._pool = ProcessPoolExecutor(
             workers, mp_context=get_context(), initializer=_begin_worker
         )
+        # One that is only forgotten ends in a thread of its own, which Python's exit
+        # would meet half-way.
+        self._forgotten = weakref.finalize(self, _end_pool, self._pool, os.getpid())
+        self._forgotten.atexit = False  # Python's own does it then
         return self._pool
 
     def _end(self) -> None:
         pool, self._pool = self._pool, None
         if pool is None:
             return
-        if self._made_for[0] == os.getpid():  # type: ignore[index]
-            pool.shutdown(cancel_futures=True)
-        else:
-            _inherited.append(pool)
+        assert self._forgotten is not None
+        self._forgotten()
+
+
+def _end_pool(pool: ProcessPoolExecutor, owner: int) -> None:
+    if owner == os.getpid():
+        # A thread of the pool's own may be who forgets it, and cannot wait for itself.
+        waits = threading.current_thread() is threading.main_thread()
+        pool.shutdown(wait=waits, cancel_futures=True)
+    else:
+        _inherited.append(pool)
 
 
 class _Submitter:

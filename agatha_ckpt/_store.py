@@ -375,7 +375,8 @@ class CheckpointStore(Place):
 
         The files that the run *run* wrote are then removed.
         """
-        return adopt(self._folder(name), plan, replaces, run)
+        with noted(f"taking what another run has saved of {self.describe(name)}"):
+            return adopt(self._folder(name), plan, replaces, run)
 
     def clear(self, name: str) -> None:
         """Remove a checkpoint, done or partial; nothing happens where there is none.

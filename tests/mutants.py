@@ -231,9 +231,9 @@ MUTANTS = [
             Edit(
                 "_folder",
                 """\
-        if DONE_MARKER in own:
-            self.files.remove(self.path, [DONE_MARKER])
-            self.sync()
+            if DONE_MARKER in own:
+                self.files.remove(self.path, [DONE_MARKER])
+                self.sync()
 """,
                 "",
             ),

@@ -3,6 +3,7 @@
 The other run's step is put between two system calls of the first run.
 """
 
+import errno
 import os
 import uuid
 
@@ -202,3 +203,18 @@ def test_a_store_that_answers_with_the_past_is_not_asked_without_end(monkeypatch
             save(store, "ours")
     assert save(store, "ours").compute(scheduler="sync") == ["theirs"] * 4
     store.clear("x")
+
+
+def test_a_disk_that_fails_while_another_run_is_adopted_names_the_checkpoint(
+    local, monkeypatch
+):
+    def fsync(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    save(local, "theirs")
+    plan = local.manifest("x").plan
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError) as caught:
+        local.adopt("x", plan, None, uuid.uuid4().hex[:8])
+    (note,) = caught.value.__notes__
+    assert "while taking what another run has saved of checkpoint 'x' under" in note

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -177,3 +178,14 @@ def test_the_processes_end_with_the_program_however_it_ends(tmp_path, end, statu
     assert ends(worker)
     assert ("KeyError" in said) == (end == "raise")
     assert "Exception ignored" not in said
+
+
+def test_the_pool_of_a_forgotten_checkpointer_has_ended_with_it(tmp_path):
+    # Else its thread ends by and by, and Python's exit meets it half-way and complains.
+    before = set(threading.enumerate())
+    ckpt = Checkpointer(tmp_path, verbose=False)
+    ckpt.checkpoint("x", numbers(), scheduler="processes", num_workers=2)
+    pools = set(threading.enumerate()) - before
+    assert pools
+    del ckpt
+    assert not any(thread.is_alive() for thread in pools)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import uuid
 
 import dask.bag
 import pytest
@@ -215,6 +216,23 @@ def test_what_a_run_stores_after_a_clear_is_kept_only_when_it_has_ended_P1(
     process.wait()
     local.clear("x")
     assert not local.path("x").exists()
+
+
+def test_a_clear_takes_also_what_a_run_stores_meanwhile_P1(monkeypatch):
+    # That run may have found all its files before, and mark them done after it.
+    store = CheckpointStore(f"memory://{uuid.uuid4().hex}")
+    stored(store, OTHER, [2, 3])
+    rm_file, more = store.fs.rm_file, [0, 1]
+
+    def remove(path):
+        if more:
+            stored(store, OTHER, [more.pop()])
+        rm_file(path)
+
+    monkeypatch.setattr(store.fs, "rm_file", remove)
+    store.clear("x")
+    assert not more
+    assert store.status("x").state == "absent"
 
 
 def test_what_a_killed_run_left_is_kept_and_its_lock_file_goes(local, holder):
