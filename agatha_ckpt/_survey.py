@@ -125,8 +125,11 @@ def bag_of(folder: Folder, index: int, info: PartitionInfo) -> str:
     """Return dask's name of the bag that a stored partition came from, or ""."""
     if not info.file.endswith(SUFFIXES[MSGPACK]):
         return ""
-    with folder.open_file(index, info) as source:
-        return read_header(source, folder.describe(index)).bag
+    try:
+        with folder.open_file(index, info) as source:
+            return read_header(source, folder.describe(index)).bag
+    except CorruptCheckpointError:  # others may have cleared it
+        return ""
 
 
 def _check(

@@ -218,6 +218,13 @@ def test_what_a_run_stores_after_a_clear_is_kept_only_when_it_has_ended_P1(
     assert not local.path("x").exists()
 
 
+def test_what_was_kept_and_is_cleared_before_it_is_looked_at_is_of_no_graph(store):
+    (info,) = stored(store, OTHER, [0], bag="a bag")
+    assert store.bag_of("x", 0, info) == "a bag"
+    store.clear("x")
+    assert store.bag_of("x", 0, info) == ""
+
+
 def test_a_clear_takes_also_what_a_run_stores_meanwhile_P1(monkeypatch):
     # That run may have found all its files before, and mark them done after it.
     store = CheckpointStore(f"memory://{uuid.uuid4().hex}")
