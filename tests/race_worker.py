@@ -109,9 +109,9 @@ def repair(store, name, writer, npartitions, size, meet):
     return saved(Checkpointer(store, verbose=False).repair, name, bag)
 
 
-def save_each(store, name, names, writer, npartitions, size, allow_partial=True):
+def save_each(store, name, names, writer, npartitions, size):
     """Save several names, one after the other."""
-    checkpointer = Checkpointer(store, verbose=False, allow_partial=allow_partial)
+    checkpointer = Checkpointer(store, verbose=False)
     bag = bag_of(writer, npartitions, size)
     barrier()
     return {"outcome": "saved each"} | {

@@ -519,10 +519,7 @@ def test_clear_all_against_writers_of_several_names_leaves_each_whole_or_none_P1
     fs.pipe_file(f"{root}/name-0/notes.txt", b"mine")
     for _, rng in rounds:
         names = [f"name-{i}" for i in range(3)]
-        # Where there are no locks, a run whose files were cleared shows nothing for a
-        # while, and is taken for dead: what gives one run's records then, of bags that
-        # are not deterministic as these, is this setting.
-        shape = {"npartitions": 5, "size": SIZE, "allow_partial": place == "local"}
+        shape = {"npartitions": 5, "size": SIZE}
         commands = [
             *[{"do": "save_each", "writer": w, "names": names} | shape for w in (0, 1)],
             {"do": "save_each", "writer": 2, "names": names[::-1]} | shape,
