@@ -725,14 +725,27 @@ def pairs_in(log):
 
 
 class Loop:
-    """Rounds, one after the other, until there were so many kills."""
+    """Rounds, one after the other, until there were so many kills, and of each kind."""
 
     def __init__(self, arguments):
+        self.kills, self.until = arguments.kills, arguments.until
         self.root, self.scratch = arguments.root, arguments.scratch
         self.scheduler, self.seed = arguments.scheduler, arguments.seed
         self.partitions = arguments.partitions
         self.seconds = dict.fromkeys(AIM, 0.0)
         self.figures = Counter(dict.fromkeys(ZERO, 0))
+
+    def goes_on(self):
+        """Whether there were too few kills yet, or too few of a kind.
+
+        Whether a kill comes in time is chance, and what it meets is, so that a few of
+        them may all miss the one round of a kind.
+        """
+        kills = self.figures["kills"]
+        if kills >= 4 * self.kills or self.figures["rounds"] >= 6 * self.kills:
+            return False
+        short = [what for what, least in self.until if self.figures[what] < least]
+        return kills < self.kills or bool(short)
 
     def measure(self):
         """Find out how long each operation takes that is not killed."""
@@ -774,6 +787,11 @@ class Loop:
         self.figures["faults"] += len(one.faults)
 
 
+def figure_and_number(text):
+    figure, number = text.rsplit("=", 1)
+    return figure, int(number)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("root", help="path or URL under which the checkpoints lie")
@@ -782,6 +800,14 @@ def main():
     parser.add_argument("--scheduler", choices=WORKERS, default="sync")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--partitions", type=int, default=16)
+    parser.add_argument(
+        "--until",
+        type=figure_and_number,
+        nargs="*",
+        default=[],
+        metavar="FIGURE=NUMBER",
+        help="go on until these are reached, for up to four times as many kills",
+    )
     parser.add_argument("--round", type=int, help="this one only")
     arguments = parser.parse_args()
     scratch = arguments.scratch
@@ -800,7 +826,7 @@ def main():
     if arguments.round is not None:
         loop.run(arguments.round)
     number = 0
-    while arguments.round is None and loop.figures["kills"] < arguments.kills:
+    while arguments.round is None and loop.goes_on():
         loop.run(number)
         number += 1
         if number % 100 == 0:
