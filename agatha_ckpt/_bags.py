@@ -6,10 +6,11 @@ import platform
 import re
 import secrets
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
+import cloudpickle
 import dask.config
 from dask import multiprocessing, threaded
 from dask._task_spec import GraphNode, Task
@@ -68,6 +69,16 @@ class SavePartition:
 
     home: tuple[str, int] = field(default_factory=_this_process)
 
+    def __reduce__(self) -> Any:
+        return _unpickled, (self._pickled,)
+
+    @cached_property
+    def _pickled(self) -> bytes:
+        """What all tasks of a save have in common, pickled once and not with each."""
+        mine = tuple(getattr(self, each.name) for each in fields(self))
+        pickled: bytes = cloudpickle.dumps(mine)
+        return pickled
+
     def __call__(self, records: Iterable[Any], index: int) -> PartitionInfo:
         """Write the partition *index* and return what the manifest says of it."""
         if self.store.one_process and self.home != _this_process():
@@ -100,6 +111,12 @@ class SavePartition:
         """Return what an earlier try stored of the partition *index*, if one did."""
         survey = self.store.survey(self.name, self.plan, run=self.run, index=index)
         return survey.kept.get(index)
+
+
+@lru_cache(maxsize=8)
+def _unpickled(pickled: bytes) -> SavePartition:
+    """Return what was pickled; in a worker, the same for all tasks of a save."""
+    return SavePartition(*cloudpickle.loads(pickled))
 
 
 @dataclass(frozen=True)

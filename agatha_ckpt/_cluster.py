@@ -15,7 +15,7 @@ from typing import Any
 
 from dask.bag import Bag
 
-from agatha_ckpt._tasks import around, fused, note_partition
+from agatha_ckpt._tasks import Step, around, fused, in_turn, note_partition
 
 
 class SavingBag(Bag):  # type: ignore[misc]
@@ -46,13 +46,13 @@ class _LookFirst:
     save: Any
     index: int
     key: Any
-    task: Callable[[Mapping[Any, Any]], Any]
+    steps: tuple[Step, ...]
     needs: tuple[Any, ...]
 
     def __call__(self, *values: Any) -> Any:
         if _tries(self.key) and (found := self.save.find(self.index)):
             return found
-        return self.task(dict(zip(self.needs, values, strict=True)))
+        return in_turn(self.steps, dict(zip(self.needs, values, strict=True)))
 
 
 def _tries(key: tuple[str, int]) -> int:

@@ -4,16 +4,21 @@ What is lazy is computed while its partition is written, and fails there. The re
 fails before the writing begins, or in a task of its own.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dask._task_spec import Alias, Task, TaskRef
+import dask._task_spec
+from dask._task_spec import Alias, GraphNode, Task, TaskRef
 from dask.bag import Bag
 from dask.core import flatten
 
+# What dask calls where it has fused tasks into one; not public, and so not relied on.
+_EXECUTES_FUSED = getattr(dask._task_spec, "_execute_subgraph", None)
+
 Graph = dict[Hashable, Any]
 Saves = dict[Hashable, tuple[Any, int]]
+Step = tuple[Hashable, GraphNode]  # under what key others know its result
 
 
 class NotingBag(Bag):  # type: ignore[misc]
@@ -84,6 +89,35 @@ def _owners(
     return owners
 
 
+def steps_of(task: Task) -> tuple[Step, ...]:
+    """Return what to call one after the other, each with the results so far.
+
+    Those are the tasks that dask has fused into *task*, or itself. dask finds out
+    their order for each task anew, in the worker, which takes longer than most of what
+    a small partition needs.
+    """
+    alone = ((task.key, task),)
+    if _EXECUTES_FUSED is None or task.func is not _EXECUTES_FUSED:
+        return alone
+    fused, last, *_ = task.args
+    done = set(task.dependencies)
+    for key, step in fused.items():
+        if not step.dependencies <= done:
+            return alone
+        done.add(key)
+    return tuple(fused.items()) if key == last else alone
+
+
+def in_turn(steps: Sequence[Step], known: dict[Hashable, Any]) -> Any:
+    """Call *steps* and return the result of the last; keep none longer than needed."""
+    for number, (key, step) in enumerate(steps, 1):
+        known[key] = step(known)
+        for used in step.dependencies:
+            if not any(used in later.dependencies for _, later in steps[number:]):
+                del known[used]
+    return known[key]
+
+
 def around(key: Hashable, task: Task, wrapper: Callable[..., Any], *args: Any) -> Task:
     """Return a task that calls *wrapper*, which may call *task*.
 
@@ -93,13 +127,15 @@ def around(key: Hashable, task: Task, wrapper: Callable[..., Any], *args: Any) -
         Of the task that is returned.
     task : Task
     wrapper : type
-        Made with *args*, *task* and the keys that it needs; called with their values.
+        Made with *args*, the steps of *task* and the keys that it needs; called with
+        their values.
     *args
     """
     needs = tuple(task.dependencies)
     # What distributed's scheduler goes by where it places tasks; not in older ones.
     kind = {"_data_producer": True} if getattr(task, "data_producer", False) else {}
-    return Task(key, wrapper(*args, task, needs), *map(TaskRef, needs), **kind)
+    wrapped = wrapper(*args, steps_of(task), needs)
+    return Task(key, wrapped, *map(TaskRef, needs), **kind)
 
 
 @dataclass(frozen=True)
@@ -107,12 +143,12 @@ class _Noting:
     """A task whose errors say which partition it was for."""
 
     where: str
-    task: Callable[[Mapping[Any, Any]], Any]
+    steps: tuple[Step, ...]
     needs: tuple[Any, ...]
 
     def __call__(self, *values: Any) -> Any:
         try:
-            return self.task(dict(zip(self.needs, values, strict=True)))
+            return in_turn(self.steps, dict(zip(self.needs, values, strict=True)))
         except Exception as error:
             note_partition(error, self.where)
             raise

@@ -1,17 +1,22 @@
 """A loaded bag behaves as the same bag in memory; graphs are as small as can be."""
 
 import os
+import pickle
 import subprocess
 import sys
 import warnings
+import weakref
 
+import cloudpickle
 import dask
 import dask.bag
 import pytest
+from dask._task_spec import Task
 from dask.bag import Bag
 
 from agatha_ckpt import Checkpointer, CorruptCheckpointError, EncodeError
-from agatha_ckpt._bags import parents_of
+from agatha_ckpt._bags import SavePartition, parents_of
+from agatha_ckpt._layout import Plan
 
 NUMBERS = [5, 3, 8, 1, 9, 2, 7, 7, 4, 6, 0, 3]
 
@@ -194,6 +199,58 @@ def test_a_lazy_partition_streams_into_the_file_P10(local):
     assert written[40] > 3_000_000
 
 
+def test_a_result_that_no_later_step_needs_is_let_go_of_P10(local):
+    class Large(list):
+        """A list, of which it can be seen whether it is there yet."""
+
+    there = []
+
+    def large(part):
+        made = Large(part)
+        there.append(weakref.ref(made))
+        return made
+
+    def lazily(part):
+        records = [n + 1 for n in part]
+        del part
+        return (there[-1]() is None for _ in records)
+
+    bag = dask.bag.from_sequence(range(6), npartitions=2)
+    bag = bag.map_partitions(large).map_partitions(lazily)
+    loaded = Checkpointer(local, verbose=False).checkpoint("x", bag, scheduler="sync")
+    assert loaded.compute(scheduler="sync") == [True] * 6
+
+
+def test_a_step_that_is_fused_is_called_with_what_it_needs(local):
+    """Chains, branches that meet again, and what is shared, as dask computes them."""
+    numbers = in_memory().map(add, 1)
+    bags = {
+        "chain": numbers.map(add, 2).filter(is_even).map(str),
+        "diamond": dask.bag.zip(numbers.map(add, 1), numbers.map(add, 2)),
+        "item": numbers.map(add, numbers.max()),
+        "other": numbers.map(add, in_memory().map(add, 3)),
+        "text": dask.bag.from_delayed([dask.delayed(list)("ab")]).map(str.upper),
+    }
+    for name, bag in bags.items():
+        loaded = Checkpointer(local, verbose=False).checkpoint(
+            name, bag, scheduler="sync"
+        )
+        assert loaded.compute(scheduler="sync") == bag.compute(scheduler="sync"), name
+
+
+def test_the_tasks_of_a_save_share_what_they_have_in_common(local):
+    """A worker makes one store of what comes with thousands of tasks."""
+    plan = Plan(npartitions=2, format="msgpack")
+    save = SavePartition(local, "x", plan, None, False, "bag", "0" * 8)
+    tasks = [Task(i, save, [i], i) for i in range(1000)]
+    sent = [cloudpickle.dumps(task) for task in tasks]
+    assert len({id(pickle.loads(task).func) for task in sent}) == 1
+    got = pickle.loads(sent[0]).func
+    assert got == save
+    assert got.home == save.home
+    assert got.store.fsync == local.fsync
+
+
 def test_loading_is_one_layer_named_by_name_and_content(checkpointer, loaded):
     again = checkpointer.checkpoint("numbers")
     assert again.name == loaded.name
@@ -214,8 +271,6 @@ def test_two_roots_with_equal_content_do_not_share_tasks(local, tmp_path):
 
 
 def test_tasks_carry_the_store_and_plain_values_only(local, checkpointer):
-    import cloudpickle
-
     bag = checkpointer.checkpoint("x", in_memory(), scheduler="sync")
     assert b"Checkpointer" not in cloudpickle.dumps(dict(bag.dask))
     assert b"lock" not in cloudpickle.dumps(dict(bag.dask))
