@@ -9,6 +9,7 @@ from agatha_ckpt._html import anchor, apart, link, shown
 from agatha_ckpt._plots import filled, profile
 from agatha_ckpt._report import Entry
 from agatha_ckpt._spread import Spread
+from agatha_ckpt._status import UNREADABLE
 from agatha_ckpt._table import cells
 
 _MOST_PROBLEMS = 8
@@ -20,10 +21,12 @@ def card(entry: Entry, now: datetime) -> str:
     manifest = status.manifest
     text = cells(status, now)
     facts = [f"{text['format']} format"] if status.format else []
-    facts += [count(status.partitions, "partition")]
+    if status.state != UNREADABLE:
+        facts += [count(status.partitions, "partition")]
     if status.records is not None:
         facts += [count(status.records, "record")]
-    facts += [text["bytes"]]
+    if status.state != UNREADABLE:
+        facts += [text["bytes"]]
     if entry.seconds:
         facts += [f"{took(sum(entry.seconds.values))} of work"]
     if status.version is not None:

@@ -16,6 +16,8 @@ from agatha_ckpt._status import Status
 from agatha_ckpt._store import CheckpointStore
 
 CONFIGURED = "-"  # as ROOT
+# What to do where something may not be read.
+ALLOWED = "use an account that may do this, or give its credentials as storage options"
 
 
 class Group(click.Group):
@@ -50,10 +52,7 @@ def one_line(error: Exception) -> str:
         text = f"{type(error).__name__}: {text}"
     text = ", ".join([text.rstrip("."), *map(_shown, getattr(error, "__notes__", ()))])
     if isinstance(error, PermissionError):
-        return (
-            f"no permission: {text}; use an account that may do this, or give its "
-            "credentials as storage options"
-        )
+        return f"no permission: {text}; {ALLOWED}"
     return (
         f"{text}; check the root, its storage options and the network, then run this "
         "again"

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from agatha_ckpt._cli_base import found, takes_root
+from agatha_ckpt._cli_base import ALLOWED, found, takes_root
 from agatha_ckpt._cli_table import coloured, printable, table
-from agatha_ckpt._status import Status
+from agatha_ckpt._figures import count
+from agatha_ckpt._status import UNREADABLE, Status
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._table import cells
 
@@ -25,24 +26,30 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
     """List the checkpoints under ROOT whose name matches GLOB, by name.
 
     The state is done, partial (how many of its partitions are stored), damaged (its
-    done marker cannot be read; the reason is printed below the table) or newer (it
-    takes a newer version of this program). The age is that of the commit, or of the
-    newest file of a partial.
+    done marker cannot be read; the reason is printed below the table), newer (it
+    takes a newer version of this program) or unreadable (this account has no permission
+    to read it, and the exit code is 1). The age is that of the commit, or of the newest
+    file of a partial.
 
     Example: agatha-ckpt ls /data/run-1 '*_sentences'
     """
-    rows, records, problems = [], [], []
+    rows, records, problems, unreadable = [], [], [], 0
     for status in found(store, pattern):  # their manifests are dropped at once
         rows.append(row(status))
         records.append(record(status))
         if status.problem:
             problems.append(status.problem)
+        unreadable += status.state == UNREADABLE
     if as_json:
         click.echo(json.dumps(records, indent=2))
     elif rows:
         click.echo("\n".join(table(HEADER, rows, RIGHT)))
         for problem in problems:
             click.echo(f"\n{problem}", err=True)
+    if unreadable:
+        raise click.ClickException(
+            f"{unreadable:,} of {count(len(rows), 'checkpoint')} unreadable; {ALLOWED}"
+        )
 
 
 def row(status: Status) -> list[str]:
@@ -53,15 +60,15 @@ def row(status: Status) -> list[str]:
 
 def record(status: Status) -> dict[str, Any]:
     """Return what ``--json`` says of a checkpoint."""
-    manifest = status.manifest
+    manifest, is_known = status.manifest, status.state != UNREADABLE
     return {
         "name": status.name,
         "state": status.condition,
         "format": status.format,
-        "partitions": status.partitions,
+        "partitions": status.partitions if is_known else None,
         "expected": status.expected,
         "records": status.records,
-        "bytes": status.bytes,
+        "bytes": status.bytes if is_known else None,
         "created": status.created,
         "changed": status.changed,
         "version": status.version,

@@ -14,15 +14,16 @@ from agatha_ckpt._cli_table import coloured, printable, table
 from agatha_ckpt._contents import Contents
 from agatha_ckpt._errors import masked
 from agatha_ckpt._figures import age, count, seconds_since, size, times, took
-from agatha_ckpt._lineage import Kin, Parent, lineage
+from agatha_ckpt._lineage import Kin, Parent
 from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._report import lineage_of
 from agatha_ckpt._spread import (
     SKEW_LEAST_BYTES,
     SKEW_LEAST_SECONDS,
     Spread,
     spread_of,
 )
-from agatha_ckpt._status import Status
+from agatha_ckpt._status import UNREADABLE, Status
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._table import cells
 
@@ -44,8 +45,10 @@ def show(store: CheckpointStore, name: str, as_json: bool) -> None:
     """
     [name] = check_names(store, [name])
     statuses = {status.name: status for status in store.statuses()}
-    status = statuses.get(name) or store.status(name)
-    kin = lineage({n: s.manifest for n, s in statuses.items()}).get(name, Kin())
+    status = statuses.get(name)
+    if status is None or status.state == UNREADABLE:
+        status = store.status(name)  # which raises why
+    kin = lineage_of(statuses.values()).get(name, Kin())
     contents = store.contents(name)
     where = masked(str(store.path(name)))
     if as_json:

@@ -78,7 +78,9 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
-_COLOURS = {"ok": "green", "done": "green", "damaged": "red", "newer": "red"}
+_COLOURS = {"ok": "green", "done": "green"} | dict.fromkeys(
+    ("damaged", "newer", "unreadable"), "red"
+)
 
 
 def coloured(condition: str) -> str:

@@ -1,19 +1,21 @@
 """``agatha-ckpt verify``: whether it is what was saved."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import click
 from tqdm import tqdm
 
-from agatha_ckpt._cli_base import found, takes_root
+from agatha_ckpt._cli_base import ALLOWED, found, takes_root
 from agatha_ckpt._cli_table import coloured, width
+from agatha_ckpt._errors import refusal
 from agatha_ckpt._figures import count
 from agatha_ckpt._folder import Damaged
 from agatha_ckpt._layout import LEGACY
 from agatha_ckpt._manifest import Manifest
-from agatha_ckpt._status import Status
+from agatha_ckpt._status import UNREADABLE, Status
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._table import cells
 from agatha_ckpt._threads import in_threads
@@ -34,14 +36,14 @@ def verify(
     """Read what is done under ROOT and matches GLOB in full; name what is damaged.
 
     Every checksum and digest is compared, many partitions at once. The exit code is 1
-    where something is damaged, or where nothing matches GLOB.
+    where something is damaged or may not be read, or where nothing matches GLOB.
 
     Example: agatha-ckpt verify s3://bucket/run-1 '*_sentences'
     """
     statuses = list(found(store, pattern, must_match=True))
     done = [(s.name, s.manifest) for s in statuses if s.manifest]
     column = max((width(status.name) for status in statuses), default=0)
-    damaged = 0
+    met: Counter[str] = Counter()
     with tqdm(
         total=sum(info.bytes for _, m in done for info in m.partitions),
         desc="verifying", unit="B", unit_scale=True, unit_divisor=1024,
@@ -51,34 +53,53 @@ def verify(
             _by_size(store, done) if fast else _read(store, done, allow_pickle, bar)
         )
         for status in statuses:
-            lines = _faults(status, faults)
-            damaged += bool(lines)
+            found_here = next(faults) if status.manifest else []
+            word = _word(status, found_here)
+            met[word] += 1
+            lines = [status.problem] if status.problem else grouped(found_here)
             with bar.external_write_mode(sys.stdout):
-                click.echo(_result(status, bool(lines), column, allow_pickle))
+                click.echo(_result(status, word, column, allow_pickle))
                 for line in lines:
                     click.echo(f"    {line}")
-    if damaged:
-        raise click.ClickException(
-            f"{damaged} of {count(len(statuses), 'checkpoint')} damaged; "
-            "Checkpointer.repair(name, bag) computes again what is damaged; or clear it"
-        )
+    if met["damaged"] or met[UNREADABLE]:
+        raise click.ClickException(_summary(met))
 
 
-def _faults(status: Status, faults: Iterator[list[Damaged]]) -> list[str]:
-    if status.problem:
-        return [status.problem]
-    return list(grouped(next(faults))) if status.manifest else []
+def _word(status: Status, faults: list[Damaged]) -> str:
+    """Return what is wrong with a checkpoint in one word; "" where nothing is."""
+    if status.state == UNREADABLE:
+        return UNREADABLE
+    if status.problem or any(type(fault) is Damaged for fault in faults):
+        return "damaged"
+    return UNREADABLE if faults else ""
 
 
-def _result(status: Status, is_damaged: bool, column: int, allow_pickle: bool) -> str:
+def _summary(met: Counter[str]) -> str:
+    """Return how many checkpoints are not well, and what to do."""
+    words = [word for word in ("damaged", UNREADABLE) if met[word]]
+    first, *more = [f"{met[word]:,}" for word in words]
+    text = f"{first} of {count(met.total(), 'checkpoint')} {words[0]}"
+    if more:
+        text += f", {more[0]} {words[1]}"
+    mending = (
+        "Checkpointer.repair(name, bag) computes again what is damaged; or clear it"
+    )
+    return f"{text}; {mending if met['damaged'] else ALLOWED}"
+
+
+def _result(status: Status, word: str, column: int, allow_pickle: bool) -> str:
     name = status.name + " " * (column - width(status.name))
-    if is_damaged:
-        return f"{name}  {coloured('damaged')}"
+    if word:
+        return f"{name}  {coloured(word)}"
     if status.state != "done":
         return f"{name}  {coloured(cells(status)['state'])}, not checked"
     unread = status.format == LEGACY and not allow_pickle
     note = ", but for the content of its pickles" if unread else ""
     return f"{name}  {coloured('ok')}{note}"
+
+
+class Unreadable(Damaged):
+    """A partition whose file may not be read: whether it is damaged is not known."""
 
 
 def _read(
@@ -89,19 +110,29 @@ def _read(
 ) -> Iterator[list[Damaged]]:
     faults = store.faults(done, allow_pickle)
     for _, manifest in done:
-        damaged = []
+        found: list[Damaged] = []
         for index, info in enumerate(manifest.partitions):
             for fault in islice(faults, 1):
-                if fault:
-                    damaged.append(Damaged(index, fault))
+                if isinstance(fault, PermissionError):
+                    found.append(Unreadable(index, refusal(fault)))
+                elif fault:
+                    found.append(Damaged(index, fault))
             bar.update(max(info.bytes, 0))
-        yield damaged
+        yield found
 
 
 def _by_size(
     store: CheckpointStore, done: list[tuple[str, Manifest]]
 ) -> Iterator[list[Damaged]]:
-    return in_threads(lambda one: store.missing(*one), done)
+    def missing(one: tuple[str, Manifest]) -> list[Damaged]:
+        name, manifest = one
+        try:
+            return store.missing(name, manifest)
+        except PermissionError as error:
+            reason = refusal(error)
+            return [Unreadable(i, reason) for i in range(len(manifest.partitions))]
+
+    return in_threads(missing, done)
 
 
 def grouped(damaged: Iterable[Damaged]) -> Iterator[str]:

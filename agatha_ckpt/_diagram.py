@@ -34,6 +34,8 @@ _SIGNS = {
     'stroke-width="2.2" stroke-linecap="round" stroke-linejoin="round"/>',
     "damaged": '<path d="M3 3l10 10M13 3L3 13" fill="none" stroke="currentColor" '
     'stroke-width="2.6" stroke-linecap="round"/>',
+    "unreadable": '<path d="M3.5 7.5h9v6h-9zM5.5 7.5V5a2.5 2.5 0 0 1 5 0v2.5" '
+    'fill="none" stroke="currentColor" stroke-width="1.7" stroke-linejoin="round"/>',
     "gone": '<circle cx="8" cy="8" r="6.2" fill="none" stroke="currentColor" '
     'stroke-width="1.7" stroke-dasharray="2.4 2.47"/>',
     "skew": '<path d="M2.5 14V9.5M8 14V2M13.5 14V9.5" fill="none" '

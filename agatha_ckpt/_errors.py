@@ -90,6 +90,18 @@ def noted(doing: str) -> Iterator[None]:
         raise
 
 
+def refusal(error: PermissionError) -> str:
+    """Return, in half a sentence, that something may not be read.
+
+    Examples
+    --------
+    >>> refusal(PermissionError(13, "Permission denied", "/data/x"))
+    'it may not be read (Permission denied)'
+    """
+    reason = masked(" ".join(str(error.strerror or error).split()))
+    return f"it may not be read ({reason or type(error).__name__})"
+
+
 def masked(text: str) -> str:
     """Return *text* as messages may show it: without the secrets of a URL in it.
 

@@ -48,7 +48,9 @@ class Kin:
     stale: tuple[str, ...] = ()
 
 
-def lineage(manifests: Mapping[str, Manifest | None]) -> dict[str, Kin]:
+def lineage(
+    manifests: Mapping[str, Manifest | None], unknown: Iterable[str] = ()
+) -> dict[str, Kin]:
     """Return the relations of all checkpoints of a root.
 
     A checkpoint is stale where a parent has other records now, or is not there with
@@ -60,7 +62,11 @@ def lineage(manifests: Mapping[str, Manifest | None]) -> dict[str, Kin]:
     ----------
     manifests : mapping of str to Manifest
         What the done markers say, by name; None for what is not done.
+    unknown : iterable of str
+        Names of those that may not be read: as parents they are taken to be as they
+        were, since nobody can say that they are not.
     """
+    unknown = frozenset(unknown)
     holders: dict[str, str] = {}
     for name in sorted(manifests):
         manifest = manifests[name]
@@ -69,7 +75,7 @@ def lineage(manifests: Mapping[str, Manifest | None]) -> dict[str, Kin]:
             holders.setdefault(manifest.id, name)
     parents = {
         name: tuple(
-            _find(parent, parent_id, manifests, holders)
+            _find(parent, parent_id, manifests, holders, unknown)
             for parent, parent_id in sorted(manifest.plan.parents)
             # What was computed from its own former records is not stale by that.
             if parent != name
@@ -102,12 +108,15 @@ def _find(
     parent_id: str,
     manifests: Mapping[str, Manifest | None],
     holders: Mapping[str, str],
+    unknown: frozenset[str],
 ) -> Parent:
     manifest = manifests.get(name)
     if manifest is not None and manifest.id == parent_id:
         return Parent(name, name)
     if parent_id in holders:
         return Parent(name, holders[parent_id])
+    if name in unknown:
+        return Parent(name, name)
     if manifest is not None:
         return Parent(name, None, "has other records now")
     return Parent(name, None, "is not done" if name in manifests else "is gone")

@@ -17,6 +17,7 @@ from agatha_ckpt._spread import (
     SKEW_LEAST_SECONDS,
     Spread,
 )
+from agatha_ckpt._status import UNREADABLE
 from agatha_ckpt._table import cells
 
 _AT_ONCE = 4  # of each kind of what needs attention
@@ -25,6 +26,7 @@ _MEANINGS = {
     "partial": "a run did not end; the next one keeps the whole partitions",
     "stale": "its parent was made again with other records, or is gone, or is stale",
     "newer": "written by a newer version of agatha_ckpt",
+    "unreadable": "this account has no permission to read it",
     "damaged": "its done marker, or a partition file, is not what was saved",
 }
 _COLUMNS = (  # heading, and whether it holds figures
@@ -91,7 +93,7 @@ def _header(report: Report) -> str:
     states = [
         (f'<span class="state {state}">{sign(state)}</span>{state}', len(entries))
         for state, entries in reversed([*report.by_state.items()])
-        if entries or state != "newer"
+        if entries or state not in ("newer", UNREADABLE)
     ]
     skewed = sum(entry.is_skewed for entry in report.entries)
     states.append((f'<span class="skewed">{sign("skew")}</span>skewed', skewed))

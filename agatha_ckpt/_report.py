@@ -1,11 +1,11 @@
 """What a report says of the checkpoints of a root: the figures, before any page."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 
-from agatha_ckpt._errors import masked
+from agatha_ckpt._errors import masked, refusal
 from agatha_ckpt._folder import Damaged
 from agatha_ckpt._lineage import Kin, lineage
 from agatha_ckpt._manifest import library_version
@@ -15,12 +15,12 @@ from agatha_ckpt._spread import (
     Spread,
     spread_of,
 )
-from agatha_ckpt._status import Status
+from agatha_ckpt._status import UNREADABLE, Status
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._threads import in_threads
 
 # In the order of how much they want to be looked at.
-STATES = ("damaged", "newer", "stale", "partial", "done")
+STATES = ("damaged", "unreadable", "newer", "stale", "partial", "done")
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,15 @@ class Entry:
         Partitions whose file is missing or of another size.
     where : str
         How messages speak of it.
+    refused : PermissionError, optional
+        Why nothing is missing as far as is known: its files may not be listed.
     """
 
     status: Status
     kin: Kin = field(default_factory=Kin)
     missing: tuple[Damaged, ...] = ()
     where: str = ""
+    refused: PermissionError | None = None
 
     @property
     def name(self) -> str:
@@ -51,6 +54,8 @@ class Entry:
     def state(self) -> str:
         """One of `STATES`: the one that most wants to be looked at."""
         condition = self.status.condition
+        if self.refused:
+            return UNREADABLE
         if condition == "done" and self.missing:
             return "damaged"
         if condition == "done" and self.kin.stale:
@@ -66,6 +71,8 @@ class Entry:
             problem = problem.replace(f" of {self.where}", "")
             problem = problem.replace(self.where, "it")
         problems = [problem] if problem else []
+        if self.refused:
+            problems.append(f"of its files, {refusal(self.refused)}")
         return problems + [f"partition {d.index}: {d.reason}" for d in self.missing]
 
     @cached_property
@@ -139,16 +146,26 @@ def gather(store: CheckpointStore) -> Report:
     under the same root.
     """
     statuses = list(store.statuses())
-    kin = lineage({status.name: status.manifest for status in statuses})
-    missing = in_threads(partial(_missing, store), statuses)
+    kin = lineage_of(statuses)
     entries = tuple(
-        Entry(status, kin[status.name], damaged, store.describe(status.name))
-        for status, damaged in zip(statuses, missing, strict=True)
+        in_threads(lambda status: _entry(store, status, kin[status.name]), statuses)
     )
     return Report(masked(str(store.root)), entries)
 
 
-def _missing(store: CheckpointStore, status: Status) -> tuple[Damaged, ...]:
+def _entry(store: CheckpointStore, status: Status, kin: Kin) -> Entry:
+    entry = Entry(status, kin, where=store.describe(status.name))
     if status.manifest is None:
-        return ()
-    return tuple(store.missing(status.name, status.manifest))
+        return entry
+    try:
+        missing = store.missing(status.name, status.manifest)
+    except PermissionError as error:
+        return replace(entry, refused=error)
+    return replace(entry, missing=tuple(missing))
+
+
+def lineage_of(statuses: Iterable[Status]) -> dict[str, Kin]:
+    """Return the relations of all checkpoints of a root."""
+    statuses = list(statuses)
+    unknown = (status.name for status in statuses if status.state == UNREADABLE)
+    return lineage({status.name: status.manifest for status in statuses}, unknown)

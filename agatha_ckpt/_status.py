@@ -5,7 +5,12 @@ from dataclasses import dataclass, field, replace
 
 from agatha_ckpt._codec import read_header
 from agatha_ckpt._contents import newest
-from agatha_ckpt._errors import CheckpointError, UnsupportedFormatError, noted
+from agatha_ckpt._errors import (
+    CheckpointError,
+    UnsupportedFormatError,
+    noted,
+    refusal,
+)
 from agatha_ckpt._folder import Folder
 from agatha_ckpt._layout import (
     MSGPACK,
@@ -17,6 +22,7 @@ from agatha_ckpt._layout import (
 from agatha_ckpt._manifest import Manifest
 from agatha_ckpt._threads import in_threads
 
+UNREADABLE = "unreadable"  # a state
 _HEADER_BYTES = 4096  # no header of a partition file has more
 
 
@@ -28,7 +34,8 @@ class Status:
     ----------
     name : str
     state : str
-        ``"absent"``, ``"partial"`` or ``"done"``.
+        ``"absent"``, ``"partial"`` or ``"done"``; ``"unreadable"`` where several are
+        asked for, and this account may not read this one.
     partitions : int
         Number of partitions that are stored.
     expected : int, optional
@@ -45,7 +52,7 @@ class Status:
         Time of the commit, ISO 8601 with offset.
     problem : str, optional
         Why a checkpoint with a done marker is not done, or, where it is done, why
-        this version cannot read it.
+        this version cannot read it, or why nothing is known of it.
     changed : str, optional
         Time of the commit, or when the newest file of a partial was written; ISO
         8601 with offset.
@@ -70,20 +77,34 @@ class Status:
     def condition(self) -> str:
         """The state for people, in one word.
 
-        ``"done"``, ``"partial"``, ``"absent"``; ``"damaged"`` where there is a marker
-        that cannot be read; ``"newer"`` where a newer version of this library is
-        needed to read it.
+        ``"done"``, ``"partial"``, ``"absent"``, ``"unreadable"``; ``"damaged"`` where
+        there is a marker that is cut or changed; ``"newer"`` where a newer version of
+        this library is needed to read it.
         """
-        if self.problem is None:
+        if self.problem is None or self.state == UNREADABLE:
             return self.state
         return "newer" if self.state == "done" else "damaged"
 
 
 def statuses_of(folders: Iterable[Folder]) -> Iterator[Status]:
-    """Yield the status of each checkpoint that is there, read concurrently."""
-    for status in in_threads(status_of, folders):
+    """Yield the status of each checkpoint that is there, read concurrently.
+
+    One that may not be read is no reason to say nothing of the others.
+    """
+    for status in in_threads(_status_or_refusal, folders):
         if status.condition != "absent":
             yield status
+
+
+def _status_or_refusal(folder: Folder) -> Status:
+    try:
+        return status_of(folder)
+    except PermissionError as error:
+        problem = (
+            f"{folder.describe()} is not known: {refusal(error)}; use an account that "
+            "may read it, or give its credentials as storage options"
+        )
+        return Status(folder.name, UNREADABLE, problem=problem)
 
 
 def status_of(folder: Folder) -> Status:

@@ -153,6 +153,9 @@ class CheckpointStore(Place):
     def statuses(self, pattern: str = "*") -> Iterator[Status]:
         """Yield the status of each checkpoint that matches, done or not, by name.
 
+        One that this account may not read is among them, in the state
+        ``"unreadable"``; `status` raises the `PermissionError`.
+
         Notes
         -----
         Costs one listing of the root and what `status` costs for each folder that
@@ -360,10 +363,11 @@ class CheckpointStore(Place):
 
     def faults(
         self, done: Iterable[tuple[str, Manifest]], allow_pickle: bool = False
-    ) -> Iterator[str | None]:
+    ) -> Iterator[str | PermissionError | None]:
         """Yield of each partition of each checkpoint what is wrong with it, or None.
 
-        As `verify`, for several checkpoints at once, and as it is found out.
+        As `verify`, for several checkpoints at once, and as it is found out. That a
+        file may not be read says nothing of the others, and is not raised.
         """
         folders = ((self._folder(name), manifest) for name, manifest in done)
         return faults_of(folders, allow_pickle)

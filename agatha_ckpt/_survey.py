@@ -194,16 +194,23 @@ def verify(folder: Folder, manifest: Manifest, allow_pickle: bool) -> list[Damag
 
     Agatha's pickles say nothing of themselves: they are unpickled if that is allowed.
     """
-    faults = faults_of([(folder, manifest)], allow_pickle)
-    return [Damaged(index, fault) for index, fault in enumerate(faults) if fault]
+    damaged = []
+    for index, fault in enumerate(faults_of([(folder, manifest)], allow_pickle)):
+        if isinstance(fault, PermissionError):
+            raise fault
+        if fault:
+            damaged.append(Damaged(index, fault))
+    return damaged
 
 
 def faults_of(
     done: Iterable[tuple[Folder, Manifest]], allow_pickle: bool
-) -> Iterator[str | None]:
+) -> Iterator[str | PermissionError | None]:
     """Yield of each partition of each checkpoint what is wrong with it, or None.
 
-    As `verify`; the partitions of several checkpoints are read concurrently.
+    As `verify`; the partitions of several checkpoints are read concurrently. That a
+    file may not be read is no damage, and says nothing of the others: the error is
+    what is yielded.
     """
     partitions = (
         (folder, manifest, index)
@@ -215,7 +222,7 @@ def faults_of(
 
 def _fault(
     folder: Folder, manifest: Manifest, index: int, allow_pickle: bool
-) -> str | None:
+) -> str | PermissionError | None:
     plan, info = manifest.plan, manifest.partitions[index]
     where = folder.describe(index)
     try:
@@ -234,6 +241,8 @@ def _fault(
                     _try_decoding(block, allow_pickle, where)
     except CheckpointError as error:
         return str(error).removeprefix(f"{where} is damaged: ").split(";")[0]
+    except PermissionError as error:
+        return error
     return None
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 from agatha_ckpt._errors import masked
 from agatha_ckpt._figures import age, count, size
 from agatha_ckpt._html import shown
-from agatha_ckpt._status import Status
+from agatha_ckpt._status import UNREADABLE, Status
 
 _MOST_ROWS = 50
 _HEADER = (
@@ -21,14 +21,14 @@ def cells(status: Status, now: datetime | None = None) -> dict[str, str]:
     state = status.condition
     if state == "partial":
         state += f" {count(status.partitions)}/{count(status.expected)}"
-    is_partial = status.state == "partial"
+    is_partial, is_known = status.state == "partial", status.state != UNREADABLE
     return {
         "name": status.name,
         "state": state,
         "format": status.format or "?",
-        "partitions": count(status.partitions),
+        "partitions": count(status.partitions if is_known else None),
         "records": "" if is_partial else count(status.records),
-        "bytes": size(status.bytes),
+        "bytes": size(status.bytes) if is_known else "?",
         "age": age(status.changed, now),
         "version": "" if status.version is None else str(status.version),
     }

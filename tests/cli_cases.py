@@ -1,6 +1,10 @@
 """What the tests of the command line share: how it is run, and on what."""
 
+import contextlib
 import hashlib
+import os
+import subprocess
+import sys
 
 import dask.bag
 import pytest
@@ -21,6 +25,35 @@ def refused(*arguments, code=1, **options):
     assert ended.stderr.startswith("Error: ")
     assert len(ended.stderr.splitlines()) == 1
     return ended.stderr
+
+
+def without_privileges(*command):
+    """Return the command with which what is forbidden is so even for root."""
+    if os.geteuid() != 0:
+        return command
+    rights = "-dac_override,-dac_read_search"
+    return ("setpriv", f"--bounding-set={rights}", "--inh-caps=-all", *command)
+
+
+@contextlib.contextmanager
+def forbidden(path):
+    """Let nobody read a file or a folder, not even who owns it."""
+    mode = path.stat().st_mode
+    path.chmod(0)
+    try:
+        yield
+    finally:
+        path.chmod(mode)
+
+
+def run_forbidden(*arguments):
+    """Run the program as somebody who may not read what is forbidden."""
+    command = [sys.executable, "-m", "agatha_ckpt", *map(str, arguments)]
+    ended = subprocess.run(
+        without_privileges(*command), capture_output=True, text=True, check=False
+    )
+    ended.exit_code = ended.returncode
+    return ended
 
 
 def cells(ended):

@@ -12,10 +12,12 @@ from cli_cases import (
     damage_marker,
     fill,
     fill_with_foreign_files,
+    forbidden,
     make_bag,
     make_newer,
     refused,
     run,
+    run_forbidden,
     tree,
 )
 from proxy import Fault
@@ -116,6 +118,29 @@ def test_a_damaged_marker_is_a_state_with_its_reason_below(folder):
     assert [row[1] for row in cells(ended)] == ["done", "damaged", "partial"]
     assert "done marker of checkpoint 'lines'" in ended.stderr
     assert "or clear it" in ended.stderr
+
+
+@pytest.mark.parametrize("what", [".", "__done__"])
+def test_what_may_not_be_read_is_a_state_and_hides_nothing_else(folder, what):
+    before = tree(folder)
+    with forbidden(folder / "lines" / what):
+        ended = run_forbidden("ls", folder)
+        as_json = run_forbidden("ls", folder, "--json")
+    assert [row[:2] for row in cells(ended)] == [
+        ["en_sentences", "done"],
+        ["lines", "unreadable"],
+        ["unfinished", "partial"],
+    ]
+    assert cells(ended)[1][2:] == ["?"] * 5
+    reason, last = ended.stderr.strip().splitlines()
+    assert reason.startswith("checkpoint 'lines' under ")
+    assert "it may not be read (Permission denied); use an account" in reason
+    assert last.startswith("Error: 1 of 3 checkpoints unreadable; use an account")
+    assert ended.exit_code == as_json.exit_code == 1
+    _, lines, _ = json.loads(as_json.stdout)
+    assert (lines["state"], lines["problem"]) == ("unreadable", reason)
+    assert (lines["partitions"], lines["records"], lines["bytes"]) == (None,) * 3
+    assert tree(folder) == before
 
 
 def test_what_takes_a_newer_version_is_neither_done_nor_damaged(folder):

@@ -12,9 +12,11 @@ from cli_cases import (
     damage_one_partition,
     fill,
     fill_with_foreign_files,
+    forbidden,
     make_bag,
     refused,
     run,
+    run_forbidden,
     tree,
 )
 
@@ -96,6 +98,37 @@ def test_fast_sees_another_size_and_no_flipped_bit(folder):
     ended = run("verify", folder, "--fast")
     assert ended.exit_code == 1
     assert "partition 0: its file has 3 bytes, not 4" in ended.stdout
+
+
+@pytest.mark.parametrize("fast", [(), ("--fast",)])
+@pytest.mark.parametrize("what", [".", "__done__", "part-00001-*"])
+def test_what_may_not_be_read_is_no_damage_and_hides_none_P5(folder, what, fast):
+    damage_marker(folder, "en_sentences")
+    [path] = folder.glob(f"lines/{what}") if "*" in what else [folder / "lines" / what]
+    with forbidden(path):
+        ended = run_forbidden("verify", folder, *fast)
+        alone = run_forbidden("verify", folder, "lines", *fast)
+    if fast and "*" in what:  # its size is known
+        assert (results(alone), alone.exit_code) == ({"lines": "ok"}, 0)
+        return
+    assert ended.exit_code == alone.exit_code == 1
+    wrong = {"en_sentences": "damaged", "lines": "unreadable"}
+    assert results(ended) == ALL_WELL | wrong
+    assert "    partition 1: it may not be" in alone.stdout or "*" not in what
+    assert "it may not be read (Permission denied)" in alone.stdout
+    assert ended.stderr.startswith("Error: 1 of 3 checkpoints damaged, 1 unreadable; ")
+    assert alone.stderr.startswith("Error: 1 of 1 checkpoint unreadable; use an acc")
+
+
+def test_fast_says_of_files_that_may_not_be_listed_that_they_are_unreadable(folder):
+    path = folder / "lines"
+    path.chmod(0o311)  # what is in it may be read by its name
+    try:
+        ended = run_forbidden("verify", folder, "--fast")
+    finally:
+        path.chmod(0o755)
+    assert results(ended) == ALL_WELL | {"lines": "unreadable"}
+    assert "partitions 0-1: it may not be read" in ended.stdout
 
 
 def test_a_broken_marker_is_damage(folder):

@@ -21,6 +21,7 @@ import dask
 import dask.bag
 import fsspec
 import pytest
+from cli_cases import without_privileges
 from click.testing import CliRunner
 from fsspec.implementations.memory import MemoryFileSystem
 from hostile_names import ILLEGAL, LEGAL, elsewhere, is_legal
@@ -594,14 +595,6 @@ for call in (
         refused.append([type(error).__name__, str(error), notes])
 print(json.dumps([loaded, found, states, refused]))
 """
-
-
-def without_privileges(*command):
-    """Return the command with which what is read-only is so even for root."""
-    if os.geteuid() != 0:
-        return command
-    rights = "-dac_override,-dac_read_search"
-    return ("setpriv", f"--bounding-set={rights}", "--inh-caps=-all", *command)
 
 
 def test_p6_p7_a_root_that_cannot_be_written_to_loads(tmp_path):

@@ -102,3 +102,9 @@ def test_a_circle_ends():
 
 def test_what_is_not_done_has_no_parents():
     assert lineage({"a": None, "b": B})["a"] == Kin(children=("b",))
+
+
+def test_of_a_parent_that_may_not_be_read_nobody_says_that_it_is_not_done():
+    kin = lineage({"a": None, "b": B}, unknown=["a"])
+    assert kin["a"] == Kin(children=("b",))
+    assert kin["b"] == Kin(parents=(Parent("a", "a"),))

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from html import unescape
 from urllib.parse import unquote
 
 import dask.bag
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from pages import CHROMIUM, parsed, seen_by_chromium
 from proxy import Proxy
 from report_samples import Root
+from test_store import Locked
 
 from agatha_ckpt import Checkpointer, CheckpointStore
 from agatha_ckpt._cli import main
@@ -114,6 +116,30 @@ def test_what_was_built_from_a_parent_that_changed_is_stale(filled):
     checkpointer.clear("parent")
     checkpointer.checkpoint("parent", make_bag(), scheduler="sync")
     assert gather(filled).by_state["stale"] == []
+
+
+@pytest.mark.parametrize(
+    "call, name, reason",
+    [
+        ("read", "/parent/__done__", "it is not known: it may not be read (no); use"),
+        ("list", "/parent", "of its files, it may not be read (no)"),
+    ],
+)
+def test_what_may_not_be_read_is_unreadable_and_makes_nothing_stale(call, name, reason):
+    fs = Locked()
+    store = CheckpointStore("/locked", fs=fs)
+    checkpointer = Checkpointer(store, verbose=False)
+    parent = checkpointer.checkpoint("parent", make_bag(), scheduler="sync")
+    checkpointer.checkpoint("child", parent.map(str.upper), scheduler="sync")
+    fs.locked = (call, name)
+    report = gather(store)
+    fs.locked = ("", "")
+    store.clear_all()
+    child, parent = report.entries
+    assert (child.state, parent.state) == ("done", "unreadable")
+    (problem,) = parent.problems
+    assert problem.startswith(reason)
+    assert reason in unescape(page(report))
 
 
 def test_totals_are_the_sums(filled):

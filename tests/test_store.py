@@ -481,6 +481,26 @@ def test_errors_of_the_filesystem_keep_their_type_and_say_where(question, call, 
     assert f"{where} under '/locked'" in said
 
 
+@pytest.mark.parametrize("call, name", [("read", f"/b/{DONE_MARKER}"), ("list", "/b")])
+def test_what_may_not_be_read_is_among_the_statuses_and_ends_none(call, name):
+    fs = Locked()
+    store = CheckpointStore("/locked", fs=fs)
+    for done in "abc":
+        save(store, done)
+    if call == "list":
+        fs.rm_file(str(store.done_marker("b")))
+    fs.locked = (call, name)
+    a, b, c = store.statuses()
+    assert (a, c) == (store.status("a"), store.status("c"))
+    assert (b.name, b.state, b.condition) == ("b", "unreadable", "unreadable")
+    assert b.problem.startswith("checkpoint 'b' under '/locked' is not known: it may ")
+    assert "may not be read (no); use an account" in b.problem
+    with pytest.raises(PermissionError):
+        store.status("b")
+    fs.locked = ("", "")
+    store.clear_all()
+
+
 def test_leftovers_are_removed_by_the_commit(store):
     put(store, "x", ".tmp-0123456789abcdef", b"of a killed writer")
     put(store, "x", "part-00000-0123abcd-0123456789abcdef.msgpack", b"another plan")
