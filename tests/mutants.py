@@ -95,7 +95,7 @@ MUTANTS = [
         "LossError: a damaged checkpoint",
         (
             Edit(
-                "_store",
+                "_inventory",
                 "return self.find_manifest(name) is not None",
                 "return '__done__' in self._folder(name).sizes()",
             ),
