@@ -2,11 +2,15 @@
 
     python peak_memory.py msgpack|zstd|text ROOT FEW MANY
     python peak_memory.py partitions ROOT NUMBER
+    python peak_memory.py load ROOT NUMBER
+    python peak_memory.py dask NUMBER
 
 The first saves, resumes, loads, verifies and repairs one partition of FEW records and
 then one of MANY. The bag's own function hands out the records one by one, so that all
 memory that grows with the partition is the library's. The second does the same with a
-checkpoint of NUMBER small partitions, as its driver.
+checkpoint of NUMBER small partitions, as its driver. The third loads it, for the
+second, in a process that has no memory left of other calls; and the fourth, to compare
+with that, a bag of so many partitions that lie nowhere: what dask itself takes.
 
 Prints, as JSON, by how many bytes each call made the peak resident size exceed what was
 resident before it; and for MANY also the size of the partition file.
@@ -16,15 +20,18 @@ import gc
 import json
 import random
 import re
+import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import dask.bag
+from dask.bag import Bag
 
 from agatha_ckpt import Checkpointer, CheckpointStore
 
-NAME = "big"
+NAME, FEW = "big", "few"
 NOISE = random.Random(0).randbytes(600_000).hex()  # of which zstd makes the half
 
 
@@ -127,6 +134,34 @@ def numbered(part):
     return [(index, i) for i in range(3)]
 
 
+def all_numbered(number):
+    return [(index, i) for index in range(number) for i in range(3)]
+
+
+class Anywhere:
+    """A partition that is made as it is read."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def __iter__(self):
+        return iter(numbered([self.index]))
+
+
+def growth_of_a_load(make, number):
+    """Return how many bytes a bag that *make* gives takes for each partition."""
+
+    def load(number):
+        assert make(number).compute(scheduler="sync") == all_numbered(number)
+
+    load(10)  # it imports what is not to be counted
+    return growth(lambda: load(number)) // number
+
+
+def from_nowhere(number):
+    return Bag({("x", i): (list, (Anywhere, i)) for i in range(number)}, "x", number)
+
+
 def partitions(root, number):
     # What syncing 10,000 files takes is the disk's.
     ckpt = Checkpointer(CheckpointStore(root, fsync=False), verbose=False)
@@ -140,18 +175,12 @@ def partitions(root, number):
     def save(bag):
         ckpt.checkpoint(NAME, bag, scheduler="sync")
 
-    def load(bag):
-        loaded = ckpt.checkpoint(NAME)
-        right = [(index, i) for index in range(bag.npartitions) for i in range(3)]
-        assert loaded.compute(scheduler="sync") == right
-
     def measured(what, call, bag):
         started = time.perf_counter()
         found[what] = growth(lambda: call(bag)) // number
         found[f"{what}, seconds"] = round(time.perf_counter() - started, 1)
 
-    save(bag_of(10))
-    ckpt.clear(NAME)
+    ckpt.checkpoint(FEW, bag_of(10), scheduler="sync")
     bag = bag_of(number)
     measured("save", save, bag)
     (folder / "__done__").unlink()
@@ -162,19 +191,32 @@ def partitions(root, number):
     assert set(kept[1::2]) <= set(folder.iterdir())
     assert len(list(folder.iterdir())) == number + 1
     measured("open with the bag", save, bag)
-    measured("load", load, bag)
+    command = [sys.executable, __file__, "load", root, str(number)]
+    started = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    found |= json.loads(done.stdout)
+    found["load, seconds"] = round(time.perf_counter() - started, 1)
     measured("clear", lambda _: ckpt.clear(NAME), bag)
     assert not folder.exists()
     return found
 
 
 def main():
-    what, root, *numbers = sys.argv[1:]
-    numbers = map(int, numbers)
-    if what == "partitions":
-        found = partitions(root, *numbers)
+    what, *arguments = sys.argv[1:]
+    if what == "dask":
+        [number] = arguments
+        found = {"load": growth_of_a_load(from_nowhere, int(number))}
+    elif what == "load":
+        root, number = arguments
+        ckpt = Checkpointer(root, verbose=False)
+        stored = {10: FEW, int(number): NAME}
+        found = {
+            "load": growth_of_a_load(lambda n: ckpt.checkpoint(stored[n]), int(number))
+        }
     else:
-        found = large(what, root, *numbers)
+        root, *numbers = arguments
+        measure = partitions if what == "partitions" else partial(large, what)
+        found = measure(root, *map(int, numbers))
     print(json.dumps(found))
 
 

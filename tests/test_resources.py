@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from functools import partial, partialmethod
 from pathlib import Path
@@ -53,9 +53,11 @@ PER_PARTITION = {
     "save": 12_000,
     "resume": 6_000,
     "open with the bag": 2_000,
-    "load": 3_000,
     "clear": 1_000,
 }
+# What loading it may take beside what dask takes, from 2,500 on: a task that holds what
+# the marker says of the partition, 510 bytes of objects, and what the allocator rounds.
+OF_A_LOAD = 1_000
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,9 @@ def test_a_driver_takes_a_few_kilobytes_a_partition_to_save_resume_and_load(
 ):
     """With half of the partitions there; which records are loaded is checked."""
     found = peak_memory("partitions", tmp_path, number)
-    for call, limit in PER_PARTITION.items():
+    dasks = peak_memory("dask", number)["load"]
+    record_property("figures", f"load of dask's own: {dasks:,} bytes each")
+    for call, limit in (PER_PARTITION | {"load": dasks + OF_A_LOAD}).items():
         seconds = found[f"{call}, seconds"]
         record_property("figures", f"{call}: {found[call]:,} bytes each, {seconds} s")
         assert found[call] < limit, call
@@ -141,20 +145,35 @@ def a_round(root, number):
 
 
 def check_flat(root, first, last, spool, record_property):
-    """What is held after so many rounds is what was held after the first of them."""
+    """What is held after so many rounds is what was held after the first of them.
+
+    What is kept for the next call grows to what calls need at the same moment, by
+    chance: connections to a server, threads of a pool. So where more is held, as many
+    rounds follow again. What calls leave behind grows each time.
+    """
     held = []
-    for number in range(last):
-        a_round(root, number)
-        held.append(Held.now())
-    assert list(spool.iterdir()) == []
-    early, late = held[first // 2 : first], held[-first // 2 :]
-    for what in ("descriptors", "threads", "tasks"):
-        before, after = ([getattr(h, what) for h in some] for some in (early, late))
-        record_property(
-            "figures",
-            f"{what}: {max(before)} after {first} rounds, {max(after)} after {last}",
-        )
-        assert max(after) <= max(before), what
+
+    def most_held(rounds):
+        """Return the most that was held in the last of so many rounds in all."""
+        for number in range(len(held), rounds):
+            a_round(root, number)
+            held.append(Held.now())
+        assert list(spool.iterdir()) == []
+        return Held(*map(max, zip(*map(astuple, held[-first // 2 :]), strict=True)))
+
+    before = most_held(first)
+    for last_of_these in range(last, 4 * last, last - first):
+        after = most_held(last_of_these)
+        more = {
+            what: f"{getattr(before, what)}, then {number}"
+            for what, number in asdict(after).items()
+            if number > getattr(before, what)
+        }
+        if not more:
+            break
+        before = after
+    record_property("figures", f"{after} after {len(held)} rounds, {before} before")
+    assert not more
 
 
 @pytest.fixture
