@@ -7,6 +7,7 @@ to import. What must outlive a worker is kept in files.
 import json
 import os
 import threading
+import time
 import uuid
 from collections import Counter
 from functools import partial
@@ -19,17 +20,18 @@ from distributed import SchedulerPlugin, WorkerPlugin, get_worker
 from agatha_ckpt._layout import parse_filename
 
 PARTITIONS, SIZE = 8, 40
-_SECONDS = 20
+_SECONDS = 180  # within which what must come about has come about, on any machine
 
 
 def wait_until(condition):
     """Return the first true value of *condition*, looked at every few milliseconds."""
     pause = threading.Event()
-    for _ in range(_SECONDS * 200):
-        if value := condition():
-            return value
+    until = time.monotonic() + _SECONDS
+    while not (value := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"{condition} did not come true in {_SECONDS} seconds")
         pause.wait(0.005)
-    raise AssertionError(f"{condition} did not come true in {_SECONDS} seconds")
+    return value
 
 
 def stored_partitions(fs, folder):
@@ -249,6 +251,11 @@ def priorities(dask_scheduler):
         for key, task in dask_scheduler.tasks.items()
         if isinstance(key, tuple) and key[0].startswith("save-")
     }
+
+
+def waiting_tasks(dask_worker):
+    """How many tasks a worker has been given beside the one that it is at."""
+    return len(dask_worker.state.tasks) - len(dask_worker.state.executing)
 
 
 def left_over(dask_scheduler):

@@ -83,11 +83,18 @@ def one_round(client, store, shape, rng, log):
     }
 
 
-def rounds(client, store, shape, number, seed, folder):
-    """Return the sums over all rounds; a round that went wrong is printed."""
+def rounds(client, store, shape, number, seed, folder, recomputed=0):
+    """Return the sums over all rounds; a round that went wrong is printed.
+
+    A kill may come before anything is stored, or after all is. So there are rounds
+    until *number* came in the middle, and so many partitions were computed again; but
+    no more than four times as many.
+    """
     print(f"{shape}, seed {seed}")
     totals = Counter()
-    for i in range(number):
+    for i in range(4 * number):
+        if totals["middle"] >= number and totals["recomputed"] >= recomputed:
+            break
         rng = random.Random(f"{seed} {shape} {i}")
         found = one_round(client, store, shape, rng, folder / f"{shape}-{i}")
         if found["wrong"] or found["left over"] or found["redone"]:

@@ -6,6 +6,7 @@ import uuid
 
 import dask
 import fsspec
+import hypothesis
 import pytest
 
 # Read when gcsfs is imported; without it each call waits a minute for a service that
@@ -18,6 +19,16 @@ import clouds
 
 import agatha_ckpt
 from agatha_ckpt import Checkpointer, CheckpointStore
+
+# The same examples in every run, so that what fails is what was changed; and no limit
+# of time, which a slow machine or a busy one would pass.
+hypothesis.settings.register_profile(
+    "the same everywhere",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("the same everywhere")
 
 HERE = ["local", "memory"]
 CLOUDS = {

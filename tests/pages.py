@@ -119,5 +119,5 @@ def chromium(folder, path, width, *options, dark=False, height=1000):
         *options,
         path.as_uri(),
     ]
-    ended = subprocess.run(command, capture_output=True, check=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, check=True, timeout=300)
     return ended.stdout.decode()

@@ -97,6 +97,13 @@ class Delay(Fault):
         handler.answer(*answer)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Of five at once, which is the default, a busy machine loses one now and then; the
+    # client then asks again, and that counts.
+    request_queue_size = 128
+
+
 class Proxy:
     """Stands before the server at *url*; use it in a ``with`` statement.
 
@@ -120,8 +127,7 @@ class Proxy:
 
     def __enter__(self):
         handler = type("Handler", (_Handler,), {"proxy": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}

@@ -29,7 +29,7 @@ def find_uv():
 def output_of(*command):
     """Return what a command prints, or nothing where it cannot be run."""
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     except OSError:
         return ""
     return ended.stdout if ended.returncode == 0 else ""

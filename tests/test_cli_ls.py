@@ -221,7 +221,7 @@ class Together(Fault):
     """The answer comes when as many requests are there."""
 
     def __init__(self, requests):
-        self.all_there = threading.Barrier(requests, timeout=60)
+        self.all_there = threading.Barrier(requests, timeout=300)
 
     def happen(self, handler, request):
         self.all_there.wait()

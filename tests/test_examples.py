@@ -26,7 +26,7 @@ def run(example, root, *args, status=0):
         cwd=root.parent,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
     )
     assert done.returncode == status, done.stderr
     return done.stdout
@@ -257,7 +257,7 @@ def test_legacy_functions_stop_at_the_halt_point_and_go_on_from_there(tmp_path):
 
 def run_cluster(*args):
     command = [sys.executable, EXAMPLES / "cluster_s3.py", *args]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert (done.returncode, done.stderr) == (0, "")
     table = re.findall(r"^(\w+) +(\d+) +(\d+) +(\d+)$", done.stdout, re.MULTILINE)
     assert [name for name, *_ in table] == STEPS
@@ -265,12 +265,15 @@ def run_cluster(*args):
 
 
 def test_cluster_s3_loses_a_worker_and_computes_no_stored_partition_again():
-    output, table = run_cluster()
+    for _ in range(5):  # on a busy machine all may be stored before it looks
+        output, table = run_cluster()
+        for stored, begun, again in table:
+            assert stored <= begun <= stored + 1  # the one that the worker was at
+            assert again == 0
+        assert "Both passes agree: True" in output
+        if "Killed" in output:
+            break
     assert output.count("Killed 1 of 4 workers") == 1
-    for stored, begun, again in table:
-        assert stored <= begun <= stored + 1  # the one that the worker was at
-        assert again == 0
-    assert "Both passes agree: True" in output
 
 
 @pytest.mark.parametrize("cloud", ["s3", "gcs"], indirect=True)
