@@ -5,9 +5,9 @@ young, stay in the processor's cache, and give the garbage collector nothing to 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import Enum, auto
-from itertools import chain, islice
-from operator import countOf
+from gc import get_referents
+from itertools import chain, groupby, islice
+from math import sqrt
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -32,19 +32,6 @@ _ALL_FLAGS = HOOKS | PICKLE | TUPLES | SURROGATES
 
 _ARRAY_HEAD = Struct(">BI")  # msgpack's array 32
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
-_AT_ONCE = 256  # small records that are packed by one call
-
-
-class Plain(Enum):
-    """Records that what yielded them cannot change, and that are packed in one way.
-
-    They need not be packed as they come: for small ones the call takes longer than the
-    packing. So where a block held nothing else, some hundred of the next are pulled
-    before they are packed, and looked at then.
-    """
-
-    SCALARS = auto()
-    TUPLES = auto()  # of scalars
 
 
 class Block(NamedTuple):
@@ -84,8 +71,10 @@ def encode_blocks(
         block = None
         packer.begin_block()
         if kind is not None:
+            # Plain records need not be packed as they come, as nothing can change
+            # them; for small ones a call takes longer than the packing.
             coming = chain(ahead, source)
-            block, kind, rest = _pack_many(packer, coming, kind, size_of_one)
+            block, rest = _pack_many(packer, coming, kind, size_of_one)
             ahead = iter([*rest, *ahead])
         if block is None:
             coming = chain(ahead, source)
@@ -104,19 +93,19 @@ def encode_blocks(
 
 def _pack_each(
     packer: Packer, source: Iterator[Any], where: str, position: int
-) -> tuple[Block, Plain | None]:
-    """Return the next block, and of which plain kind all its records are.
+) -> tuple[Block, type | None]:
+    """Return the next block, and the type that all its records have if it is plain.
 
     Each record is packed as it comes: what yields it may change it afterwards.
     """
-    pack, hope = packer.strict, False
     block: list[Any] = []
     packed: list[bytes] = []
     size = 0
-    for record in source:
-        if not block and type(record) is tuple and _are_scalars(record):
-            # It gives hope that the whole block holds such tuples.
-            pack, hope = packer.loose, True
+    first = list(islice(source, 1))
+    # Such a tuple gives hope that the whole block holds no others.
+    hope = bool(first) and type(first[0]) is tuple and _are_scalars(first[0])
+    pack = packer.loose if hope else packer.strict
+    for record in chain(first, source):
         try:
             data = pack(record)
         except NOT_PACKED:
@@ -135,7 +124,7 @@ def _pack_each(
         ]
     payload = b"".join([_ARRAY_HEAD.pack(0xDD, len(block)), *packed])
     if flat:
-        return Block(TUPLES, len(block), payload), Plain.TUPLES
+        return Block(TUPLES, len(block), payload), tuple
     suspects = which_may_hold_bytes(packed, payload, _ARRAY_HEAD.size)
     if suspects and holds_buffer([block[i] for i in suspects]):
         for i in suspects:
@@ -147,41 +136,34 @@ def _pack_each(
     used = packer.used
     flags = HOOKS * ("hooks" in used) | PICKLE * ("pickle" in used)
     flags |= SURROGATES * ("surrogates" in used)
-    plain = Plain.SCALARS if _are_scalars(block) else None
+    kinds = set(map(type, block))
+    plain = kinds.pop() if len(kinds) == 1 and kinds <= _SCALARS else None
     return Block(flags, len(block), payload), plain
 
 
 def _are_flat(records: Sequence[Any]) -> bool:
     """Say whether all *records* are tuples of scalars (so no list is among them)."""
-    return set(map(type, records)) == {tuple} and _are_scalars(
-        chain.from_iterable(records)
-    )
+    return set(map(type, records)) == {tuple} and _are_scalars(get_referents(*records))
 
 
 def _are_scalars(values: Iterable[Any]) -> bool:
-    return _SCALARS.issuperset(map(type, values))
-
-
-def _are_of_one_scalar_type(values: Sequence[Any]) -> bool:
-    """Say the same of fewer values, in half the time."""
-    first = type(values[0])
-    return first in _SCALARS and countOf(map(type, values), first) == len(values)
+    return set(map(type, values)) <= _SCALARS
 
 
 # ---- many records by one call ----
 
 
 def _pack_many(
-    packer: Packer, source: Iterator[Any], kind: Plain, size_of_one: float
-) -> tuple[Block | None, Plain | None, list[Any]]:
+    packer: Packer, source: Iterator[Any], kind: type, size_of_one: float
+) -> tuple[Block | None, list[Any]]:
     """Return the block that `_pack_each` would return, where its records are plain.
 
     Parameters
     ----------
     packer : Packer
     source : iterator
-    kind : Plain
-        What the records were so far.
+    kind : type
+        That of the records so far.
     size_of_one : float
         Bytes that one of them took.
 
@@ -189,53 +171,61 @@ def _pack_many(
     -------
     Block or None
         None where it takes `_pack_each`.
-    Plain or None
-        What the next records probably are.
     list
         Records that were pulled and are not in the block.
     """
+    # Nothing is pulled beyond a record of another type, which is to be packed as it
+    # comes.
+    groups = groupby(source, type)
+    of, group = next(groups, (kind, iter(())))
+    if of is not kind:
+        return None, [next(group)]
     block: list[Any] = []
-    packed: list[bytes] = []
-    size, most = 0, _AT_ONCE
-    again: Iterator[Any] = iter(())
+    packed: list[Any] = []
+    again: list[Any] = []
+    size, most = 0, MAX_RECORDS
     while size < BLOCK_BYTES:
-        # Seven eighths of what is left, so as not to pull more than the block takes.
-        count = int((BLOCK_BYTES - size) / size_of_one * 0.875)
-        batch = list(islice(source, min(max(count, 1), most)))
+        # Rather a few less than the block takes, so as to pack few of them twice.
+        expected = (BLOCK_BYTES - size) / size_of_one
+        count = min(max(int(expected - sqrt(expected)), 1), most)
+        if again:
+            batch, again = again[:count], again[count:]
+        else:
+            batch = list(islice(group, count))
+            if len(batch) < count:
+                others = [next(other) for _, other in islice(groups, 1)]
+                if others:
+                    return None, [*block, *batch, *others]
         if not batch:
             break
         data = _pack_batch(packer, kind, batch)
         if data is None:
-            return None, None, [*block, *batch, *again]
+            return None, [*block, *batch, *again]
         if len(batch) > 1 and size + len(data) >= BLOCK_BYTES:
             # The block ends with one of these.
-            again, most = iter(batch), 1
-            source = chain(again, source)
+            again, most = batch + again, len(batch) // 2
             continue
         block += batch
         packed.append(data)
         size += len(data)
     payload = b"".join([_ARRAY_HEAD.pack(0xDD, len(block)), *packed])
-    flags = TUPLES if kind is Plain.TUPLES else 0
-    return Block(flags, len(block), payload), kind, list(again)
+    flags = TUPLES if kind is tuple else 0
+    return Block(flags, len(block), payload), again
 
 
-def _pack_batch(packer: Packer, kind: Plain, batch: list[Any]) -> bytes | None:
-    """Return records, packed without a head; None where they are not of that kind."""
-    tuples = kind is Plain.TUPLES
-    if tuples and countOf(map(type, batch), tuple) < len(batch):
-        return None
-    if tuples:
-        if not _are_scalars([*chain.from_iterable(batch)]):
+def _pack_batch(packer: Packer, kind: type, batch: list[Any]) -> memoryview | None:
+    """Return records, packed without a head; None where they are not plain."""
+    pack = packer.strict
+    if kind is tuple:
+        pack = packer.loose
+        if not _are_scalars(get_referents(*batch)):
             return None
-    elif not (_are_of_one_scalar_type(batch) or _are_scalars(batch)):
-        return None
     try:
-        data: bytes = (packer.loose if tuples else packer.strict)(batch)
+        data = pack(batch)
     except NOT_PACKED:
         return None
     head = 1 if len(batch) < 16 else 3  # bytes that msgpack takes for it
-    return None if packer.used else data[head:]
+    return None if packer.used else memoryview(data)[head:]
 
 
 # ---- reading ----

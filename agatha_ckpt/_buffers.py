@@ -20,6 +20,7 @@ _LEAVES = frozenset({str, int, float, bool, type(None), bytes})
 _WALKED = _LEAVES | {list, tuple, dict}
 _NUMBERS = frozenset({int, float})
 _HEADS = ((b"\xc4", 1), (b"\xc5", 2), (b"\xc6", 4))  # of bin; and the length's width
+_FEW, _DENSE_BYTES = 64, 4096  # records; and where three heads are many
 _LONG_BYTES = 65_536  # from here on a value has the third head
 
 
@@ -57,6 +58,16 @@ def _are_numbers(values: Sequence[Any]) -> bool:
         return False
 
 
+def _is_dense(payload: bytes, at: int) -> bool:
+    """Say whether a head comes as often as in numbers, and so in all records."""
+    end = at + _DENSE_BYTES
+    for _ in range(3):
+        at = payload.find(_HEADS[0][0], at, end) + 1
+        if not at:
+            return False
+    return True
+
+
 def which_may_hold_bytes(packed: list[bytes], payload: bytes, start: int) -> list[int]:
     """Return the positions of the records that may hold a bin value.
 
@@ -75,7 +86,9 @@ def which_may_hold_bytes(packed: list[bytes], payload: bytes, start: int) -> lis
     heads = [head for head in _HEADS if long or head[1] < 4]
     if all(payload.find(head, start) < 0 for head, _ in heads):
         return []
-    left = len(packed) // 4 + 4
+    if len(packed) < _FEW and _is_dense(payload, start):
+        return list(range(len(packed)))
+    left = len(packed) // 8 + 3
     ends = list(accumulate(map(len, packed), initial=start))[1:]
     found = set()
     for head, width in heads:

@@ -6,7 +6,6 @@ the footer a digest over all of them.
 
 import hashlib
 import sys
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import SEEK_END
@@ -22,6 +21,7 @@ from agatha_ckpt._blocks import (
     decode_block,
     encode_blocks,
 )
+from agatha_ckpt._crc import crc32
 from agatha_ckpt._errors import (
     CorruptCheckpointError,
     UnsupportedFormatError,
@@ -148,7 +148,7 @@ def encode_partition(
         stored = block.payload
         if compressor:
             stored = compressor.compress(stored, mode=compressor.FLUSH_FRAME)
-        stored_crc = zlib.crc32(stored)
+        stored_crc = crc32(stored)
         digest.update(_content_of(block, stored, stored_crc))
         size += sink.write(_block_head(*_sizes(block), len(stored), stored_crc))
         size += sink.write(stored)
@@ -176,12 +176,12 @@ def _block_head(
 ) -> bytes:
     head = _BLOCK.pack(flags, records, length, stored)
     # One pass over the payload: the checksum covers its CRC, not it.
-    return head + _CHECKSUM.pack(zlib.crc32(head + _CHECKSUM.pack(stored_crc)))
+    return head + _CHECKSUM.pack(crc32(head + _CHECKSUM.pack(stored_crc)))
 
 
 def _content_of(block: Block, stored: bytes, stored_crc: int) -> bytes:
     """Return what the digest covers: the same in whatever compression."""
-    crc = stored_crc if stored is block.payload else zlib.crc32(block.payload)
+    crc = stored_crc if stored is block.payload else crc32(block.payload)
     return _CONTENT.pack(*_sizes(block), crc)
 
 
@@ -214,7 +214,7 @@ def _encode_footer(footer: Footer) -> bytes:
 
 
 def _with_checksum(data: bytes) -> bytes:
-    return data + _CHECKSUM.pack(zlib.crc32(data))
+    return data + _CHECKSUM.pack(crc32(data))
 
 
 def _without_checksum(data: bytes, part: str) -> bytes:
@@ -367,7 +367,7 @@ def _read_blocks(source: BinaryIO, header: Header, footer: Footer) -> Iterator[B
         if left < 0:
             raise Damage(f"block {blocks} does not fit into the file")
         stored = payload = source.read(stored_length)
-        stored_crc = zlib.crc32(stored)
+        stored_crc = crc32(stored)
         if head != _block_head(flags, records, length, len(stored), stored_crc):
             raise Damage(f"block {blocks} does not match its checksum")
         if records > MAX_RECORDS:

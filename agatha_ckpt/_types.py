@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import (
     PosixPath,
     PurePosixPath,
@@ -34,17 +35,22 @@ from agatha_ckpt._errors import (
     UnsupportedFormatError,
 )
 from agatha_ckpt._numpy import (
+    ARRAY,
     NUMPY_CODES,
     Refused,
     Unstorable,
+    decode_array,
     decode_numpy,
+    encode_array,
     encode_numpy,
 )
 
+# The constructor admits only codes from 0 on; the packer writes any.
+_make_ext = partial(tuple.__new__, msgpack.ExtType)
+
 
 def _extension(code: int, payload: bytes = b"") -> msgpack.ExtType:
-    # The constructor admits only codes from 0 on; the packer writes any.
-    return tuple.__new__(msgpack.ExtType, (code, payload))
+    return _make_ext((code, payload))
 
 
 class Kind:
@@ -247,15 +253,24 @@ def lowering(
     Unstorable
         By the function returned, for a value that cannot be stored faithfully.
     """
+    ndarray: Any = None  # numpy's, from the first one on
 
     def lower(value: Any) -> Any:
-        if type(value) is tuple:
+        nonlocal ndarray
+        cls = type(value)
+        if cls is tuple:
             used.add("hooks")
             return [_TUPLE_MARKER, *value]
         reason = None
         try:
-            kind = _CONTAINERS.get(type(value))
-            lowered = [kind.marker, *_members(value, pack)] if kind else _leaf(value)
+            if cls is ndarray:
+                lowered: Any = _make_ext((ARRAY, encode_array(value)))
+            elif kind := _CONTAINERS.get(cls):
+                lowered = [kind.marker, *_members(value, pack)]
+            else:
+                lowered = _leaf(value)
+                if lowered and lowered[0] == ARRAY:
+                    ndarray = cls
         except Refused:
             raise
         except Unstorable as error:
@@ -335,6 +350,8 @@ def lifting(
 
     def lift_leaf(code: int, payload: bytes) -> Any:
         nonlocal markers
+        if code == ARRAY:
+            return decode_array(payload)
         kind = _KINDS.get(code)
         if kind is not None and not payload:
             markers += 1

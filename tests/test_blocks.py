@@ -268,6 +268,7 @@ def test_p9_a_flat_tuple_that_needs_more_is_packed_as_all_of_its_block():
 
 PLAIN = {
     "scalars": lambda i: [f"string {i}", i, i / 7, None, b"\xc4" * (i % 9)][i % 5],
+    "numbers": lambda i: i**3 % (1 << 40) - 7,
     "strings of all lengths": lambda i: "ä" * (i * i % 97),
     "tuples": lambda i: (f"key {i}", i / 7, b"\xc4" * (i % 9)),
     "tuples of all lengths": lambda i: (f"key {i}",) * (i % 11),
@@ -332,6 +333,19 @@ def test_p9_a_record_that_is_changed_afterwards_was_stored_as_it_came():
 
     found = [r for b in blocks_of(source()) for r in decode_block(b, False, WHERE)]
     assert found == [{"n": i, "all": [i, "a" * 50]} for i in range(5_000)]
+
+
+def test_p9_a_record_that_is_changed_afterwards_may_come_after_plain_ones():
+    def source():
+        shared = []
+        for i in range(9_000):
+            shared[:] = [i]
+            yield f"record {i}" if i < 7_500 or i % 100 else shared
+
+    found = [r for b in blocks_of(source()) for r in decode_block(b, False, WHERE)]
+    lists = [[i] for i in range(7_500, 9_000, 100)]
+    assert [record for record in found if type(record) is list] == lists
+    assert len(found) == 9_000
 
 
 @pytest.mark.parametrize("zero", [0, 0.0])

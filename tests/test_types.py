@@ -314,9 +314,33 @@ def test_p9_numpy_values_come_back_equal_in_value_and_type(value):
 
 
 def test_a_loaded_numpy_array_can_be_written_to():
-    for array in (np.arange(3), np.zeros(3, [("a", "i4")])):
+    for array in (np.arange(3), np.arange(3), np.zeros(3, [("a", "i4")])):
         (loaded,) = round_trip([array])
         loaded[0] = loaded[1]
+        assert loaded.flags.aligned
+        assert loaded.flags.owndata
+
+
+def test_p9_arrays_whose_dtype_and_shape_were_met_before_come_back_as_well():
+    """What is known of one array is used for the next, of equal dtype and shape."""
+    plain = np.arange(6, dtype="i4").reshape(2, 3)
+    arrays = [
+        plain,
+        np.asfortranarray(plain + 1),
+        np.arange(12, dtype="i4").reshape(2, 6)[:, ::2],
+        plain.astype(">i4"),
+        np.broadcast_to(np.int32(7), (2, 3)),
+        plain.view("f4"),
+        plain > 2,
+        np.zeros((2, 0), "i4"),
+        np.zeros((0, 2), "i4"),
+        np.array(5, "i4"),
+        *(np.arange(n % 1100, dtype="i2") for n in range(3_000)),
+    ]
+    assert_same(round_trip(arrays + arrays), arrays + arrays)
+    described = plain.astype(np.dtype("i4", metadata={"unit": "m"}))
+    with pytest.raises(EncodeError, match="metadata"):
+        round_trip([plain, described])
 
 
 # ---- what is refused, and stored when pickle is allowed ----
