@@ -91,7 +91,8 @@ EXIT_CODE = 143
 OF_A_POOL = ("BrokenProcessPool", "cannot join thread before it is started")
 PAUSES = (0.01, 0.04, 0.1)  # seconds for a partition whose driver may be killed alone
 QUIET = 3 * max(PAUSES)  # seconds without a new one, then its workers have no more
-PATIENCE = 60.0  # seconds until a process that was told to end is said to hang
+PATIENCE = 180.0  # seconds until a process that was told to end is said to hang
+LOOKS = 30  # at where it is, in that time
 
 
 # ---- what runs in a child ----
@@ -539,8 +540,8 @@ class Round:
     def wait_patiently(self, pid, what):
         """Return how a child ended that got a signal; end it when it hangs."""
         stuck = 0
-        for _ in range(10):
-            code = exit_code(pid, PATIENCE / 10)
+        for _ in range(LOOKS):
+            code = exit_code(pid, PATIENCE / LOOKS)
             if code is not None:
                 return code
             where = self.stuck_in_python(pid)
@@ -548,7 +549,7 @@ class Round:
             if stuck == 2:
                 self.figures[f"hung in Python's own {where}"] += 1
                 os.kill(pid, signal.SIGINT)
-                if exit_code(pid, PATIENCE / 10) is None:
+                if exit_code(pid, PATIENCE / LOOKS) is None:
                     break
                 self.figures["hung until a second Ctrl-C"] += 1
                 return -signal.SIGKILL

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(1_800)  # for as many kills as a loop may take
 KILL_LOOP = Path(__file__).with_name("kill_loop.py")
 NEVER = (
     "lost or wrong",
