@@ -12,6 +12,9 @@ from gc import get_referents
 from itertools import accumulate, chain
 from typing import Any
 
+from agatha_ckpt._numpy import Refused
+from agatha_ckpt._types import Bytearray, attributes
+
 _BUFFERS = frozenset({bytearray, memoryview})
 _CONTAINERS = frozenset(
     {list, tuple, dict, set, frozenset, deque, OrderedDict, Counter, defaultdict}
@@ -103,3 +106,35 @@ def which_may_hold_bytes(packed: list[bytes], payload: bytes, start: int) -> lis
                 at = ends[index] - 1
             at = payload.find(head, at + 1)
     return sorted(found)
+
+
+def mark_bytearrays(value: Any) -> Any:
+    """Return *value* with each bytearray in a builtin container marked as one.
+
+    msgpack packs bytearray and memoryview as if they were bytes and asks nobody.
+    Subclasses and all other containers reach `lowering` and come back here.
+
+    Raises
+    ------
+    Refused
+        For a memoryview, which has nothing to come back as.
+    """
+    cls = type(value)
+    mend = mark_bytearrays
+    if cls is bytearray:
+        return Bytearray(value)
+    if cls is memoryview:
+        raise Refused("a memoryview, which belongs to other memory; use bytes")
+    if cls in (list, tuple, set, frozenset):
+        return cls(map(mend, value))
+    if cls is dict:
+        return {mend(key): mend(member) for key, member in value.items()}
+    if cls is deque:
+        return deque(map(mend, value), value.maxlen)
+    if cls in (Counter, OrderedDict, defaultdict) and not attributes(value):
+        copy = value.copy()  # with its factory, if it has one
+        copy.clear()
+        for key, member in value.items():
+            copy[mend(key)] = mend(member)
+        return copy
+    return value

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgpack
 
+from agatha_ckpt._buffers import mark_bytearrays
 from agatha_ckpt._errors import EncodeError
 from agatha_ckpt._numpy import Refused, Unstorable
-from agatha_ckpt._types import lowering, mark_bytearrays
+from agatha_ckpt._types import lowering
 
 NOT_PACKED = (
     BufferError,

@@ -5,7 +5,8 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, overload
 
 from agatha_ckpt._blocks import pickle_refusal
-from agatha_ckpt._codec import Footer, Header, decode_partition, encode_partition
+from agatha_ckpt._codec import decode_partition, encode_partition
+from agatha_ckpt._envelope import Footer, Header
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     EncodeError,

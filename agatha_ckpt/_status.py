@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from agatha_ckpt._codec import read_header
 from agatha_ckpt._contents import newest
+from agatha_ckpt._envelope import read_header
 from agatha_ckpt._errors import (
     CheckpointError,
     UnsupportedFormatError,

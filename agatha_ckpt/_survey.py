@@ -8,11 +8,11 @@ from functools import cache, partial
 from time import monotonic
 
 from agatha_ckpt._blocks import PICKLE, Block, decode_block
-from agatha_ckpt._codec import (
+from agatha_ckpt._codec import read_blocks
+from agatha_ckpt._envelope import (
     FOOTER_BYTES,
     Footer,
     Header,
-    read_blocks,
     read_footer,
     read_header,
 )

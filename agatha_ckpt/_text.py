@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import Any, BinaryIO
 
-from agatha_ckpt._codec import DIGEST_BYTES, Footer, damaged
 from agatha_ckpt._crc import crc32
+from agatha_ckpt._envelope import DIGEST_BYTES, Footer, damaged
 from agatha_ckpt._errors import EncodeError
 
 _CHUNK_BYTES = 256 * 1024

@@ -156,7 +156,7 @@ def _members(value: Any, pack: Callable[[Any], bytes]) -> list[Any]:
     if cls is set or cls is frozenset:
         # In a fixed order, so that equal records give equal bytes in every process.
         return sorted(value, key=None if _is_ordered(value) else pack)
-    if _attributes(value):
+    if attributes(value):
         if cls is Counter:  # it forgets them when it is pickled
             raise Refused("a Counter with attributes of its own")
         raise Unstorable(f"a {cls.__name__} with attributes of its own")
@@ -191,7 +191,7 @@ def _is_ordered(members: Iterable[Any]) -> bool:
     return len(kinds := set(map(type, members))) == 1 and kinds <= {str, bytes, int}
 
 
-def _attributes(value: Any) -> dict[str, Any] | None:
+def attributes(value: Any) -> dict[str, Any] | None:
     """Return the attributes that a caller hung on *value*, if it can have any."""
     return getattr(value, "__dict__", None)
 
@@ -295,38 +295,6 @@ def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtT
         return _extension(_PICKLE, cloudpickle.dumps(value, protocol=5))
     except Exception as error:
         raise Unstorable(f"{name}, which cannot be pickled ({error})") from error
-
-
-def mark_bytearrays(value: Any) -> Any:
-    """Return *value* with each bytearray in a builtin container marked as one.
-
-    msgpack packs bytearray and memoryview as if they were bytes and asks nobody.
-    Subclasses and all other containers reach `lowering` and come back here.
-
-    Raises
-    ------
-    Refused
-        For a memoryview, which has nothing to come back as.
-    """
-    cls = type(value)
-    mend = mark_bytearrays
-    if cls is bytearray:
-        return Bytearray(value)
-    if cls is memoryview:
-        raise Refused("a memoryview, which belongs to other memory; use bytes")
-    if cls in (list, tuple, set, frozenset):
-        return cls(map(mend, value))
-    if cls is dict:
-        return {mend(key): mend(member) for key, member in value.items()}
-    if cls is deque:
-        return deque(map(mend, value), value.maxlen)
-    if cls in (Counter, OrderedDict, defaultdict) and not _attributes(value):
-        copy = value.copy()  # with its factory, if it has one
-        copy.clear()
-        for key, member in value.items():
-            copy[mend(key)] = mend(member)
-        return copy
-    return value
 
 
 def lifting(

@@ -34,14 +34,8 @@ from agatha_ckpt import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._codec import (
-    COMPRESSIONS,
-    FOOTER_BYTES,
-    Header,
-    decode_partition,
-    encode_partition,
-    read_footer,
-)
+from agatha_ckpt._codec import decode_partition, encode_partition
+from agatha_ckpt._envelope import COMPRESSIONS, FOOTER_BYTES, Header, read_footer
 
 WHERE = "partition 1 of checkpoint 'x'"
 PLAN = "0123abcd"
@@ -106,7 +100,8 @@ def test_p9_blocks_of_all_mixtures_come_back(records):
 
 _PRINT_DIGESTS = """
 import io
-from agatha_ckpt._codec import Header, encode_partition
+from agatha_ckpt._codec import encode_partition
+from agatha_ckpt._envelope import Header
 letters = [chr(i) * 3 for i in range(97, 123)]
 records = [set(letters), {frozenset(letters): (set(letters), b"x")}]
 for compression in (None, "zstd"):

@@ -37,7 +37,8 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
 )
-from agatha_ckpt._codec import Header, decode_partition
+from agatha_ckpt._codec import decode_partition
+from agatha_ckpt._envelope import Header
 from agatha_ckpt._legacy import decode_legacy_manifest, decode_pickle
 from agatha_ckpt._manifest import Manifest, decode_manifest, encode_manifest
 

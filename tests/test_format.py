@@ -24,7 +24,8 @@ from test_types import assert_same
 
 from agatha_ckpt import Checkpointer, CheckpointStore, PickleNotAllowedError
 from agatha_ckpt._blocks import encode_blocks
-from agatha_ckpt._codec import Header, encode_partition
+from agatha_ckpt._codec import encode_partition
+from agatha_ckpt._envelope import Header
 from agatha_ckpt._layout import Plan
 
 SAMPLES = Path(__file__).parent / "data" / "v1"

@@ -13,7 +13,7 @@ import pytest
 from proxy import Proxy
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._codec import FOOTER_BYTES
+from agatha_ckpt._envelope import FOOTER_BYTES
 from agatha_ckpt._layout import DONE_MARKER
 
 NAME = "numbers"
