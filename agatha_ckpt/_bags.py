@@ -14,7 +14,7 @@ import cloudpickle
 import dask.config
 from dask import multiprocessing, threaded
 from dask._task_spec import GraphNode, Task
-from dask.bag import Bag
+from dask.bag import Bag, Item
 from dask.base import compute_as_if_collection, get_scheduler
 from dask.callbacks import Callback
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -256,7 +256,32 @@ def load_bag(
         (layer, i): (list, (load, i, info))
         for i, info in enumerate(manifest.partitions)
     }
-    return Bag(tasks, layer, len(manifest.partitions))
+    bag = LoadedBag(tasks, layer, len(manifest.partitions))
+    counts = [info.records for info in manifest.partitions]
+    if all(count >= 0 for count in counts):  # Agatha kept none
+        bag.counted = (sum(counts), load)
+    return bag
+
+
+class LoadedBag(Bag):  # type: ignore[misc]
+    """A bag that is loaded, and knows how many records it has.
+
+    What is made of it is of this class as well, but knows no such thing.
+    """
+
+    counted: tuple[int, LoadPartition] | None = None
+
+    def count(self, split_every: int | None = None) -> Item:
+        """Return the number of records: one task, which reads nothing."""
+        if self.counted is None:
+            return super().count(split_every=split_every)
+        name = f"count-{self.name}"
+        # It holds what loads, too, so that what is built on it has its parent.
+        return Item({name: (_first_of, *self.counted)}, name)
+
+
+def _first_of(count: int, load: LoadPartition) -> int:
+    return count
 
 
 def parents_of(bag: Bag) -> tuple[tuple[str, str], ...]:

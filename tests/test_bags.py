@@ -149,6 +149,33 @@ def test_count_opens_no_file(local):
         bag.sum().compute(scheduler="sync")
 
 
+def test_count_is_one_task_and_has_a_parent(loaded):
+    count = loaded.count()
+    assert len(count.dask) == 1
+    assert count.compute(scheduler="sync") == len(NUMBERS)
+    assert count.key == loaded.count().key
+    [(name, _)] = parents_of(loaded)
+    for built in (count, dask.optimize(count)[0]):
+        used = in_memory().map(add, built)
+        assert [parent for parent, _ in parents_of(used)] == [name]
+        assert used.compute(scheduler="sync") == [n + len(NUMBERS) for n in NUMBERS]
+
+
+def test_what_is_made_of_a_loaded_bag_counts_its_own_records(loaded):
+    evens = len([n for n in NUMBERS if is_even(n)])
+    made = {
+        "filter": (loaded.filter(is_even), evens),
+        "concat": (dask.bag.concat([loaded, loaded]), 2 * len(NUMBERS)),
+        "repartition": (loaded.repartition(npartitions=2), len(NUMBERS)),
+        "flatten": (loaded.map(lambda n: [n] * 3).flatten(), 3 * len(NUMBERS)),
+        "persist": (loaded.persist(scheduler="sync"), len(NUMBERS)),
+        "optimize": (dask.optimize(loaded)[0], len(NUMBERS)),
+        "pickle": (pickle.loads(cloudpickle.dumps(loaded)), len(NUMBERS)),
+    }
+    for name, (bag, expected) in made.items():
+        assert bag.count().compute(scheduler="sync") == expected, name
+
+
 def test_a_save_schedules_one_task_for_each_missing_partition_and_no_other(local):
     graphs = []
 
