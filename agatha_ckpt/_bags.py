@@ -30,6 +30,7 @@ from agatha_ckpt._pool import WarmPool
 from agatha_ckpt._store import CheckpointStore
 from agatha_ckpt._tasks import NotingBag, note_partition
 
+_MANY = 600  # partitions
 _LOAD_LAYER = re.compile(
     r"load-(?P<name>.+)-(?P<id>[0-9a-f]{32})-[0-9a-f]{8}", re.DOTALL
 )
@@ -203,8 +204,10 @@ def _compute_here(
         active = compute_kw.get("callbacks") or Callback.active
         compute_kw["callbacks"] = [*active, _watching(set(keys), landed)]
     if schedule is multiprocessing.get:
-        # Its batches of six would come back, and be counted, only when all are done.
-        compute_kw.setdefault("chunksize", dask.config.get("chunksize", 1))
+        # A batch comes back, and is counted, only when all of it is done. Six of many
+        # are a small step all the same, and half the cost of six times one.
+        batch = 1 if len(keys) < _MANY else 6
+        compute_kw.setdefault("chunksize", dask.config.get("chunksize", batch))
     try:
         if compute_kw.pop("optimize_graph", True):
             found: Iterable[PartitionInfo] = compute_as_if_collection(

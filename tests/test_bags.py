@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import cloudpickle
 import dask
@@ -195,6 +196,25 @@ def test_a_save_schedules_one_task_for_each_missing_partition_and_no_other(local
     assert set(graph) == set(keys)
     assert len(keys) == 1
     assert checkpointer.status("x").partitions == 4
+
+
+@pytest.mark.parametrize("number, batches", [(30, 30), (606, 101)])
+def test_processes_get_few_partitions_one_by_one_and_many_in_batches(
+    local, number, batches
+):
+    class Counting(ThreadPoolExecutor):
+        submitted = 0
+
+        def submit(self, *args, **kwargs):
+            self.submitted += 1
+            return super().submit(*args, **kwargs)
+
+    bag = dask.bag.from_sequence(range(number), npartitions=number).map(add, 1)
+    with Counting(1) as pool:
+        checkpointer = Checkpointer(local, verbose=False)
+        loaded = checkpointer.checkpoint("x", bag, scheduler="processes", pool=pool)
+    assert pool.submitted == batches
+    assert loaded.compute(scheduler="sync") == [n + 1 for n in range(number)]
 
 
 def test_a_bag_that_was_computed_before_is_saved_and_saved_again(local):
