@@ -52,7 +52,7 @@ class _LookFirst:
     def __call__(self, *values: Any) -> Any:
         if _tries(self.key) and (found := self.save.find(self.index)):
             return found
-        return in_turn(self.steps, dict(zip(self.needs, values, strict=True)))
+        return in_turn(self.steps, self.needs, values)
 
 
 def _tries(key: tuple[str, int]) -> int:

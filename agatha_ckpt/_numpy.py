@@ -10,7 +10,7 @@ import re
 import struct
 import sys
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -47,15 +47,12 @@ def encode_numpy(value: Any) -> tuple[int, bytes] | None:
     if type(value) is numpy.ndarray:
         return ARRAY, encode_array(value)
     if isinstance(value, numpy.generic):
-        return SCALAR, _head(value.dtype, []) + value.tobytes()
+        return SCALAR, encode_array(value)
     return None
 
 
-_heads: dict[tuple[Any, tuple[int, ...]], bytes] = {}  # by dtype and shape
-
-
 def encode_array(value: Any) -> bytes:
-    """Return the payload of a numpy.ndarray.
+    """Return the payload of a numpy.ndarray, or of a scalar.
 
     Raises
     ------
@@ -64,20 +61,20 @@ def encode_array(value: Any) -> bytes:
     """
     dtype = value.dtype
     # Equal dtypes may differ in metadata; of the plain ones in nothing else.
-    head = _heads.get((dtype, value.shape)) if dtype.metadata is None else None
-    if head is None:
+    if dtype.kind in _PLAIN_KINDS and dtype.metadata is None:
+        head = _plain_head(dtype, value.shape)
+    else:
         head = _head(dtype, list(value.shape))
-        if dtype.kind in _PLAIN_KINDS:
-            if len(_heads) >= _MOST_KNOWN:
-                _heads.clear()
-            _heads[dtype, value.shape] = head
-        else:
-            return b"".join((head, value.tobytes()))
     try:
         # Of an array in C order join takes the memory as it is: one copy less.
         return b"".join((head, value))
     except TypeError:
-        return b"".join((head, value.tobytes()))
+        return head + cast(bytes, value.tobytes())
+
+
+@lru_cache(maxsize=_MOST_KNOWN)
+def _plain_head(dtype: Any, shape: tuple[int, ...]) -> bytes:
+    return _head(dtype, list(shape))
 
 
 def _head(dtype: Any, shape: list[int]) -> bytes:

@@ -6,9 +6,7 @@ from typing import Any
 
 from agatha_ckpt._commit import adopt, commit
 from agatha_ckpt._contents import Contents, contents_of, remove_left_over
-from agatha_ckpt._errors import (
-    noted,
-)
+from agatha_ckpt._errors import noted
 from agatha_ckpt._folder import Damaged, make_folder
 from agatha_ckpt._inventory import Inventory
 from agatha_ckpt._layout import Plan

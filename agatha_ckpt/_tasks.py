@@ -97,7 +97,7 @@ def steps_of(task: Task) -> tuple[Step, ...]:
     a small partition needs.
     """
     alone = ((task.key, task),)
-    if _EXECUTES_FUSED is None or task.func is not _EXECUTES_FUSED:
+    if task.func is not _EXECUTES_FUSED:
         return alone
     fused, last, *_ = task.args
     done = set(task.dependencies)
@@ -108,8 +108,12 @@ def steps_of(task: Task) -> tuple[Step, ...]:
     return tuple(fused.items()) if key == last else alone
 
 
-def in_turn(steps: Sequence[Step], known: dict[Hashable, Any]) -> Any:
-    """Call *steps* and return the result of the last; keep none longer than needed."""
+def in_turn(steps: Sequence[Step], needs: Sequence[Any], values: Sequence[Any]) -> Any:
+    """Call *steps*, given the *values* of what they need, and return the last result.
+
+    No result is kept longer than another step needs it.
+    """
+    known = dict(zip(needs, values, strict=True))
     for number, (key, step) in enumerate(steps, 1):
         known[key] = step(known)
         for used in step.dependencies:
@@ -148,7 +152,7 @@ class _Noting:
 
     def __call__(self, *values: Any) -> Any:
         try:
-            return in_turn(self.steps, dict(zip(self.needs, values, strict=True)))
+            return in_turn(self.steps, self.needs, values)
         except Exception as error:
             note_partition(error, self.where)
             raise

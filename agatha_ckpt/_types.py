@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
 from pathlib import (
     PosixPath,
     PurePosixPath,
@@ -45,12 +44,10 @@ from agatha_ckpt._numpy import (
     encode_numpy,
 )
 
-# The constructor admits only codes from 0 on; the packer writes any.
-_make_ext = partial(tuple.__new__, msgpack.ExtType)
-
 
 def _extension(code: int, payload: bytes = b"") -> msgpack.ExtType:
-    return _make_ext((code, payload))
+    # The constructor admits only codes from 0 on; the packer writes any.
+    return tuple.__new__(msgpack.ExtType, (code, payload))
 
 
 class Kind:
@@ -264,7 +261,7 @@ def lowering(
         reason = None
         try:
             if cls is ndarray:
-                lowered: Any = _make_ext((ARRAY, encode_array(value)))
+                lowered: Any = _extension(ARRAY, encode_array(value))
             elif kind := _CONTAINERS.get(cls):
                 lowered = [kind.marker, *_members(value, pack)]
             else:

@@ -17,11 +17,11 @@ ROWS = {
     "pipeline": {"who": {"one step", "all steps", "one pool"}},
     "objects": {"what": {"save", "load", "requests to save", "requests to load"}},
     "peers": {"who": {"agatha_ckpt", "pickle per partition", "JSON lines"}},
+    "checksum": {"what": {"save", "load"}},
     "memory": {"what": {"save", "load"}, "kind": {"spooled"}},
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ROWS)
 def test_a_benchmark_runs(tmp_path, name):
     figures, tables = tmp_path / "figures.json", tmp_path / "tables.md"

@@ -392,6 +392,8 @@ def _array(layout, shape, elements=b"", record=False):
 HOSTILE_PAYLOADS |= {
     "huge array shape": _array("<f8", [2**40]),
     "huge shape of nothing": _array("|S0", [2**40]),
+    "huge shape of nothing, and a byte": _array("|S0", [2**40], b"1"),
+    "shape of nothing, and a byte": _array("|V0", [3], b"1"),
     "huge shape beside 0": _array("<f8", [0, 2**40]),
     "negative shape": _array("<f8", [-5], b"12345678"),
     "object dtype": _array("|O", [1], b"12345678"),

@@ -12,8 +12,8 @@ import pytest
 
 from agatha_ckpt import Checkpointer, CheckpointStore
 from agatha_ckpt._layout import DONE_MARKER, Plan, parse_filename, run_filename
-from agatha_ckpt._manifest import Manifest
-from agatha_ckpt._rivals import RunGoesOnError, runs_that_go_on
+from agatha_ckpt._manifest import Manifest, PartitionInfo
+from agatha_ckpt._rivals import RunGoesOnError, runs_that_go_on, time_to_show_life
 
 OTHER = "0123abcd"
 PLAN = Plan(4)
@@ -70,6 +70,14 @@ def test_a_run_goes_on_that_has_written_more_since(kept, now, going_on):
     new = {filename(run, index).replace("0000.", "0001.") for run, index in now}
     found = runs_that_go_on(kept, frozenset(kept), kept | new | {"notes.txt"})
     assert found == going_on
+
+
+@pytest.mark.parametrize(
+    "seconds, wait", [([0.0], 0.25), ([0.1, 0.4, 0.2], 0.8), ([0.1, 60.0], 2.0)]
+)
+def test_a_run_is_given_twice_what_its_slowest_partition_took(seconds, wait):
+    infos = [PartitionInfo("part", 1, 1, "", taken, False) for taken in seconds]
+    assert time_to_show_life(dict(enumerate(infos))) == wait
 
 
 def test_a_commit_that_kept_partitions_of_a_run_that_goes_on_is_not_made(store):
