@@ -19,10 +19,10 @@ _BUFFERS = frozenset({bytearray, memoryview})
 _CONTAINERS = frozenset(
     {list, tuple, dict, set, frozenset, deque, OrderedDict, Counter, defaultdict}
 )
-_LEAVES = frozenset({str, int, float, bool, type(None), bytes})
-_WALKED = _LEAVES | {list, tuple, dict}
+_WALKED = frozenset({str, int, float, bool, type(None), bytes, list, tuple, dict})
 _NUMBERS = frozenset({int, float})
 _HEADS = ((b"\xc4", 1), (b"\xc5", 2), (b"\xc6", 4))  # of bin; and the length's width
+_SHORT_HEADS = _HEADS[:2]
 _FEW, _DENSE_BYTES = 64, 4096  # records; and where three heads are many
 _LONG_BYTES = 65_536  # from here on a value has the third head
 
@@ -36,11 +36,11 @@ def holds_buffer(records: Sequence[Any]) -> bool:
         kinds = set(map(type, level))
         if not kinds.isdisjoint(_BUFFERS):
             return True
-        if kinds <= _LEAVES:
-            return False
         if kinds == {list}:
             level = list(chain.from_iterable(level))
             continue
+        if kinds.isdisjoint(_CONTAINERS):
+            return False
         if not kinds <= _WALKED:
             level = [x for x in level if type(x) in _CONTAINERS]
         level = get_referents(*level)
@@ -84,26 +84,28 @@ def which_may_hold_bytes(packed: list[bytes], payload: bytes, start: int) -> lis
     payload : bytes
         All of them, from *start* on.
     """
-    # So long a value fills a block, and is in the last record.
-    long = bool(packed) and len(packed[-1]) >= _LONG_BYTES
-    heads = [head for head in _HEADS if long or head[1] < 4]
-    if all(payload.find(head, start) < 0 for head, _ in heads):
-        return []
     if len(packed) < _FEW and _is_dense(payload, start):
         return list(range(len(packed)))
-    left = len(packed) // 8 + 3
-    ends = list(accumulate(map(len, packed), initial=start))[1:]
+    # So long a value fills a block, and is in the last record.
+    long = bool(packed) and len(packed[-1]) >= _LONG_BYTES
+    ends: list[int] = []
     found = set()
-    for head, width in heads:
+    left = len(packed) // 8 + 3
+    for head, width in _HEADS if long else _SHORT_HEADS:
         at = payload.find(head, start)
         while at >= 0:
             if not (left := left - 1):  # to walk them all takes no longer
                 return list(range(len(packed)))
+            ends = ends or list(accumulate(map(len, packed), initial=start))
             index = bisect_right(ends, at)
-            content = at + 1 + width
-            if content + int.from_bytes(payload[at + 1 : content]) <= ends[index]:
-                found.add(index)
-                at = ends[index] - 1
+            content, end = at + 1 + width, ends[index]
+            if content <= end:
+                length = payload[at + 1]
+                if width > 1:
+                    length = int.from_bytes(payload[at + 1 : content])
+                if content + length <= end:
+                    found.add(index - 1)
+                    at = end - 1
             at = payload.find(head, at + 1)
     return sorted(found)
 
