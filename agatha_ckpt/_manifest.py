@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from typing import Any
@@ -58,6 +58,7 @@ class PartitionInfo:
     holds_pickle: bool = False
 
 
+@cache
 def library_version() -> str:
     """Return the version of this library; ``"0"`` where it is not installed."""
     try:
