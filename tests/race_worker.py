@@ -32,10 +32,6 @@ from agatha_ckpt import (
 from agatha_ckpt._layout import Plan
 from agatha_ckpt._manifest import Manifest
 
-# On an object store a run is known to go on by what it stores while another one looks.
-# The machine is what one waits for here: a busy one may need seconds for a partition.
-_rivals._LEAST_SECONDS = _rivals._MOST_SECONDS = 3.0
-
 past_the_barrier = []  # to be called there
 
 
@@ -288,6 +284,9 @@ def outcome_of_mortal(command, seconds):
 
 
 def main():
+    # On an object store a run is known to go on by what it stores while another looks.
+    # One waits for the machine here: a busy one may need seconds for a partition.
+    _rivals._LEAST_SECONDS = _rivals._MOST_SECONDS = 3.0
     for line in sys.stdin:
         command = json.loads(line)
         seconds = command.pop("killed_after", None)
