@@ -61,10 +61,9 @@ def encode_array(value: Any) -> bytes:
     """
     dtype = value.dtype
     # Equal dtypes may differ in metadata; of the plain ones in nothing else.
-    if dtype.kind in _PLAIN_KINDS and dtype.metadata is None:
-        head = _plain_head(dtype, value.shape)
-    else:
-        head = _head(dtype, list(value.shape))
+    if dtype.kind not in _PLAIN_KINDS or dtype.metadata is not None:
+        return _head(dtype, list(value.shape)) + cast(bytes, value.tobytes())
+    head = _plain_head(dtype, value.shape)
     try:
         # Of an array in C order join takes the memory as it is: one copy less.
         return b"".join((head, value))
