@@ -124,7 +124,7 @@ def main():
     report = common.Report("limit.py", arguments)
     table = []
     with common.folder(arguments) as root:
-        for which in SCHEDULERS[:1] if arguments.quick else SCHEDULERS:
+        for which in SCHEDULERS[:2] if arguments.quick else SCHEDULERS:
             wanted = [n for n in names if common.is_wanted(arguments, n, which)]
             if not wanted:
                 continue
