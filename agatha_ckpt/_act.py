@@ -271,7 +271,7 @@ class Call:
         """
         plan = self.request.plan
         for run in sorted(runs):
-            whole = self.store.survey(self.name, plan, run=run).kept
+            whole = self._stored(run=run).kept
             if len(whole) == plan.npartitions:
                 infos |= whole
                 return []
@@ -292,7 +292,17 @@ class Call:
         if not decision.keep_partial:
             return Survey({})
         exclude = stored.manifest.files if stored.manifest else frozenset()
-        return self.store.survey(self.name, self.request.plan, exclude=exclude)
+        return self._stored(exclude=exclude)
+
+    def _stored(self, **only: Any) -> Survey:
+        """Return what is stored of the same plan, and by default of the same graph.
+
+        A version says that what is stored under it may be kept, whatever the graph.
+        """
+        bag = None
+        if self.bag is not None and self.request.version is None:
+            bag = self.bag.name
+        return self.store.survey(self.name, self.request.plan, bag=bag, **only)
 
     def _missing(self, survey: Survey) -> list[int]:
         return [i for i in range(self.request.plan.npartitions) if i not in survey.kept]

@@ -21,6 +21,7 @@ CHECKSUM = Struct("<I")
 _HEADER = Struct("<8sHBI8sIH")
 _FOOTER = Struct("<4sQQQdB16s")
 FOOTER_BYTES = _FOOTER.size + CHECKSUM.size
+HEADER_BYTES = 4096  # more than any header has
 DIGEST_BYTES = 16
 
 

@@ -11,7 +11,7 @@ from dask.utils import format_bytes, format_time
 from agatha_ckpt._bar import aside, bar
 from agatha_ckpt._decide import Decision
 from agatha_ckpt._manifest import Manifest, PartitionInfo
-from agatha_ckpt._survey import Survey
+from agatha_ckpt._survey import OTHER_BAG, Survey
 
 logger = logging.getLogger("agatha_ckpt")
 
@@ -85,8 +85,10 @@ def saving(decision: Decision, survey: Survey, bag: str, missing: Sequence[int])
         reasons.append(f"{len(survey.kept):,} kept, whole and of the same plan")
     for reason, number in Counter(survey.refused).items():
         reasons.append(f"{_count(number, 'file')} {reason} not kept")
+    if OTHER_BAG in survey.refused:
+        reasons.append("give version= to keep partitions when the bag changes")
     if survey.bags - {bag}:
-        reasons.append("some of those kept are of a graph with another name")
+        reasons.append("some of those kept are of a bag with another dask name")
     return "; ".join([line, *reasons])
 
 

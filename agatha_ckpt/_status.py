@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from agatha_ckpt._contents import newest
-from agatha_ckpt._envelope import read_header
+from agatha_ckpt._envelope import HEADER_BYTES, read_header
 from agatha_ckpt._errors import (
     CheckpointError,
     UnsupportedFormatError,
@@ -23,7 +23,6 @@ from agatha_ckpt._manifest import Manifest
 from agatha_ckpt._threads import in_threads
 
 UNREADABLE = "unreadable"  # a state
-_HEADER_BYTES = 4096  # no header of a partition file has more
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def _expected(folder: Folder, filename: str, parsed: FileName, size: int) -> int
     try:
         with (
             noted(f"reading {where}"),
-            folder.files.open(path, size, _HEADER_BYTES) as source,
+            folder.files.open(path, size, HEADER_BYTES) as source,
         ):
             return read_header(source, where).npartitions
     except (CheckpointError, FileNotFoundError):

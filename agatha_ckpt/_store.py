@@ -173,7 +173,7 @@ class CheckpointStore(Inventory):
         plan : Plan
         exclude : frozenset of str, optional
             File names that are not to be kept.
-        **only : ``run`` and ``index``, whose files alone count
+        **only : ``run``, ``index`` and ``bag``, whose files alone count
 
         Notes
         -----

@@ -11,6 +11,7 @@ from agatha_ckpt._blocks import PICKLE, Block, decode_block
 from agatha_ckpt._codec import read_blocks
 from agatha_ckpt._envelope import (
     FOOTER_BYTES,
+    HEADER_BYTES,
     Footer,
     Header,
     read_footer,
@@ -39,6 +40,7 @@ from agatha_ckpt._text import count_text, decode_text
 from agatha_ckpt._threads import in_threads
 
 _SMALL_BYTES = 256 * 1024  # of which a request for all costs what one for a part does
+OTHER_BAG = "from a bag with another dask name"
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,13 @@ def survey(
     exclude: frozenset[str] = frozenset(),
     run: str = "",
     index: int | None = None,
+    bag: str | None = None,
 ) -> Survey:
     """Return which partition files a resume with *plan* may keep, after checks.
 
     Costs one listing, and one read for each file of the plan: of all of it where that
     costs no more than a part, and on local disk, where a file can be cut or change;
-    elsewhere of its footer.
+    elsewhere of its footer, and of its header where *bag* is given.
 
     Parameters
     ----------
@@ -93,6 +96,9 @@ def survey(
         Only files that this run wrote.
     index : int, optional
         Only files of this partition.
+    bag : str, optional
+        Only files whose header has this dask name of the bag. A text file has no
+        header, and is then not kept.
     """
     sizes = folder.sizes()
     goes_on = cache(folder.goes_on)
@@ -111,13 +117,18 @@ def survey(
             refused.append("of another plan")
     kept: dict[int, PartitionInfo] = {}
     bags: set[str] = set()
-    checked = in_threads(partial(_check, folder, plan, sizes), candidates)
-    for (index, _), found in zip(candidates, checked, strict=True):
+    headers = bag is not None
+    checked = in_threads(partial(_check, folder, plan, sizes, headers), candidates)
+    for (number, _), found in zip(candidates, checked, strict=True):
         if isinstance(found, str):
             refused.append(found)
-        elif index not in kept:
-            kept[index], bag = found
-            bags.add(bag)
+            continue
+        info, of_bag = found
+        if bag not in (None, of_bag):
+            refused.append(OTHER_BAG)
+        elif number not in kept:
+            kept[number] = info
+            bags.add(of_bag)
     return Survey(kept, frozenset(bags - {""}), tuple(refused), frozenset(sizes))
 
 
@@ -133,15 +144,23 @@ def bag_of(folder: Folder, index: int, info: PartitionInfo) -> str:
 
 
 def _check(
-    folder: Folder, plan: Plan, sizes: dict[str, int], file: tuple[int, str]
+    folder: Folder,
+    plan: Plan,
+    sizes: dict[str, int],
+    headers: bool,
+    file: tuple[int, str],
 ) -> tuple[PartitionInfo, str] | str:
     """Return what is known of a whole file and its bag's name; else what is wrong."""
     index, filename = file
     size = sizes[filename]
-    check = _check_text if plan.format == TEXT else _check_msgpack
     try:
         with noted(f"checking what is stored of {folder.describe(index)}"):
-            footer, bag = check(folder, plan, index, filename, size)
+            if plan.format == TEXT:
+                footer, bag = _check_text(folder, filename, size), ""
+            else:
+                footer, bag = _check_msgpack(
+                    folder, plan, index, filename, size, headers
+                )
     except (CorruptCheckpointError, FileNotFoundError):
         return "damaged"
     except UnsupportedFormatError:
@@ -150,7 +169,7 @@ def _check(
 
 
 def _check_msgpack(
-    folder: Folder, plan: Plan, index: int, filename: str, size: int
+    folder: Folder, plan: Plan, index: int, filename: str, size: int, header: bool
 ) -> tuple[Footer, str]:
     path, where = folder.file(filename), folder.describe(index)
     if size < FOOTER_BYTES:  # and of an empty object no server gives a part
@@ -158,7 +177,11 @@ def _check_msgpack(
     if folder.files.remote and size > _SMALL_BYTES:
         # There an object is whole or not there at all.
         tail = folder.files.tail(path, size, FOOTER_BYTES)
-        return _footer_of(tail, size, where), ""
+        footer = _footer_of(tail, size, where)
+        if not header:
+            return footer, ""
+        with folder.files.open(path, size, HEADER_BYTES) as source:
+            return footer, read_header(source, where).bag
     with folder.files.open(path, size) as source:
         source.seek(-FOOTER_BYTES, os.SEEK_END)
         footer = _footer_of(source.read(), size, where)
@@ -177,16 +200,14 @@ def _footer_of(tail: bytes, size: int, where: str) -> Footer:
     return footer
 
 
-def _check_text(
-    folder: Folder, plan: Plan, index: int, filename: str, size: int
-) -> tuple[Footer, str]:
+def _check_text(folder: Folder, filename: str, size: int) -> Footer:
     parsed = parse_filename(filename)
     stated = parse_text_attempt(parsed.attempt) if parsed else None
     with folder.files.open(folder.file(filename), size) as source:
         footer = count_text(source)
     if stated is None or not footer.digest.startswith(stated[1]):
         raise CorruptCheckpointError(filename)
-    return footer, ""
+    return footer
 
 
 def verify(folder: Folder, manifest: Manifest, allow_pickle: bool) -> list[Damaged]:

@@ -21,6 +21,9 @@ class Run:
         self.run, self.npartitions, self.size = run, npartitions, size
         self.stop = set(stop)
 
+    def __dask_tokenize__(self):
+        return self.run, self.npartitions, self.size
+
     @property
     def records(self):
         return [
@@ -157,11 +160,11 @@ def test_a_parent_computed_again_with_equal_records_leaves_partials_good(checkpo
     save(checkpointer, Run("same", size=1), "parent")
     first, interrupted_bag = bag(stop=[0, 1])
     with pytest.raises(Stopped):
-        checkpointer.checkpoint("x", interrupted_bag, scheduler="sync")
+        checkpointer.checkpoint("x", interrupted_bag, version="1", scheduler="sync")
     checkpointer.clear("parent")
     save(checkpointer, Run("same", size=1), "parent")
     second, whole_bag = bag(stop=[])
-    checkpointer.checkpoint("x", whole_bag, scheduler="sync")
+    checkpointer.checkpoint("x", whole_bag, version="1", scheduler="sync")
     assert sorted(first.computed + second.computed) == list(range(6))
 
 
@@ -189,7 +192,7 @@ def test_a_damaged_partial_is_computed_again_and_that_is_said_P4(
 ):
     checkpointer = Checkpointer(store)
     lines = [f"line {n} of a text" for n in range(40)]
-    options = {"textfile": textfile, "scheduler": "sync"}
+    options = {"textfile": textfile, "version": "1", "scheduler": "sync"}
 
     def bag():
         return dask.bag.from_sequence(lines, npartitions=4)
@@ -226,11 +229,55 @@ def test_the_reason_is_said_when_partials_are_of_another_plan_P4(store, capsys):
 
 def test_kept_partitions_of_a_graph_with_another_name_are_mentioned(local, capsys):
     checkpointer = Checkpointer(local)
-    interrupted(checkpointer)
+    interrupted(checkpointer, version="1")
     capsys.readouterr()
     bag = Run("old").bag.map(lambda record: record)
-    checkpointer.checkpoint("x", bag, scheduler="sync")
-    assert "of a graph with another name" in capsys.readouterr().out
+    checkpointer.checkpoint("x", bag, version="1", scheduler="sync")
+    assert "of a bag with another dask name" in capsys.readouterr().out
+
+
+def a_bag_of(inputs, fails=None):
+    def read(name):
+        if name == fails:
+            raise Stopped
+        return name
+
+    return dask.bag.from_sequence(inputs, npartitions=4).map(read)
+
+
+@pytest.mark.parametrize("change", ["removed", "added", "in another order"])
+def test_a_rerun_with_other_inputs_has_each_record_once_P4(store, change, capsys):
+    checkpointer = Checkpointer(store)
+    inputs = [f"{n:02}" for n in range(12)]
+    failing = a_bag_of(inputs, fails="05")
+    with pytest.raises(Stopped):
+        checkpointer.checkpoint("x", failing, scheduler="sync")
+    stored = len(partition_files(checkpointer))
+    assert stored
+    others = {
+        "removed": [name for name in inputs if name != "05"],
+        "added": ["00a", "00b", *inputs],
+        "in another order": inputs[::-1],
+    }[change]
+    capsys.readouterr()
+    loaded = checkpointer.checkpoint("x", a_bag_of(others), scheduler="sync")
+    assert loaded.compute(scheduler="sync") == others
+    file = "file" if stored == 1 else "files"
+    said = f"{stored} {file} from a bag with another dask name not kept"
+    assert said in capsys.readouterr().out
+
+
+def test_text_partials_are_kept_only_under_a_version_P4(store, capsys):
+    checkpointer = Checkpointer(store)
+    for version, kept in [(None, 0), ("1", 4)]:
+        bag = dask.bag.from_sequence("abcdefgh", npartitions=4)
+        options = {"version": version, "textfile": True, "scheduler": "sync"}
+        checkpointer.checkpoint("x", bag, **options)
+        store.fs.rm_file(f"{store.path('x')}/{DONE_MARKER}")
+        capsys.readouterr()
+        checkpointer.checkpoint("x", bag, **options)
+        assert f"Saving {4 - kept} of 4" in capsys.readouterr().out
+        checkpointer.clear("x")
 
 
 def test_a_partial_without_a_bag_is_not_found_and_stays(checkpointer):
