@@ -45,7 +45,7 @@ from agatha_ckpt._facade import (
     set_verbose,
 )
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store import CheckpointStore
+from agatha_ckpt._store.store import CheckpointStore
 
 __all__ = [
     "CheckpointConflictError",

@@ -6,16 +6,16 @@ from typing import Any
 
 from dask.bag import Bag
 
-from agatha_ckpt._act import Call, check_bag, request_for
-from agatha_ckpt._bags import load_bag
-from agatha_ckpt._caller import checkpoint_variable
-from agatha_ckpt._decide import Action, Stored, decide
+from agatha_ckpt._caller_frame import checkpoint_variable
+from agatha_ckpt._dask.bags import load_bag
 from agatha_ckpt._errors import CheckpointError, CheckpointHalt
-from agatha_ckpt._explain import Explanation
-from agatha_ckpt._layout import TEXT
-from agatha_ckpt._progress import passing
+from agatha_ckpt._format.names import TEXT
+from agatha_ckpt._run.decision import Action, Stored, decide
+from agatha_ckpt._run.execution import Call, check_bag, request_for
+from agatha_ckpt._run.explanation import Explanation
+from agatha_ckpt._run.progress import passing
 from agatha_ckpt._setup import Setup
-from agatha_ckpt._status import Status
+from agatha_ckpt._store.status import Status
 
 
 class Checkpointer(Setup):

@@ -12,7 +12,7 @@ import dask.config
 
 from agatha_ckpt._errors import InvalidNameError, RootNotSetError
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store import CheckpointStore
+from agatha_ckpt._store.store import CheckpointStore
 
 _SECTION = "agatha-ckpt"
 _STORE_KEYS = ("root", "storage_options", "fsync")

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 from dask.bag import Bag
 
-from agatha_ckpt._caller import checkpoint_variable
+from agatha_ckpt._caller_frame import checkpoint_variable
 from agatha_ckpt._checkpointer import Checkpointer
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store import CheckpointStore
+from agatha_ckpt._store.store import CheckpointStore
 
 # Made at import, and does nothing then.
 _default = Checkpointer()

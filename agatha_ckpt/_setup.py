@@ -5,10 +5,10 @@ import threading
 from typing import Any, Self
 
 from agatha_ckpt._config import configured_settings, configured_store
-from agatha_ckpt._pool import WarmPool
+from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store import CheckpointStore
-from agatha_ckpt._table import notebook_table
+from agatha_ckpt._store.display import notebook_table
+from agatha_ckpt._store.store import CheckpointStore
 
 
 class Setup:

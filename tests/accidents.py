@@ -20,7 +20,7 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
 )
-from agatha_ckpt._layout import DONE_MARKER, is_own_file, parse_filename
+from agatha_ckpt._format.names import DONE_MARKER, is_own_file, parse_filename
 
 NAME, OTHER = "the name", "another"
 SIZES = (4, 0, 30)  # records of a partition

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._cli import main
+from agatha_ckpt._cli.main import main
 
 
 def run(*arguments, **options):

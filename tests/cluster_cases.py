@@ -17,7 +17,7 @@ import dask.bag
 import fsspec
 from distributed import SchedulerPlugin, WorkerPlugin, get_worker
 
-from agatha_ckpt._layout import parse_filename
+from agatha_ckpt._format.names import parse_filename
 
 PARTITIONS, SIZE = 8, 40
 _SECONDS = 180  # within which what must come about has come about, on any machine

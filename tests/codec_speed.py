@@ -17,8 +17,8 @@ import time
 from collections import defaultdict
 from itertools import chain
 
-from agatha_ckpt._codec import decode_partition, encode_partition
-from agatha_ckpt._envelope import Header
+from agatha_ckpt._format.codec import decode_partition, encode_partition
+from agatha_ckpt._format.framing import Header
 
 HEADER = Header("00000000", 0, 1)
 ROUNDS = 15

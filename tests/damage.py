@@ -534,7 +534,7 @@ def hostile_cases(victim):
 
 def stranger(records):
     """Return what of *records* is no value of the format, or is larger than a file."""
-    from agatha_ckpt._types import Kind
+    from agatha_ckpt._format.types import Kind
 
     level = [records]
     while level:

@@ -66,7 +66,8 @@ class Partition:
     def __init__(self):
         import damage
 
-        from agatha_ckpt import _codec, _text
+        from agatha_ckpt._format import codec as _codec
+        from agatha_ckpt._format import text as _text
 
         self.damage, self.codec, self.text = damage, _codec, _text
         self.expected = _codec.Header(PLAN, 0, 2)
@@ -131,8 +132,10 @@ class Manifest:
     def __init__(self):
         import damage
 
-        from agatha_ckpt import _bags, _legacy, _manifest
-        from agatha_ckpt._store import CheckpointStore
+        from agatha_ckpt._dask import bags as _bags
+        from agatha_ckpt._format import agatha as _legacy
+        from agatha_ckpt._format import manifest as _manifest
+        from agatha_ckpt._store.store import CheckpointStore
 
         self.damage, self.bags, self.legacy = damage, _bags, _legacy
         self.manifest = _manifest

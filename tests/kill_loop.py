@@ -47,7 +47,7 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
 )
-from agatha_ckpt._layout import DONE_MARKER, is_own_file
+from agatha_ckpt._format.names import DONE_MARKER, is_own_file
 
 SIZE = 200  # of a partition, in records
 # "warm" is the process scheduler with the pool that a Checkpointer keeps, "processes"

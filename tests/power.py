@@ -1,6 +1,6 @@
 """What a power cut may leave of what was asked of the operating system.
 
-`Surface` stands in the place of the operating system below `agatha_ckpt._local`.
+`Surface` stands in the place of the operating system below `_filesystem.local`.
 `Recorder` is one that writes down every call that changes something; `Disk` follows
 such a trace and says which trees of files a power cut may leave at that moment:
 
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from itertools import count, product
 from unittest import mock
 
-from agatha_ckpt import _local
+from agatha_ckpt._filesystem import local as _local
 
 _MOST_TORN = 2  # files: up to here every combination of what they hold is looked at
 _LOST, _THERE = 0, 2  # of what `Disk._left_of` returns
@@ -30,7 +30,7 @@ class Died(BaseException):
 
 
 class Surface:
-    """The operating system as `agatha_ckpt._local` sees it.
+    """The operating system as `agatha_ckpt._filesystem.local` sees it.
 
     Every call that touches files goes through `call`.
     """

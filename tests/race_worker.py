@@ -29,8 +29,8 @@ from agatha_ckpt import (
     CorruptCheckpointError,
     _rivals,
 )
-from agatha_ckpt._layout import Plan
-from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._format.names import Plan
 
 past_the_barrier = []  # to be called there
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import report_samples
 from pages import chromium
 
-from agatha_ckpt._page import page
+from agatha_ckpt._report.page import page
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 PICTURES = {  # which checkpoints, width, height, dark or not, what is left out

@@ -3,12 +3,12 @@
 import random
 from datetime import UTC, datetime, timedelta
 
-from agatha_ckpt._folder import Damaged
-from agatha_ckpt._layout import Plan
-from agatha_ckpt._lineage import lineage
-from agatha_ckpt._manifest import Manifest, PartitionInfo
-from agatha_ckpt._report import Entry, Report
-from agatha_ckpt._status import Status
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.names import Plan
+from agatha_ckpt._report.lineage import lineage
+from agatha_ckpt._report.summary import Entry, Report
+from agatha_ckpt._store.folder import Damaged
+from agatha_ckpt._store.status import Status
 
 NOW = datetime(2026, 3, 4, 12, 30, tzinfo=UTC)
 MIB = 1024 * 1024

@@ -10,7 +10,7 @@ import pytest
 from test_types import WHERE, assert_same, round_trip
 
 from agatha_ckpt import CorruptCheckpointError, EncodeError
-from agatha_ckpt._blocks import (
+from agatha_ckpt._format.blocks import (
     BLOCK_BYTES,
     HOOKS,
     SURROGATES,
@@ -20,7 +20,7 @@ from agatha_ckpt._blocks import (
     decode_block,
     encode_blocks,
 )
-from agatha_ckpt._packer import Packer
+from agatha_ckpt._format.packing import Packer
 
 
 def blocks_of(records, allow_pickle=False):

@@ -20,7 +20,7 @@ from cli_cases import (
 )
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._cli import main
+from agatha_ckpt._cli.main import main
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_an_extra_that_is_missing_is_named(module, url, extra):
     # As where it is not installed; in a process of its own, as fsspec keeps classes.
     code = (
         f"import sys; sys.modules[{module!r}] = None; "
-        "from agatha_ckpt._cli import main; main()"
+        "from agatha_ckpt._cli.main import main; main()"
     )
     command = [sys.executable, "-c", code, "ls", url]
     ended = subprocess.run(command, capture_output=True, text=True)

@@ -18,11 +18,16 @@ from cli_cases import (
 )
 
 from agatha_ckpt import Checkpointer, CheckpointStore, _cli_clear
-from agatha_ckpt._contents import Contents
-from agatha_ckpt._files import Stored
-from agatha_ckpt._layout import new_attempt, new_run, run_filename, temporary_filename
-from agatha_ckpt._prune import Criteria, decide
-from agatha_ckpt._status import Status
+from agatha_ckpt._filesystem.base import Stored
+from agatha_ckpt._format.names import (
+    new_attempt,
+    new_run,
+    run_filename,
+    temporary_filename,
+)
+from agatha_ckpt._store.contents import Contents
+from agatha_ckpt._store.prune import Criteria, decide
+from agatha_ckpt._store.status import Status
 
 DAY = 86_400
 

@@ -17,7 +17,7 @@ from cli_cases import fill, interrupt, make_bag, refused, run
 from test_requests import MIB, counting, noise, ranges_of
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._cli_json import json_line
+from agatha_ckpt._cli.records import json_line
 
 
 def save(root, values, npartitions=1, **options):

@@ -24,9 +24,9 @@ from proxy import Fault
 from test_requests import PAGE, counting, kind, save_noise
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._figures import age
-from agatha_ckpt._layout import Plan
-from agatha_ckpt._manifest import Manifest, encode_manifest
+from agatha_ckpt._format.manifest import Manifest, encode_manifest
+from agatha_ckpt._format.names import Plan
+from agatha_ckpt._human import age
 
 
 @pytest.fixture

@@ -34,8 +34,8 @@ from agatha_ckpt import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._codec import decode_partition, encode_partition
-from agatha_ckpt._envelope import COMPRESSIONS, FOOTER_BYTES, Header, read_footer
+from agatha_ckpt._format.codec import decode_partition, encode_partition
+from agatha_ckpt._format.framing import COMPRESSIONS, FOOTER_BYTES, Header, read_footer
 
 WHERE = "partition 1 of checkpoint 'x'"
 PLAN = "0123abcd"
@@ -100,8 +100,8 @@ def test_p9_blocks_of_all_mixtures_come_back(records):
 
 _PRINT_DIGESTS = """
 import io
-from agatha_ckpt._codec import encode_partition
-from agatha_ckpt._envelope import Header
+from agatha_ckpt._format.codec import encode_partition
+from agatha_ckpt._format.framing import Header
 letters = [chr(i) * 3 for i in range(97, 123)]
 records = [set(letters), {frozenset(letters): (set(letters), b"x")}]
 for compression in (None, "zstd"):

@@ -16,7 +16,7 @@ from agatha_ckpt import (
     CheckpointStore,
     _local,
 )
-from agatha_ckpt._layout import DONE_MARKER
+from agatha_ckpt._format.names import DONE_MARKER
 
 
 def save(store, content, **options):

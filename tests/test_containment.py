@@ -35,9 +35,9 @@ from agatha_ckpt import (
     CheckpointStore,
     InvalidNameError,
 )
-from agatha_ckpt._cli import main
-from agatha_ckpt._layout import Plan
-from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._cli.main import main
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._format.names import Plan
 
 RECORDS = [["one", 1], ("two", {2})]
 LINES = ["one", "two"]

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from agatha_ckpt._crc import crc32
+from agatha_ckpt._format.crc import crc32
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 64, 1_000, 65_541])
@@ -21,7 +21,7 @@ def test_the_checksum_is_that_of_zlib(size):
 def test_without_isal_it_is_zlibs():
     code = (
         "import sys; sys.modules['isal'] = None\n"
-        "import zlib, agatha_ckpt._crc as c\n"
+        "import zlib, agatha_ckpt._format.crc as c\n"
         "assert c.crc32 is zlib.crc32"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

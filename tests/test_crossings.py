@@ -31,7 +31,7 @@ from agatha_ckpt import (
     _objects,
     _rivals,
 )
-from agatha_ckpt._layout import DONE_MARKER
+from agatha_ckpt._format.names import DONE_MARKER
 
 NAME = "x"
 SIZE = 3

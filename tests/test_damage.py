@@ -37,10 +37,10 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
 )
-from agatha_ckpt._codec import decode_partition
-from agatha_ckpt._envelope import Header
-from agatha_ckpt._legacy import decode_legacy_manifest, decode_pickle
-from agatha_ckpt._manifest import Manifest, decode_manifest, encode_manifest
+from agatha_ckpt._format.agatha import decode_legacy_manifest, decode_pickle
+from agatha_ckpt._format.codec import decode_partition
+from agatha_ckpt._format.framing import Header
+from agatha_ckpt._format.manifest import Manifest, decode_manifest, encode_manifest
 
 DAMAGE = Path(damage.__file__)
 NAME = "a"

@@ -11,10 +11,10 @@ from agatha_ckpt import (
     PickleNotAllowedError,
     Settings,
 )
-from agatha_ckpt._decide import Action, Request, Stored, decide
-from agatha_ckpt._folder import Damaged
-from agatha_ckpt._layout import Plan
-from agatha_ckpt._manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.names import Plan
+from agatha_ckpt._run.decision import Action, Request, Stored, decide
+from agatha_ckpt._store.folder import Damaged
 
 WHERE = "checkpoint 'one' under 'root'"
 PARENTS = (("parent", "1" * 32),)

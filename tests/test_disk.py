@@ -34,7 +34,7 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     CheckpointStore,
 )
-from agatha_ckpt._layout import DONE_MARKER, is_run_file, parse_filename
+from agatha_ckpt._format.names import DONE_MARKER, is_run_file, parse_filename
 
 PAGE = 4096
 # Bytes of each partition's records, about; the same in whatever order they are saved.

@@ -6,7 +6,12 @@ import dask.bag
 import pytest
 
 from agatha_ckpt import Checkpointer, CheckpointStore
-from agatha_ckpt._layout import DONE_MARKER, is_run_file, is_temporary, parse_filename
+from agatha_ckpt._format.names import (
+    DONE_MARKER,
+    is_run_file,
+    is_temporary,
+    parse_filename,
+)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from agatha_ckpt import (
     InvalidNameError,
     RootNotSetError,
 )
-from agatha_ckpt._explain import numbers
+from agatha_ckpt._run.explanation import numbers
 
 PARTITIONS = 4
 HOLES = (1, 3)  # partitions whose file is taken away

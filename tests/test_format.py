@@ -23,10 +23,10 @@ import pytest
 from test_types import assert_same
 
 from agatha_ckpt import Checkpointer, CheckpointStore, PickleNotAllowedError
-from agatha_ckpt._blocks import encode_blocks
-from agatha_ckpt._codec import encode_partition
-from agatha_ckpt._envelope import Header
-from agatha_ckpt._layout import Plan
+from agatha_ckpt._format.blocks import encode_blocks
+from agatha_ckpt._format.codec import encode_partition
+from agatha_ckpt._format.framing import Header
+from agatha_ckpt._format.names import Plan
 
 SAMPLES = Path(__file__).parent / "data" / "v1"
 

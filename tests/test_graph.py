@@ -5,7 +5,7 @@ import itertools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agatha_ckpt._graph import Sizes, components, draw
+from agatha_ckpt._report.graph import Sizes, components, draw
 
 SIZES = Sizes()
 

@@ -15,7 +15,7 @@ from large_object import NAME, RECORD_BYTES, bag_of, count_right, records_of
 from proxy import Proxy, Status
 
 from agatha_ckpt import Checkpointer, CheckpointStore
-from agatha_ckpt._layout import DONE_MARKER
+from agatha_ckpt._format.names import DONE_MARKER
 
 LARGE_OBJECT = Path(__file__).with_name("large_object.py")
 MB = 1_000_000

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from test_format import plan_digest, sealed
 
 from agatha_ckpt import CorruptCheckpointError, InvalidNameError
-from agatha_ckpt._layout import (
+from agatha_ckpt._format.manifest import (
+    Manifest,
+    PartitionInfo,
+    decode_manifest,
+    encode_manifest,
+)
+from agatha_ckpt._format.names import (
     DONE_MARKER,
     FileName,
     Plan,
@@ -23,12 +29,6 @@ from agatha_ckpt._layout import (
     temporary_filename,
     text_attempt,
     validate_name,
-)
-from agatha_ckpt._manifest import (
-    Manifest,
-    PartitionInfo,
-    decode_manifest,
-    encode_manifest,
 )
 
 # ---- names ----

@@ -16,8 +16,8 @@ from agatha_ckpt import (
     CorruptCheckpointError,
     PickleNotAllowedError,
 )
-from agatha_ckpt._legacy import decode_pickle
-from agatha_ckpt._local import LocalFiles
+from agatha_ckpt._filesystem.local import LocalFiles
+from agatha_ckpt._format.agatha import decode_pickle
 
 PARTITIONS = [[1, ("a", {2})], [], [None]]
 RECORDS = [1, ("a", {2}), None]

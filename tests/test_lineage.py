@@ -2,9 +2,9 @@
 
 import pytest
 
-from agatha_ckpt._layout import Plan
-from agatha_ckpt._lineage import Kin, Parent, lineage
-from agatha_ckpt._manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.names import Plan
+from agatha_ckpt._report.lineage import Kin, Parent, lineage
 
 
 def manifest(content, *parents):

@@ -16,8 +16,8 @@ import s3fs
 from proxy import CutBody, Delay, Fault, LostAnswer, Proxy, ResetBefore, Status
 
 from agatha_ckpt import Checkpointer, CheckpointError, CheckpointStore
-from agatha_ckpt._layout import DONE_MARKER, Plan
-from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._format.names import DONE_MARKER, Plan
 
 NAME = "numbers"
 PARTITIONS = 4

@@ -42,7 +42,7 @@ from agatha_ckpt import (
     CorruptCheckpointError,
     _objects,
 )
-from agatha_ckpt._layout import DONE_MARKER
+from agatha_ckpt._format.names import DONE_MARKER
 
 TOO_MANY = Status(429, "TooManyRequests")
 MIB = 1024 * 1024

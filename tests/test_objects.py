@@ -8,9 +8,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from proxy import Fault, Proxy, Status
 
 from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointStore
-from agatha_ckpt._layout import DONE_MARKER, Plan
-from agatha_ckpt._manifest import Manifest, encode_manifest
-from agatha_ckpt._objects import ObjectFiles
+from agatha_ckpt._filesystem.remote import ObjectFiles
+from agatha_ckpt._format.manifest import Manifest, encode_manifest
+from agatha_ckpt._format.names import DONE_MARKER, Plan
 
 NUMBERS = list(range(8))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import agatha_ckpt
-from agatha_ckpt._manifest import library_version
+from agatha_ckpt._format.manifest import library_version
 
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = Path(agatha_ckpt.__file__).parent
@@ -104,7 +104,7 @@ def test_importing_it_imports_nothing_heavy_and_touches_nothing(tmp_path):
     touched, modules = json.loads(ended.stdout)
     assert touched == []
     assert list(tmp_path.iterdir()) == []
-    assert "agatha_ckpt._store" in modules
+    assert "agatha_ckpt._store.store" in modules
     heavy = {"distributed", "numpy", "pandas", "s3fs", "gcsfs", "adlfs", "aiohttp"}
     assert heavy & set(modules) == set()
 

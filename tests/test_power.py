@@ -28,7 +28,12 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     CheckpointStore,
 )
-from agatha_ckpt._layout import DONE_MARKER, is_run_file, is_temporary, parse_filename
+from agatha_ckpt._format.names import (
+    DONE_MARKER,
+    is_run_file,
+    is_temporary,
+    parse_filename,
+)
 
 PARTITIONS = 3
 NOT_DONE, LOUD = "not done", "documented error"

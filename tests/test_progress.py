@@ -21,8 +21,8 @@ from dask.callbacks import Callback
 from progress_case import FAILING, PARTITIONS
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._bar import _bars
-from agatha_ckpt._progress import Reporter
+from agatha_ckpt._run.bar import _bars
+from agatha_ckpt._run.progress import Reporter
 
 CASE = Path(__file__).with_name("progress_case.py")
 SCHEDULERS = ["sync", "threads", "processes", "distributed", "executor"]

@@ -15,7 +15,7 @@ import fsspec
 import pytest
 
 from agatha_ckpt import Checkpointer, CheckpointStore, CorruptCheckpointError
-from agatha_ckpt._layout import DONE_MARKER, is_own_file, parse_filename
+from agatha_ckpt._format.names import DONE_MARKER, is_own_file, parse_filename
 
 WORKER = Path(__file__).with_name("race_worker.py")
 SIZE = 20

@@ -15,12 +15,12 @@ from report_samples import Root
 from test_store import Locked
 
 from agatha_ckpt import Checkpointer, CheckpointStore
-from agatha_ckpt._cli import main
+from agatha_ckpt._cli.main import main
 from agatha_ckpt._html import anchor, fitted, shown
-from agatha_ckpt._page import page
-from agatha_ckpt._plots import profile, strip
-from agatha_ckpt._report import gather
-from agatha_ckpt._spread import SKEW_FACTOR, SKEW_LEAST_BYTES, Spread, spread_of
+from agatha_ckpt._report.charts import profile, strip
+from agatha_ckpt._report.page import page
+from agatha_ckpt._report.skew import SKEW_FACTOR, SKEW_LEAST_BYTES, Spread, spread_of
+from agatha_ckpt._report.summary import gather
 
 SAMPLES = ["small", "pipeline", "large"]
 EVIL = [

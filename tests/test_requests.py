@@ -13,8 +13,8 @@ import pytest
 from proxy import Proxy
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._envelope import FOOTER_BYTES
-from agatha_ckpt._layout import DONE_MARKER
+from agatha_ckpt._format.framing import FOOTER_BYTES
+from agatha_ckpt._format.names import DONE_MARKER
 
 NAME = "numbers"
 RECORDS = 5  # in each partition

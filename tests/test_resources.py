@@ -18,8 +18,8 @@ from cluster_cases import wait_until
 from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt import Checkpointer, CheckpointStore, EncodeError
-from agatha_ckpt._layout import Plan, partition_filename
-from agatha_ckpt._manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.names import Plan, partition_filename
 
 PEAK_MEMORY = Path(__file__).with_name("peak_memory.py")
 MB = 1_000_000

@@ -4,7 +4,7 @@ import dask.bag
 import pytest
 
 from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointNotFoundError
-from agatha_ckpt._layout import DONE_MARKER, parse_filename
+from agatha_ckpt._format.names import DONE_MARKER, parse_filename
 
 EVERY_FILESYSTEM = True
 

@@ -11,9 +11,9 @@ import dask.bag
 import pytest
 
 from agatha_ckpt import Checkpointer, CheckpointStore
-from agatha_ckpt._layout import DONE_MARKER, Plan, parse_filename, run_filename
-from agatha_ckpt._manifest import Manifest, PartitionInfo
-from agatha_ckpt._rivals import RunGoesOnError, runs_that_go_on, time_to_show_life
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.names import DONE_MARKER, Plan, parse_filename, run_filename
+from agatha_ckpt._store.rivals import RunGoesOnError, runs_that_go_on, time_to_show_life
 
 OTHER = "0123abcd"
 PLAN = Plan(4)

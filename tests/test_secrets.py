@@ -42,7 +42,7 @@ from agatha_ckpt import (
     RootNotSetError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._cli import main
+from agatha_ckpt._cli.main import main
 from agatha_ckpt._config import configured_store
 
 KEY, SECRET, TOKEN = "KEY-c4a9ry", "SECRET-c4a9ry", "TOKEN-c4a9ry"

@@ -19,8 +19,8 @@ from agatha_ckpt import (
     InvalidNameError,
     RootNotSetError,
 )
-from agatha_ckpt._layout import DONE_MARKER, Plan
-from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._format.names import DONE_MARKER, Plan
 
 EVERY_FILESYSTEM = True
 

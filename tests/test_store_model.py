@@ -27,8 +27,8 @@ from agatha_ckpt import (
     RootNotSetError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._layout import DONE_MARKER, TEXT, Plan, parse_filename
-from agatha_ckpt._manifest import Manifest
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._format.names import DONE_MARKER, TEXT, Plan, parse_filename
 
 DAMAGED = (CorruptCheckpointError, UnsupportedFormatError)
 GONE = (CheckpointConflictError, RootNotSetError)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agatha_ckpt import CorruptCheckpointError, EncodeError
-from agatha_ckpt._text import count_text, decode_text, encode_text
+from agatha_ckpt._format.text import count_text, decode_text, encode_text
 
 WHERE = "partition 1 of checkpoint 'x'"
 lines = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from agatha_ckpt import CorruptCheckpointError, EncodeError, PickleNotAllowedError
-from agatha_ckpt._blocks import HOOKS, PICKLE, Block, decode_block, encode_blocks
-from agatha_ckpt._numpy import encode_numpy
+from agatha_ckpt._format.arrays import encode_numpy
+from agatha_ckpt._format.blocks import HOOKS, PICKLE, Block, decode_block, encode_blocks
 
 WHERE = "partition 3 of checkpoint 'x'"
 ZONES = sorted(zoneinfo.available_timezones() & {"Europe/Berlin", "Asia/Kolkata"})

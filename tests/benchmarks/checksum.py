@@ -13,9 +13,10 @@ from io import BytesIO
 import common
 from workloads import WORKLOADS
 
-from agatha_ckpt import _codec, _envelope
-from agatha_ckpt._codec import decode_partition, encode_partition
-from agatha_ckpt._envelope import FOOTER_BYTES, Header
+from agatha_ckpt._format import codec as _codec
+from agatha_ckpt._format import framing as _envelope
+from agatha_ckpt._format.codec import decode_partition, encode_partition
+from agatha_ckpt._format.framing import FOOTER_BYTES, Header
 
 HEADER, WHERE = Header("00000000", 0, 1), "the partition"
 try:

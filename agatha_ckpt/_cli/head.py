@@ -1,0 +1,98 @@
+"""``agatha-ckpt head``: the first records."""
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import click
+
+from agatha_ckpt._cli.common import check_names, complete_name, takes_root
+from agatha_ckpt._cli.records import json_line
+from agatha_ckpt._errors import CheckpointNotFoundError, PickleNotAllowedError
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._human import count
+from agatha_ckpt._store.store import CheckpointStore
+
+
+@click.command()
+@takes_root()
+@click.argument("name", shell_complete=complete_name)
+@click.option(
+    "-n", "number", metavar="N", default=10, show_default=True,
+    type=click.IntRange(min=0), help="How many records.",
+)  # fmt: skip
+@click.option(
+    "--partition", metavar="I", type=click.IntRange(min=0),
+    help="Those of this partition alone, counted from 0.",
+)  # fmt: skip
+@click.option(
+    "--allow-pickle", is_flag=True,
+    help="Load pickled values, which can run any code: only if you trust whoever "
+    "wrote them.",
+)  # fmt: skip
+def head(
+    store: CheckpointStore,
+    name: str,
+    number: int,
+    partition: int | None,
+    allow_pickle: bool,
+) -> None:
+    """Print the first records of NAME under ROOT as JSON, one a line.
+
+    No more is read than they take. Lines of a text checkpoint are therefore not
+    checked; all other records are.
+
+    What JSON has no word for is an object with one key, a tag: {"$tuple": [1, 2]},
+    and so $set, $frozenset, $deque, $bytes and $bytearray (base64), $complex,
+    $float (nan, inf), $datetime, $date, $time, $timedelta (seconds), $decimal,
+    $fraction, $uuid, $path, $ndarray and $numpy (a scalar), $object (its repr), and
+    pairs of key and value for $dict (whose keys are no strings, or begin with $),
+    $counter, $ordereddict and $defaultdict.
+
+    Example: agatha-ckpt head /data/run-1 sentences -n 3 --partition 7
+    """
+    name = store.name_of(name)
+    try:
+        manifest = store.manifest(name)
+    except CheckpointNotFoundError:
+        check_names(store, [name])  # says which names there are
+        raise
+    if partition is not None and partition >= len(manifest.partitions):
+        raise click.ClickException(
+            f"{store.describe(name)} has "
+            f"{count(len(manifest.partitions), 'partition')}, counted from 0; there is "
+            f"no partition {partition}"
+        )
+    indexes = range(len(manifest.partitions)) if partition is None else [partition]
+    ascii_only = not _takes_unicode()
+    records = _records(store, name, manifest, indexes, number, allow_pickle)
+    try:
+        for record in islice(records, number):
+            click.echo(json_line(record, ascii_only))
+    except PickleNotAllowedError:
+        raise click.ClickException(
+            f"{store.describe(name)} holds pickled values, and loading those can run "
+            "any code; if you trust whoever wrote them, give --allow-pickle"
+        ) from None
+
+
+def _records(
+    store: CheckpointStore,
+    name: str,
+    manifest: Manifest,
+    indexes: range | list[int],
+    number: int,
+    allow_pickle: bool,
+) -> Iterator[Any]:
+    for index in indexes:
+        info = manifest.partitions[index]
+        if info.records:
+            yield from store.open_partition(
+                name, manifest.plan, index, info, allow_pickle=allow_pickle
+            ).first(number)
+
+
+def _takes_unicode() -> bool:
+    encoding = getattr(sys.stdout, "encoding", None)
+    return str(encoding).lower().replace("-", "").startswith("utf")

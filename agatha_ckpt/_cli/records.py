@@ -1,0 +1,104 @@
+"""Records as JSON: what JSON has no word for becomes an object with a tag."""
+
+import json
+import math
+from base64 import b64encode
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from agatha_ckpt._cli.table import printable
+
+_PLAIN = (str, int, bool, type(None))
+_MEMBERS = (tuple, set, frozenset, deque)
+_MAPPINGS = (Counter, OrderedDict, defaultdict)
+_LEAVES: dict[type, Callable[[Any], Any]] = {
+    bytes: lambda value: b64encode(value).decode(),
+    bytearray: lambda value: b64encode(value).decode(),
+    complex: lambda value: [tagged(value.real), tagged(value.imag)],
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+    time: time.isoformat,
+    timedelta: timedelta.total_seconds,
+    timezone: str,
+    ZoneInfo: str,
+    Decimal: str,
+    Fraction: str,
+    UUID: str,
+}
+
+
+def json_line(record: Any, ascii_only: bool = False) -> str:
+    r"""Return a record as one line of JSON.
+
+    Parameters
+    ----------
+    record : object
+    ascii_only : bool
+        Whether characters beyond ASCII are escaped.
+
+    Examples
+    --------
+    >>> json_line({"pair": (1, "é"), "raw": b"\x00"})
+    '{"pair": {"$tuple": [1, "é"]}, "raw": {"$bytes": "AA=="}}'
+    """
+    try:
+        text = json.dumps(tagged(record), ensure_ascii=ascii_only, allow_nan=False)
+    except RecursionError:  # or a value that holds itself, out of a pickle
+        kind = type(record).__name__
+        text = json.dumps({"$object": f"<{kind} nested too deeply to be shown>"})
+    return printable(text)
+
+
+def tagged(value: Any) -> Any:
+    """Return *value* as JSON has it, with tags where JSON has no such value.
+
+    A tag is the only key of an object and begins with ``$``. No other object that
+    comes out has such a key: a dict that does is itself tagged.
+
+    Examples
+    --------
+    >>> tagged([float("inf"), {1: 2}, {"$tuple": 3}])
+    [{'$float': 'inf'}, {'$dict': [[1, 2]]}, {'$dict': [['$tuple', 3]]}]
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if kind is list:
+        return [tagged(member) for member in value]
+    if kind is dict and all(type(k) is str and not k.startswith("$") for k in value):
+        return {key: tagged(member) for key, member in value.items()}
+    return {f"${_tag(value)}": _content(value)}
+
+
+def _tag(value: Any) -> str:
+    kind = type(value)
+    if kind in (dict, *_MEMBERS, *_MAPPINGS) or kind in _LEAVES:
+        return kind.__name__.lower()
+    if kind.__module__ == "numpy":
+        return "ndarray" if kind.__name__ == "ndarray" else "numpy"
+    return "path" if isinstance(value, PurePath) else "object"
+
+
+def _content(value: Any) -> Any:
+    kind = type(value)
+    if kind in _MEMBERS:
+        members = [tagged(member) for member in value]
+        # Sets come in another order each time.
+        return sorted(members, key=json.dumps) if kind in (set, frozenset) else members
+    if kind is dict or kind in _MAPPINGS:
+        return [[tagged(key), tagged(member)] for key, member in value.items()]
+    if kind in _LEAVES:
+        return _LEAVES[kind](value)
+    if kind.__module__ == "numpy" and hasattr(value, "dtype"):
+        content = {"dtype": str(value.dtype), "value": tagged(value.tolist())}
+        return content if value.shape == () else content | {"shape": [*value.shape]}
+    return str(value) if isinstance(value, PurePath) else repr(value)

@@ -1,0 +1,1 @@
+"""Between dask collections and partitions: the only dask graphs."""

@@ -1,0 +1,147 @@
+"""What the original Agatha wrote: ``part-N.pkl`` files and a list of their paths.
+
+Only ever read. The recorded folders are ignored, as roots move; the file names count.
+"""
+
+import pickle
+import re
+from pickletools import opcodes
+from typing import Any, BinaryIO
+
+from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.names import LEGACY, TEXT, Plan
+
+_FILE = re.compile(r"part-(?P<index>0|[1-9][0-9]{0,9})\.(?P<suffix>pkl|txt)")
+_FORMATS = {"pkl": LEGACY, "txt": TEXT}
+
+# What follows each pickle opcode: a number of bytes, or by a negative number one of
+_LINE, _COUNT = -1, {-2: 1, -3: 4, -4: 4, -5: 8}  # a line; a count this wide, and bytes
+_ARGUMENTS = {ord(opcode.code): opcode.arg.n if opcode.arg else 0 for opcode in opcodes}
+_TWO_LINES = b"ci"
+_PUTS = {ord("q"): 1, ord("r"): 4}  # and the width of the place in the memo
+_MEMOIZE, _PUT, _STOP = 0x94, ord("p"), ord(".")
+
+
+def is_legacy_file(filename: str) -> bool:
+    """Say whether *filename* is of the form that Agatha gave its partitions."""
+    return _FILE.fullmatch(filename) is not None
+
+
+def decode_legacy_manifest(data: bytes, sizes: dict[str, int], where: str) -> Manifest:
+    """Return the manifest that an Agatha done marker amounts to.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the marker: one path a line.
+    sizes : dict
+        Names and sizes of the files beside it.
+    where : str
+        What it is the marker of, for messages.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        It does not name partitions 0 to n-1, or others lie beside it.
+    """
+    names = [re.split(r"[/\\]", line)[-1] for line in _lines(data)]
+    matches = [_FILE.fullmatch(name) for name in names]
+    expected = [
+        match is not None and int(match["index"]) == index
+        for index, match in enumerate(matches)
+    ]
+    suffixes = {match["suffix"] for match in matches if match}
+    unnamed = [n for n in sizes if is_legacy_file(n) and n not in set(names)]
+    if not all(expected) or len(suffixes) > 1 or unnamed:
+        raise CorruptCheckpointError(
+            f"the done marker of {where} is cut or changed (it does not name exactly "
+            "the partition files beside it); give the bag to save it again, or clear it"
+        )
+    plan_format = _FORMATS[suffixes.pop()] if suffixes else LEGACY
+    return Manifest(
+        plan=Plan(len(names), plan_format),
+        partitions=tuple(
+            PartitionInfo(name, -1, sizes.get(name, -1), "", 0.0, plan_format == LEGACY)
+            for name in names
+        ),
+        created="",
+        library="agatha",
+        token="",
+    )
+
+
+def _lines(data: bytes) -> list[str]:
+    lines = data.decode("utf-8", "replace").split("\n")
+    return [line.strip() for line in lines if line.strip()]
+
+
+def decode_pickle(source: BinaryIO, where: str) -> list[Any]:
+    """Return the records of an Agatha partition file; the caller allowed pickle.
+
+    Unpickling takes the memory that a changed byte asks for, so the counts are looked
+    at first.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        The file is cut or changed, as far as unpickling notices.
+    UnsupportedFormatError
+        It holds objects of a module that is not here.
+    """
+    data = source.read()
+    if fault := _fault(data):
+        raise CorruptCheckpointError(
+            f"{where} is damaged: {fault}; repair it with its bag, or clear it"
+        )
+    try:
+        records = pickle.loads(data)
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedFormatError(
+            f"{where} holds a pickle that cannot be loaded here ({error}); load it "
+            "where the module it comes from can be imported"
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CorruptCheckpointError(
+            f"{where} is damaged: it does not unpickle ({type(error).__name__}: "
+            f"{error}); repair it with its bag, or clear it"
+        ) from error
+    if not isinstance(records, list):
+        raise CorruptCheckpointError(
+            f"{where} is damaged: it holds a {type(records).__name__}, not a list"
+        )
+    return records
+
+
+def _fault(data: bytes) -> str | None:
+    """Return what of a pickle cannot be so, as far as its opcodes and counts tell."""
+    at, puts = 0, 0
+    try:
+        while True:
+            code = data[at]
+            argument = _ARGUMENTS[code]
+            start = at = at + 1
+            if argument >= 0:
+                at += argument
+            elif argument == _LINE:
+                for _ in range(1 + (code in _TWO_LINES)):
+                    at = data.index(b"\n", at) + 1
+            else:
+                at += _COUNT[argument]
+                at += int.from_bytes(data[start:at], "little")
+            if code == _MEMOIZE:
+                puts += 1
+            elif code in _PUTS or code == _PUT:
+                place = data[start:at]
+                number = int(place) if code == _PUT else int.from_bytes(place, "little")
+                if number > puts:
+                    return "it is a pickle with a place that no value has"
+                puts += 1
+            elif code == _STOP:
+                return None if at == len(data) else "its pickle ends in the middle"
+    except (IndexError, ValueError):
+        return "it is a pickle that is cut"
+    except KeyError:
+        return "it is no pickle"

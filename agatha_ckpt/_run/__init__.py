@@ -1,0 +1,1 @@
+"""What one call does: its decision, its execution, its progress."""

@@ -1,0 +1,1 @@
+"""CheckpointStore, and what it does."""

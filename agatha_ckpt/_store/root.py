@@ -1,0 +1,153 @@
+"""Where checkpoints lie: the root as it was given, as a path, and as a URL."""
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from agatha_ckpt._errors import RootNotSetError, masked
+from agatha_ckpt._format.names import validate_name
+
+_EXTRAS = {
+    "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs",
+    "az": "azure", "abfs": "azure", "abfss": "azure",
+}  # fmt: skip
+
+
+class Root:
+    """The folder under which checkpoints lie, on one fsspec filesystem.
+
+    Parameters
+    ----------
+    root : str, os.PathLike or UPath
+        fsspec URL or path.
+    fs : fsspec.AbstractFileSystem, optional
+    storage_options : dict, optional
+
+    Raises
+    ------
+    RootNotSetError
+        *root* is empty, no path, or a file; or its filesystem is not installed.
+    """
+
+    def __init__(
+        self,
+        root: object,
+        fs: fsspec.AbstractFileSystem | None,
+        storage_options: dict[str, Any] | None,
+    ) -> None:
+        self.given = _text_of(root)
+        self.shown = masked(self.given)
+        # A UPath brings options of its own.
+        own = dict(getattr(root, "storage_options", {}))
+        if fs is None:
+            fs, base = _filesystem_of(self.given, own | (storage_options or {}))
+        else:
+            base = fs._strip_protocol(self.given)
+        self.fs = fs
+        self.base: str = base.rstrip("/") or "/"
+        self.is_local = isinstance(fs, LocalFileSystem)
+        if self.is_local and os.path.exists(base) and not os.path.isdir(base):
+            raise RootNotSetError(
+                f"the root {self.shown!r} is a file; set a folder as the root"
+            )
+
+    @property
+    def url(self) -> str:
+        """The absolute root as a URL."""
+        url: str = self.fs.unstrip_protocol(self.base)
+        return url
+
+    @property
+    def portable(self) -> str:
+        """What makes the same root in a process with another working directory."""
+        return self.base if self.is_local else self.given
+
+    def path(self, *segments: str) -> Path | str:
+        """Return a place below the root: a path on local disk, a URL elsewhere.
+
+        It begins as the root was given.
+        """
+        if not self.is_local:
+            url = self.given if "://" in self.given else self.url
+            return "/".join([url.rstrip("/"), *segments])
+        as_given = "://" not in self.given and not self.given.startswith("~")
+        return Path(self.given if as_given else self.base, *segments)
+
+    def folder(self, name: str) -> str:
+        """Return the filesystem's own path of a checkpoint's folder."""
+        return f"{self.base.rstrip('/')}/{validate_name(name)}"
+
+    def name_of(self, name: object) -> str:
+        """Return the checkpoint name that *name* is, or is the path of.
+
+        Raises
+        ------
+        InvalidNameError
+            It is neither a legal name nor a path directly under the root.
+        """
+        if isinstance(name, os.PathLike) or hasattr(name, "storage_options"):
+            name = str(name)
+        if isinstance(name, str) and ("/" in name or os.sep in name):
+            for root in (str(self.path()), self.base, self.url):
+                beyond = name.removeprefix(root.rstrip("/") + "/")
+                if beyond != name:
+                    return validate_name(beyond)
+        return validate_name(name)
+
+
+def _text_of(root: object) -> str:
+    if isinstance(root, str):
+        text = root
+    elif hasattr(root, "storage_options"):
+        # Handed to fsspec as it is, a remote UPath becomes a local path.
+        text = str(root)
+    elif isinstance(root, os.PathLike):
+        text = os.fspath(root)
+    else:
+        text = ""
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        # Storage options in the place of the root would be shown.
+        hidden = isinstance(root, dict | list | tuple | set)
+        what = f"a {type(root).__name__}" if hidden else repr(root)
+        raise RootNotSetError(
+            f"{what} cannot be the root; give a path or an fsspec URL"
+        )
+    return text
+
+
+def _filesystem_of(
+    root: str, options: dict[str, Any]
+) -> tuple[fsspec.AbstractFileSystem, str]:
+    try:
+        protocol = fsspec.utils.get_protocol(root)
+        if protocol not in ("file", "local", "memory"):
+            cls = fsspec.get_filesystem_class(protocol)
+            if "kwargs" in inspect.signature(cls.__init__).parameters:
+                # With their listing cache on, s3fs and gcsfs do not find what
+                # another process wrote after they listed the folder.
+                options.setdefault("use_listings_cache", False)
+        fs, base = fsspec.core.url_to_fs(root, **options)
+    except (ImportError, ValueError) as error:
+        raise RootNotSetError(
+            f"the root {masked(root)!r} cannot be used: {masked(str(error))}; "
+            f"{_mending(error, fsspec.utils.get_protocol(root))}"
+        ) from None  # it may show what is masked here
+    return fs, base
+
+
+def _mending(error: Exception, protocol: str) -> str:
+    """Return what to do about a filesystem that cannot be made."""
+    if isinstance(error, ImportError):
+        if extra := _EXTRAS.get(protocol):
+            return f"pip install 'agatha-ckpt[{extra}]' brings what it needs"
+        return "install what its filesystem needs, or set another root"
+    if protocol not in fsspec.available_protocols():
+        return (
+            "set a path as the root, or a URL whose scheme fsspec knows, such as "
+            "s3://bucket/run-1"
+        )
+    return "correct the root or its storage options"
