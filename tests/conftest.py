@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+from pathlib import Path
 
 import dask
 import fsspec
@@ -13,12 +14,18 @@ import pytest
 # emulators do not have. pytest loads this file before any test.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+# Processes that tests start import this package, whatever their working directory.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [
+        str(Path(__file__).parents[1]),
+        *os.environ.get("PYTHONPATH", "").split(os.pathsep),
+    ]
+).rstrip(os.pathsep)
 os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # else moto wants it with a new bucket
-
-import clouds
 
 import agatha_ckpt
 from agatha_ckpt import Checkpointer, CheckpointStore
+from tests.servers import clouds
 
 # The same examples in every run, so that what fails is what was changed; and no limit
 # of time, which a slow machine or a busy one would pass.

@@ -6,7 +6,8 @@ from struct import Struct
 
 import dask.bag
 import msgpack
-from workloads import batches
+
+from tests.benchmarks.workloads import batches
 
 LENGTH = Struct("<I")
 

@@ -1,6 +1,6 @@
 """What does the faster checksum bring, that the extra ``fast`` installs?
 
-    python tests/benchmarks/checksum.py [--quick] [--scale 0.25] [--only vectors]
+    python -m tests.benchmarks.checksum [--quick] [--scale 0.25] [--only vectors]
 
 A partition is encoded into memory, and decoded from there, by the same code; in turn
 with zlib's CRC-32 and with isal's. Above 1 says how many times as long zlib's takes.
@@ -10,13 +10,12 @@ import sys
 import zlib
 from io import BytesIO
 
-import common
-from workloads import WORKLOADS
-
 from agatha_ckpt._format import codec as _codec
 from agatha_ckpt._format import framing as _envelope
 from agatha_ckpt._format.codec import decode_partition, encode_partition
 from agatha_ckpt._format.framing import FOOTER_BYTES, Header
+from tests.benchmarks import common
+from tests.benchmarks.workloads import WORKLOADS
 
 HEADER, WHERE = Header("00000000", 0, 1), "the partition"
 try:

@@ -18,9 +18,9 @@ from operator import itemgetter
 
 import dask
 import dask.bag
-from workloads import drain, made, touch
 
 from agatha_ckpt import Checkpointer, CheckpointStore
+from tests.benchmarks.workloads import drain, made, touch
 
 NAME = "records"
 

@@ -1,6 +1,6 @@
 """How far is a save, and a load, from what the hardware and msgpack allow?
 
-    python tests/benchmarks/limit.py [--quick] [--scale 0.25] [--only sentences/sync]
+    python -m tests.benchmarks.limit [--quick] [--scale 0.25] [--only sentences/sync]
 
 The limit is a function of a few lines, computed as tasks of the same scheduler, in as
 many processes, over the same bag: for each partition one msgpack.Packer packs the
@@ -20,12 +20,11 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import common
-from bare import bare_bag, bare_write
-from schedulers import PROCESSES, scheduler
-from workloads import WORKLOADS, drain, touch
-
 from agatha_ckpt import Checkpointer, CheckpointStore
+from tests.benchmarks import common
+from tests.benchmarks.bare import bare_bag, bare_write
+from tests.benchmarks.schedulers import PROCESSES, scheduler
+from tests.benchmarks.workloads import WORKLOADS, drain, touch
 
 NAME = "records"
 HEADS = ["records", "scheduler", "save, net", "with fsync", "load", "bytes"]

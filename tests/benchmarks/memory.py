@@ -1,6 +1,6 @@
 """How much memory does a worker take, for a partition of 10 MB and for one of 2 GB?
 
-    python tests/benchmarks/memory.py [--quick] [--scale 0.1] [--only zstd/load]
+    python -m tests.benchmarks.memory [--quick] [--scale 0.1] [--only zstd/load]
 
 Each figure is the peak resident size (VmHWM) of a process of its own that saves one
 partition, or loads it and touches every record. The bag hands its records out one by
@@ -20,13 +20,13 @@ from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
-import common
 import dask.bag
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
-from workloads import WORKLOADS, touch
 
 from agatha_ckpt import Checkpointer, CheckpointStore
+from tests.benchmarks import common
+from tests.benchmarks.workloads import WORKLOADS, touch
 
 MB = 1_000_000
 SIZES = (10 * MB, 50 * MB, 200 * MB, 1_000 * MB, 2_000 * MB)

@@ -1,6 +1,6 @@
 """What does a save to an object store cost beyond its uploads, and a load?
 
-    python tests/benchmarks/objects.py [--quick] [--concurrency 4] [--delay 0.02]
+    python -m tests.benchmarks.objects [--quick] [--concurrency 4] [--delay 0.02]
 
 200 partitions are saved and loaded on dask's threads, through a proxy on loopback that
 holds each answer of an S3 server back for 20 milliseconds. Compared are bare calls of
@@ -22,13 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
 
-import clouds
-import common
 import dask.bag
-import proxy
-from workloads import WORKLOADS, touch
 
 from agatha_ckpt import Checkpointer, CheckpointStore
+from tests.benchmarks import common
+from tests.benchmarks.workloads import WORKLOADS, touch
+from tests.servers import clouds, proxy
 
 NAME = "records"
 common.PACKAGES += ["s3fs", "fsspec"]

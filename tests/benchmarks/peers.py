@@ -1,6 +1,6 @@
 """How does a checkpoint compare with what people would use in its place?
 
-    python tests/benchmarks/peers.py [--quick] [--scale 0.25] [--only sentences/cluster]
+    python -m tests.benchmarks.peers [--quick] [--scale 0.25] [--only sentences/cluster]
         [--peers spark]
 
 The contestants stand in ``contestants.py``. Each saves the same bag, loads it and
@@ -23,10 +23,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import common
-from contestants import Ours, Pickle, Spark, contestants
-from schedulers import PROCESSES, scheduler
-from workloads import WORKLOADS, Prepared, drain
+from tests.benchmarks import common
+from tests.benchmarks.contestants import Ours, Pickle, Spark, contestants
+from tests.benchmarks.schedulers import PROCESSES, scheduler
+from tests.benchmarks.workloads import WORKLOADS, Prepared, drain
 
 OURS, NO_FSYNC = Ours(fsync=True).name, Ours(fsync=False).name
 common.PACKAGES += ["fastavro", "pandas", "pyarrow", "joblib", "pyspark"]

@@ -1,6 +1,6 @@
 """What do ten small steps of a pipeline cost, on pools that are cold and warm?
 
-    python tests/benchmarks/pipeline.py [--quick] [--rounds 3] [--steps 10]
+    python -m tests.benchmarks.pipeline [--quick] [--rounds 3] [--steps 10]
 
 Each step is a checkpoint of a few hundred records, computed from the one before it on
 dask's process scheduler, which is the one that bags use unasked, and which starts a
@@ -14,12 +14,12 @@ import shutil
 from contextlib import nullcontext
 from functools import partial
 
-import common
 import dask.bag
 from dask.system import CPU_COUNT
-from schedulers import new_pool
 
 from agatha_ckpt import Checkpointer
+from tests.benchmarks import common
+from tests.benchmarks.schedulers import new_pool
 
 
 def increment(number):

@@ -1,6 +1,6 @@
 """What does a partition cost, when there are 1,000 of them, and when 100,000?
 
-    python tests/benchmarks/scale.py [--quick] [--scale 0.1] [--only sync]
+    python -m tests.benchmarks.scale [--quick] [--scale 0.1] [--only sync]
 
 The partitions are so small (three tuples) that their number is all that counts. Time
 is given for each partition: to save them; to resume a save of which every second
@@ -20,11 +20,11 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import common
 import dask.bag
-from schedulers import scheduler
 
 from agatha_ckpt import Checkpointer, CheckpointStore
+from tests.benchmarks import common
+from tests.benchmarks.schedulers import scheduler
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 NAME = "small"

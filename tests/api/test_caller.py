@@ -1,0 +1,122 @@
+"""ckpt("bag") replaces the caller's variable, on every Python found here."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agatha_ckpt import Checkpointer, CheckpointHalt
+from tests.api import caller_cases
+
+REPOSITORY = Path(__file__).parents[2]
+OLDEST = (3, 11)
+
+
+def find_uv():
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv")
+
+
+def output_of(*command):
+    """Return what a command prints, or nothing where it cannot be run."""
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    except OSError:
+        return ""
+    return ended.stdout if ended.returncode == 0 else ""
+
+
+def candidates(uv):
+    for minor in range(OLDEST[1], OLDEST[1] + 20):
+        if found := shutil.which(f"python3.{minor}"):
+            yield found
+    if uv:
+        listed = output_of(
+            uv, "python", "list", "--only-installed", "--output-format", "json"
+        )
+        for python in json.loads(listed or "[]"):
+            yield python["path"]
+    # pyenv's commands on PATH run nothing but the versions that were chosen.
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    yield from map(str, sorted(pyenv.glob("versions/3.*/bin/python")))
+
+
+@functools.cache
+def other_pythons():
+    """Return the other CPythons on this machine: version to path, oldest first."""
+    ask = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
+    found = {}
+    for path in candidates(find_uv()):
+        name, *version = output_of(path, "-c", ask).split() or [""]
+        version = tuple(map(int, version))
+        if name == "cpython" and version >= OLDEST and version != sys.version_info[:2]:
+            found.setdefault(version, path)
+    return {"{}.{}".format(*version): found[version] for version in sorted(found)}
+
+
+@pytest.mark.parametrize("case", caller_cases.CASES, ids=lambda case: case.__name__)
+def test_the_variable_is_replaced(case, tmp_path):
+    caller_cases.run(case, tmp_path)
+
+
+NOT_HERE = pytest.mark.skip(
+    reason="needs uv" if not find_uv() else "no other CPython from 3.11 up was found"
+)
+
+
+@pytest.mark.parametrize(
+    "version",
+    (other_pythons() if find_uv() else ()) or [pytest.param("other", marks=NOT_HERE)],
+)
+def test_the_variable_is_replaced_on_every_other_python(version, tmp_path):
+    uv, environment = find_uv(), tmp_path / "environment"
+    run = functools.partial(
+        subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    for command in (
+        [uv, "venv", "--python", other_pythons()[version], environment],
+        [uv, "pip", "install", "--python", environment / "bin" / "python", REPOSITORY],
+    ):
+        ended = run(command)
+        assert ended.returncode == 0, ended.stderr
+    ended = run([environment / "bin" / "python", caller_cases.__file__])
+    assert ended.returncode == 0, ended.stderr
+    expected = f"caller cases: {len(caller_cases.CASES) + 1} passed"
+    assert ended.stdout.splitlines()[-1] == expected
+
+
+def test_the_script_passes_as_a_script_here_too(tmp_path):
+    command = [sys.executable, caller_cases.__file__]
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].startswith("caller cases: ")
+
+
+@pytest.mark.parametrize("on_stale", ["warn", "recompute", "error"])
+def test_a_variable_that_loads_its_own_checkpoint_is_not_stale(
+    tmp_path, capsys, on_stale
+):
+    # As when a cell of a notebook is run again.
+    source = caller_cases.Source()
+    bag = source.bag
+    checkpointer = Checkpointer(tmp_path, on_stale=on_stale)
+    checkpointer.ckpt("bag", scheduler="sync")
+    before = sorted(path.name for path in tmp_path.glob("bag/*"))
+    capsys.readouterr()
+    checkpointer.ckpt("bag", scheduler="sync")
+    with pytest.raises(CheckpointHalt):
+        checkpointer.ckpt("bag", scheduler="sync", halt_after="bag")
+    assert "stale" not in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.glob("bag/*")) == before
+    assert bag.compute(scheduler="sync") == caller_cases.VALUES

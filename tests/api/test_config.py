@@ -1,0 +1,273 @@
+"""The agatha-ckpt section of dask's configuration."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import dask
+import dask.config
+import pytest
+import yaml
+
+from agatha_ckpt import (
+    Checkpointer,
+    CheckpointError,
+    InvalidNameError,
+    RootNotSetError,
+    Settings,
+)
+from agatha_ckpt._config import _DEFAULTS, _load_defaults
+
+STORE = {"root": None, "storage-options": None, "fsync": True}
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+@pytest.fixture(autouse=True)
+def _no_section():
+    with dask.config.set({"agatha-ckpt": {}}):
+        yield
+
+
+def test_every_key_is_read(tmp_path):
+    section = {
+        "root": str(tmp_path / "root"),
+        "storage-options": {"auto_mkdir": True},
+        "fsync": False,
+        "verbose": False,
+        "allow-partial": False,
+        "allow_pickle": True,
+        "halt-after": "one",
+        "compression": None,
+        "on_stale": "error",
+        "enabled": False,
+    }
+    with dask.config.set({"agatha-ckpt": section}):
+        checkpointer = Checkpointer.from_config()
+    assert checkpointer.store.root == tmp_path / "root"
+    assert checkpointer.store.fs.auto_mkdir
+    assert checkpointer.store.fsync is False
+    assert checkpointer.settings == Settings(
+        verbose=False,
+        allow_partial=False,
+        allow_pickle=True,
+        halt_after="one",
+        compression=None,
+        on_stale="error",
+        enabled=False,
+    )
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_root_alone_gives_the_default_settings(tmp_path):
+    with dask.config.set({"agatha-ckpt.root": str(tmp_path)}):
+        checkpointer = Checkpointer.from_config()
+    assert checkpointer.settings == Settings()
+    assert checkpointer.store.fsync is True
+
+
+def test_from_config_makes_one_of_the_class_it_was_called_on(tmp_path):
+    class Mine(Checkpointer):
+        pass
+
+    with dask.config.set({"agatha-ckpt.root": str(tmp_path)}):
+        assert type(Mine.from_config()) is Mine
+
+
+@pytest.mark.parametrize("section", [{}, None, {"root": None}, {"root": ""}])
+def test_without_a_root_it_is_said_what_to_set(section):
+    with (
+        dask.config.set({"agatha-ckpt": section}),
+        pytest.raises(RootNotSetError, match="DASK_AGATHA_CKPT__ROOT"),
+    ):
+        Checkpointer.from_config()
+
+
+def test_an_unknown_key_is_a_type_error_that_names_it(tmp_path):
+    section = {"root": str(tmp_path), "verbos": False}
+    with (
+        dask.config.set({"agatha-ckpt": section}),
+        pytest.raises(TypeError, match=r"verbos .*; verbose is one"),
+    ):
+        Checkpointer.from_config()
+
+
+def test_a_bad_value_is_refused(tmp_path):
+    section = {"root": str(tmp_path), "on-stale": "ignore"}
+    with (
+        dask.config.set({"agatha-ckpt": section}),
+        pytest.raises(ValueError, match="on-stale"),
+    ):
+        Checkpointer.from_config()
+
+
+def test_a_checkpointer_without_store_looks_the_root_up_when_it_is_needed(tmp_path):
+    checkpointer = Checkpointer()
+    with pytest.raises(RootNotSetError):
+        _ = checkpointer.store
+    with dask.config.set({"agatha-ckpt.root": str(tmp_path)}):
+        assert checkpointer.store.root == tmp_path
+    # Once found, it stays: a run has one root.
+    assert checkpointer.store.root == tmp_path
+
+
+SCRIPT = """\
+import json
+from agatha_ckpt import Checkpointer
+found = Checkpointer.from_config()
+print(json.dumps([str(found.store.root), found.store.fsync,
+                  dict(found.store.fs.storage_options), repr(found.settings)]))
+"""
+
+
+def from_environment(**variables):
+    """Return root, fsync, storage options and settings in a process of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("DASK_")}
+    folder = variables.pop("CONFIG", None)
+    added = {f"DASK_AGATHA_CKPT__{key}": value for key, value in variables.items()}
+    if folder:
+        added["DASK_CONFIG"] = folder
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=kept | added,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_the_environment_alone_is_enough(tmp_path):
+    found = from_environment(
+        ROOT=str(tmp_path / "root"), VERBOSE="false", ON_STALE="error", FSYNC="False"
+    )
+    settings = "Settings(verbose=False, on_stale='error')"
+    assert found == [str(tmp_path / "root"), False, {}, settings]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"token": "t", "deep": {"n": 1}}, {"anon": True, "key": None}],
+    ids=["strings", "true-and-null"],
+)
+def test_storage_options_in_the_environment_are_json(given):
+    found = from_environment(
+        ROOT="memory://configured", STORAGE_OPTIONS=json.dumps(given)
+    )
+    assert found[0] == "memory:///configured" or found[0] == "memory://configured"
+    assert found[2] == given
+
+
+def test_storage_options_can_be_variables_of_their_own():
+    found = from_environment(ROOT="memory://configured", STORAGE_OPTIONS__ANON="true")
+    assert found[2] == {"anon": True}
+
+
+# ---- the packaged defaults, and the page ----
+
+
+def documented_defaults():
+    settings = {f.name.replace("_", "-"): f.default for f in fields(Settings)}
+    return STORE | settings
+
+
+def test_the_packaged_defaults_are_those_of_the_code_and_each_has_a_comment():
+    text = _DEFAULTS.read_text("utf-8")
+    assert yaml.safe_load(text) == {"agatha-ckpt": documented_defaults()}
+    lines = text.splitlines()
+    keys = [i for i, line in enumerate(lines) if re.match(r"  [a-z]", line)]
+    assert len(keys) == len(documented_defaults())
+    assert [lines[i] for i in keys if not lines[i - 1].startswith("  # ")] == []
+
+
+def test_the_page_has_each_setting_with_default_and_variable():
+    row = r"\| `([a-z-]+)` \| `([a-z]+)` \| `(DASK_AGATHA_CKPT__[A-Z_]+)` \| (\S.*) \|"
+    rows = re.findall(row, PAGE.read_text("utf-8"))
+    documented = {name: yaml.safe_load(default) for name, default, *_ in rows}
+    assert documented == documented_defaults()
+    variables = {name: variable for name, _, variable, _ in rows}
+    for name, variable in variables.items():
+        suffix = variable.removeprefix("DASK_AGATHA_CKPT__")
+        assert suffix.lower().replace("_", "-") == name
+
+
+def test_defaults_go_behind_what_was_set_before_they_were_read():
+    code = """
+import dask.config
+before = dask.config.get("agatha-ckpt", None)
+import agatha_ckpt
+assert dask.config.get("agatha-ckpt", None) == before  # importing reads no file
+try:
+    agatha_ckpt.get_root()
+except agatha_ckpt.RootNotSetError:
+    pass
+print(dask.config.get("agatha-ckpt.on-stale"), dask.config.get("agatha-ckpt.verbose"))
+"""
+    variables = {"DASK_AGATHA_CKPT__ON_STALE": "error", "PYTHONWARNINGS": "error"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr) == ("error True\n", "")
+
+
+def test_a_file_of_the_user_is_read_and_the_environment_goes_before_it(tmp_path):
+    file = {"agatha-ckpt": {"root": "/from/file", "on-stale": "error", "fsync": False}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(file))
+    found = from_environment(ROOT="/from/environment", CONFIG=str(tmp_path))
+    assert found == ["/from/environment", False, {}, "Settings(on_stale='error')"]
+
+
+def test_the_section_may_be_taken_away_again():
+    _load_defaults()
+    with dask.config.set({"agatha-ckpt": {"root": "memory://r", "verbose": False}}):
+        assert Checkpointer.from_config().settings == Settings(verbose=False)
+
+
+@pytest.mark.parametrize(
+    "key, value, error",
+    [
+        ("verbose", "yes", InvalidNameError),
+        ("verbose", 1, InvalidNameError),
+        ("halt-after", 2026, InvalidNameError),
+        ("compression", "gzip", InvalidNameError),
+        ("on-stale", "ignore", InvalidNameError),
+        ("fsync", "no", InvalidNameError),
+        ("fsync", None, InvalidNameError),
+        ("root", 2026, RootNotSetError),
+        ("root", ["a"], RootNotSetError),
+        ("storage-options", "anon", RootNotSetError),
+    ],
+)
+def test_a_bad_value_is_named_as_in_yaml_and_in_the_environment(key, value, error):
+    section = {"root": "memory://configured"} | {key: value}
+    with dask.config.set({"agatha-ckpt": section}), pytest.raises(error) as caught:
+        Checkpointer.from_config()
+    assert isinstance(caught.value, CheckpointError)
+    variable = f"DASK_AGATHA_CKPT__{key.upper().replace('-', '_')}"
+    assert f"agatha-ckpt.{key} ({variable})" in str(caught.value)
+    assert "; " in str(caught.value)  # and what to do
+
+
+def test_a_section_that_is_no_mapping_is_refused():
+    with (
+        dask.config.set({"agatha-ckpt": "s3://bucket"}),
+        pytest.raises(RootNotSetError, match="not a mapping"),
+    ):
+        Checkpointer.from_config()
+
+
+def test_the_defaults_are_in_the_wheel(tmp_path):
+    """Built offline from what hatchling would take, which is what it is told."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    builder = WheelBuilder(str(PAGE.parent.parent))
+    names = {file.distribution_path for file in builder.recurse_included_files()}
+    assert {"agatha_ckpt/agatha-ckpt.yaml", "agatha_ckpt/py.typed"} <= names

@@ -1,0 +1,611 @@
+"""Saving and loading on a dask.distributed cluster, checkpoints in a bucket."""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import signal
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import dask
+import dask.bag
+import psutil
+import pytest
+from distributed import Client, KilledWorker, LocalCluster
+
+from agatha_ckpt import (
+    Checkpointer,
+    CheckpointStore,
+    EncodeError,
+    RootNotSetError,
+)
+from tests.dask import cluster_cases as cases
+from tests.dask.cluster_cases import PARTITIONS, all_of, bag_of, wait_until
+from tests.reliability import cluster_kill
+
+NAME = "numbers"
+WORKERS = 4
+
+
+# ---- clusters ----
+
+
+def children():
+    """The processes that this one has started, and that are to end with a cluster."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # Python keeps that one until its own end.
+            if "resource_tracker" not in str(process.cmdline()):
+                found.add(process)
+    return found
+
+
+@contextlib.contextmanager
+def a_cluster(folder, n_workers, processes=True):
+    # A task may lose one worker: tests kill no more, but the one that wants an error.
+    config = {
+        "distributed.scheduler.allowed-failures": 1,
+        # So long after a death, a worker that is dying once more would be given up.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+    }
+    with (
+        dask.config.set(config),
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=processes,
+            host="127.0.0.1",
+            protocol="tcp://",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            local_directory=folder,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@contextlib.contextmanager
+def a_client(cluster):
+    """A client, after which the scheduler knows of nothing that it did not before."""
+    with Client(cluster) as client:
+        client.wait_for_workers(len(cluster.workers))
+        before = left_over(client)
+        yield client
+        settle(lambda: left_over(client), before)
+
+
+def left_over(client):
+    return client.run_on_scheduler(cases.left_over)
+
+
+def settle(look, expected):
+    """Assert that *look* comes to give what is expected, soon if not at once."""
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: look() == expected)
+    assert look() == expected
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server):
+    """The bucket; when the clusters are closed, no process of theirs is left."""
+    before = children()
+    with s3_server.configured():
+        yield s3_server
+    settle(lambda: children() - before, set())
+
+
+@pytest.fixture(scope="module")
+def process_cluster(bucket, tmp_path_factory):
+    with a_cluster(tmp_path_factory.mktemp("workers"), WORKERS) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def thread_cluster(bucket, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workers")
+    with a_cluster(folder, 2, processes=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(process_cluster):
+    with a_client(process_cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def zombie_cluster(bucket, tmp_path_factory):
+    """Each zombie costs it a worker, for good."""
+    with a_cluster(tmp_path_factory.mktemp("workers"), 3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def zombie_client(zombie_cluster):
+    with Client(zombie_cluster) as client:
+        yield client
+
+
+@pytest.fixture(params=["process_cluster", "thread_cluster"])
+def any_client(request):
+    with a_client(request.getfixturevalue(request.param)) as client:
+        yield client
+
+
+@pytest.fixture
+def store(bucket):
+    return CheckpointStore(bucket.new_root(), storage_options=bucket.options)
+
+
+@pytest.fixture
+def checkpointer(store):
+    return Checkpointer(store, verbose=False)
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log"
+
+
+def pids_in(log):
+    return {entry["pid"] for entry in cases.entries(log)}
+
+
+def processes_of(client):
+    return set(client.run(os.getpid).values())
+
+
+# ---- saving, resuming and loading ----
+
+
+@pytest.mark.parametrize("textfile", [False, True], ids=["records", "text"])
+def test_a_cluster_saves_resumes_and_loads_on_s3(
+    textfile, any_client, bucket, checkpointer, store, tmp_path
+):
+    records = cases.lines_of if textfile else cases.records_of
+
+    def save(log):
+        bag = bag_of(log, records=records)
+        assert (checkpointer.checkpoint(NAME, bag, textfile=textfile) is None) is (
+            textfile
+        )
+        return cases.computed(log)
+
+    assert save(tmp_path / "saved") == dict.fromkeys(range(PARTITIONS), 1)
+    assert pids_in(tmp_path / "saved") <= processes_of(any_client)
+    kept = {1, 2, 6}
+    for path in bucket.fs.find(store.path(NAME)):
+        number = path.rsplit("/", 1)[1].partition("-")[2][:5]
+        if not (number.isdigit() and int(number) in kept):
+            bucket.fs.rm_file(path)
+    assert save(tmp_path / "resumed") == dict.fromkeys(set(range(PARTITIONS)) - kept, 1)
+    loaded = checkpointer.checkpoint(NAME).map(cases.with_pid).compute()
+    assert [record for _, record in loaded] == all_of(records)
+    assert {pid for pid, _ in loaded} <= processes_of(any_client)
+
+
+@pytest.mark.parametrize(
+    "given, default",
+    [
+        ("client", True),
+        ("client", False),
+        ("distributed", True),
+        ("sync", True),
+        ("threads", True),
+    ],
+    ids=["client", "client-not-default", "distributed", "sync", "threads"],
+)
+def test_the_scheduler_that_is_asked_for_computes_though_a_client_is_active(
+    given, default, process_cluster, checkpointer, log
+):
+    with Client(process_cluster, set_as_default=default) as client:
+        scheduler = client if given == "client" else given
+        bag = bag_of(log)
+        loaded = checkpointer.checkpoint(NAME, bag, scheduler=scheduler)
+        found = loaded.map(cases.with_pid).compute(scheduler=scheduler)
+        on_cluster = given in ("client", "distributed")
+        processes = processes_of(client) if on_cluster else {os.getpid()}
+    assert [record for _, record in found] == all_of()
+    assert pids_in(log) <= processes
+    assert {pid for pid, _ in found} <= processes
+
+
+def test_a_bag_built_on_two_checkpoints_is_saved_on_the_cluster(
+    client, checkpointer, tmp_path
+):
+    first = checkpointer.checkpoint("first", bag_of(tmp_path / "1"))
+    second = checkpointer.checkpoint("second", bag_of(tmp_path / "2"))
+    both = dask.bag.zip(first, second)
+    loaded = checkpointer.checkpoint(NAME, both.filter(bool).repartition(3))
+    assert loaded.compute() == list(zip(all_of(), all_of(), strict=True))
+
+
+# ---- compute_kw ----
+
+
+def test_retries_reach_the_scheduler(client, checkpointer, log, tmp_path):
+    act = partial(cases.fail_the_first_time, folder=tmp_path)
+    loaded = checkpointer.checkpoint(NAME, bag_of(log, act), retries=1)
+    assert loaded.compute() == all_of()
+    assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 2)
+
+
+def test_without_retries_the_first_failure_is_the_users_own_exception(
+    client, checkpointer, store, log, tmp_path
+):
+    act = partial(cases.fail_the_first_time, folder=tmp_path)
+    with pytest.raises(cases.UserError) as raised:
+        checkpointer.checkpoint(NAME, bag_of(log, act))
+    assert type(raised.value) is cases.UserError
+    assert re.fullmatch(r"flaky \d", str(raised.value))
+    assert not store.is_done(NAME)
+
+
+def test_resources_bring_all_partitions_to_the_worker_that_has_them(
+    client, checkpointer, log
+):
+    address = sorted(client.run(os.getpid))[-1]
+    client.run(cases.set_resource, 1, workers=[address])
+    try:
+        checkpointer.checkpoint(NAME, bag_of(log), resources={"special": 1})
+    finally:
+        client.run(cases.set_resource, 0, workers=[address])
+    assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 1)
+    assert {entry["worker"] for entry in cases.entries(log)} == {address}
+
+
+def test_workers_that_are_asked_for_compute_all_partitions(client, checkpointer, log):
+    address = sorted(client.run(os.getpid))[-1]
+    checkpointer.checkpoint(NAME, bag_of(log), workers=[address])
+    assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 1)
+    assert {entry["worker"] for entry in cases.entries(log)} == {address}
+
+
+def test_other_workers_compute_where_that_is_allowed(client, checkpointer, log):
+    asked = {"workers": ["tcp://127.0.0.1:9"], "allow_other_workers": True}
+    assert checkpointer.checkpoint(NAME, bag_of(log), **asked).compute() == all_of()
+
+
+def test_priority_reaches_the_scheduler(client, checkpointer, log, tmp_path):
+    gate = tmp_path / "gate"
+    bag = bag_of(log, partial(cases.wait_for, path=str(gate)))
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(checkpointer.checkpoint, NAME, bag, priority=7)
+        try:
+            found = wait_until(lambda: client.run_on_scheduler(cases.priorities))
+        finally:
+            gate.touch()
+        saving.result()
+    assert set(found.values()) == {-7}  # the scheduler takes the smallest first
+
+
+def test_an_unknown_keyword_is_refused_and_leaves_nothing(
+    client, bucket, checkpointer, store, log
+):
+    with pytest.raises(TypeError, match="retrys"):
+        checkpointer.checkpoint(NAME, bag_of(log), retrys=3)
+    assert not log.exists()
+    assert bucket.fs.find(store.root) == []
+
+
+# ---- workers that die ----
+
+
+@pytest.mark.parametrize("shape", list(cluster_kill.SHAPES))
+def test_3_killed_workers_make_no_stored_partition_be_computed_again(
+    shape, client, store, tmp_path
+):
+    kill(client, store, shape, 3, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape", list(cluster_kill.SHAPES))
+def test_20_killed_workers_make_no_stored_partition_be_computed_again(
+    shape, client, store, tmp_path
+):
+    seed = secrets.randbits(32)
+    found = kill(client, store, shape, 20, tmp_path, seed, recomputed=1)
+    assert found["recomputed"] > 0, "no kill met a worker at work"
+
+
+def kill(client, store, shape, number, folder, seed=1, **least):
+    found = cluster_kill.rounds(client, store, shape, number, seed, folder, **least)
+    assert found["wrong"] == 0
+    assert found["left over"] == 0
+    assert found["redone"] == 0
+    assert found["middle"] >= number
+    return found
+
+
+@contextlib.contextmanager
+def dying(client, when, folder, index):
+    """Let the worker that stores a partition die, once."""
+    if when == "unreported":
+        plugin = cases.DieUnreported(folder, index)
+    else:
+        plugin = cases.KillReported(folder, index, client.run(os.getpid))
+    client.register_plugin(plugin)
+    try:
+        yield
+    finally:
+        if when == "unreported":
+            client.unregister_worker_plugin(plugin.name)
+        else:
+            client.unregister_scheduler_plugin(plugin.name)
+
+
+@pytest.mark.parametrize("when", ["unreported", "reported"])
+@pytest.mark.parametrize("textfile", [False, True], ids=["records", "text"])
+def test_what_a_worker_had_stored_when_it_died_is_taken_as_it_is(
+    textfile, when, client, bucket, checkpointer, store, log, tmp_path
+):
+    """P3, P4: also of a bag that gives other records when it is computed again."""
+    records = cases.random_lines if textfile else cases.random_records
+    with dying(client, when, tmp_path, index=2):
+        bag = bag_of(log, records=records)
+        checkpointer.checkpoint(NAME, bag, textfile=textfile)
+    assert (tmp_path / "first-death").exists()
+    assert cases.computed(log)[2] == 1
+    assert_agrees(bucket, checkpointer, store)
+
+
+def test_a_random_bag_that_is_tried_again_gives_the_records_of_one_try(
+    client, bucket, checkpointer, store, log, tmp_path
+):
+    act = partial(cases.fail_the_first_time, folder=tmp_path)
+    bag = bag_of(log, act, records=cases.random_records)
+    checkpointer.checkpoint(NAME, bag, retries=1)
+    assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 2)
+    assert_agrees(bucket, checkpointer, store)
+
+
+def assert_agrees(bucket, checkpointer, store):
+    """The manifest and the files agree, and each partition is from one try."""
+    manifest = store.manifest(NAME)
+    found = bucket.fs.find(store.path(NAME), detail=True)
+    sizes = {path.rsplit("/", 1)[1]: info["size"] for path, info in found.items()}
+    del sizes["__done__"]
+    assert sizes == {info.file: info.bytes for info in manifest.partitions}
+    assert store.verify(NAME) == []
+    assert [info.records for info in manifest.partitions] == [cases.SIZE] * PARTITIONS
+    loaded = checkpointer.checkpoint(NAME)
+    first, second = loaded.compute(), loaded.compute(scheduler="sync")
+    assert first == second
+    if not isinstance(first[0], str):
+        tries = {(index, run) for index, _, run, _ in first}
+        assert len(tries) == PARTITIONS
+        assert [record[:2] for record in first] == [
+            (index, i) for index in range(PARTITIONS) for i in range(cases.SIZE)
+        ]
+
+
+# ---- zombies ----
+
+
+@pytest.fixture(params=["s3", "local"])
+def zombie_store(request, store, tmp_path):
+    if request.param == "s3":
+        return store
+    return CheckpointStore(tmp_path / "root")
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A folder in which a worker says that it has begun; it never stays stopped."""
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    yield folder
+    (folder / "go on").touch()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(json.loads((folder / "begun").read_text())["pid"], signal.SIGCONT)
+
+
+def test_what_a_worker_writes_after_it_was_given_up_changes_nothing(
+    zombie_store, zombie_client, log, stopped
+):
+    """P3: it is stopped in the middle of a partition, and goes on after the commit."""
+    checkpointer = Checkpointer(zombie_store, verbose=False)
+    act = partial(cases.stop_in_the_middle, at=1, folder=str(stopped))
+    bag = bag_of(log, act, records=cases.random_records)
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(checkpointer.checkpoint, NAME, bag)
+        wait_until((stopped / "begun").exists)
+        zombie = json.loads((stopped / "begun").read_text())
+        os.kill(zombie["pid"], signal.SIGSTOP)
+        remove = partial(cases.remove_worker, zombie["worker"])
+        zombie_client.run_on_scheduler(remove)
+        loaded = saving.result()
+    assert cases.computed(log)[1] == 2
+    records, before = loaded.compute(), contents(zombie_store)
+    assert set(before) == zombie_store.manifest(NAME).files | {"__done__"}
+    (stopped / "go on").touch()
+    os.kill(zombie["pid"], signal.SIGCONT)
+    wait_until(lambda: not psutil.pid_exists(zombie["pid"]))
+    after = contents(zombie_store)
+    assert {name: after[name] for name in before} == before
+    # In a bucket what it wrote appears, under a name that nothing refers to; and it may
+    # go on with the next partition that it was given before.
+    late = cases.file_kinds(set(after) - set(before))
+    assert ("partition 1" in late) == zombie_store.remote
+    assert all(kind.startswith("partition ") for kind in late)
+    assert loaded.compute() == records
+    assert checkpointer.checkpoint(NAME).compute() == records
+    assert zombie_store.verify(NAME) == []
+    zombie_store.clear(NAME)
+    assert contents(zombie_store) == {}
+
+
+def contents(store):
+    """Return what anybody finds in the checkpoint's folder: bytes, ETag, time."""
+    found = store.fs.find(str(store.path(NAME)), detail=True, refresh=True)
+    return {
+        path.rsplit("/", 1)[1]: (
+            store.fs.cat_file(path),
+            info.get("ETag"),
+            info.get("LastModified", info.get("mtime")),
+            info.get("ino"),
+        )
+        for path, info in found.items()
+    }
+
+
+# ---- errors ----
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A way in which one partition cannot be saved, when three others have been."""
+
+    error: type
+    message: str
+    notes: tuple
+    act: object = cases.nothing
+    records: object = cases.records_of
+
+
+AT, OTHERS = 5, 3
+WHERE = f"partition {AT} of checkpoint {NAME!r} under "
+NOT_DONE = "what was saved stays, and the next call with the same bag keeps it"
+FAILING = {
+    "own-function": Failing(
+        cases.UserError, f"^no partition {AT}$", (WHERE, NOT_DONE), act=cases.fail_at
+    ),
+    "unknown-type": Failing(
+        EncodeError, WHERE, (NOT_DONE,), records=cases.unknown_type_at
+    ),
+    "killed-worker": Failing(
+        KilledWorker, "save-numbers", (NOT_DONE,), act=cases.exit_at
+    ),
+}
+
+
+@pytest.mark.parametrize("failing", FAILING.values(), ids=list(FAILING))
+def test_a_partition_that_fails_is_named_and_the_stored_ones_are_kept(
+    failing, client, bucket, checkpointer, store, tmp_path
+):
+    before = left_over(client)
+    place = {"at": AT, "folder": str(store.path(NAME)), "others": OTHERS}
+    act, records = failing.act, failing.records
+    if act is not cases.nothing:
+        act = partial(act, **place)
+    if records is not cases.records_of:
+        records = partial(records, **place)
+    with pytest.raises(failing.error) as raised:
+        checkpointer.checkpoint(NAME, bag_of(tmp_path / "1", act, records))
+    assert type(raised.value) is failing.error
+    assert re.search(failing.message, str(raised.value))
+    notes = "\n".join(raised.value.__notes__)
+    for note in failing.notes:
+        assert note in notes
+    # The traceback of the error still holds what the save held.
+    settle(lambda: left_over(client), before)
+    assert not store.is_done(NAME)
+    kept = cases.stored_partitions(bucket.fs, store.path(NAME))
+    assert len(kept) >= OTHERS
+    assert AT not in kept
+    loaded = checkpointer.checkpoint(NAME, bag_of(tmp_path / "2"))
+    assert cases.computed(tmp_path / "2").keys().isdisjoint(kept)
+    assert loaded.compute() == all_of()
+
+
+def test_a_root_in_memory_is_refused_where_the_workers_are_processes(client, log):
+    checkpointer = Checkpointer(f"memory://{secrets.token_hex(8)}", verbose=False)
+    with pytest.raises(RootNotSetError, match=r"threads.*another root"):
+        checkpointer.checkpoint(NAME, bag_of(log))
+    assert checkpointer.store.folders() == []
+
+
+def test_a_root_in_memory_serves_workers_that_are_threads(thread_cluster, log):
+    checkpointer = Checkpointer(f"memory://{secrets.token_hex(8)}", verbose=False)
+    with a_client(thread_cluster):
+        assert checkpointer.checkpoint(NAME, bag_of(log)).compute() == all_of()
+    checkpointer.clear_all()
+
+
+# ---- the scheduler ----
+
+
+def test_nothing_stays_on_the_scheduler_after_a_save(any_client, checkpointer, log):
+    before = left_over(any_client)
+    loaded = checkpointer.checkpoint(NAME, bag_of(log))
+    settle(lambda: left_over(any_client), before)
+    assert loaded.compute() == all_of()
+
+
+def test_the_scheduler_forgets_each_partition_as_it_lands(
+    client, checkpointer, log, tmp_path
+):
+    """So that a worker that dies takes no result with it."""
+    gate, last = tmp_path / "gate", PARTITIONS - 1
+
+    def still_there():
+        return [index for _, index in client.run_on_scheduler(cases.priorities)]
+
+    bag = bag_of(log, partial(cases.wait_at, at=last, path=str(gate)))
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(checkpointer.checkpoint, NAME, bag)
+        try:
+            wait_until(lambda: log.exists() and len(cases.computed(log)) == PARTITIONS)
+            settle(still_there, [last])
+        finally:
+            gate.touch()
+        saving.result()
+
+
+def test_a_save_whose_client_is_closed_ends_with_an_error(
+    process_cluster, checkpointer, store, log, tmp_path
+):
+    """P1: also where all that is known of the rest is that it was given up."""
+    gate = tmp_path / "gate"
+    bag = bag_of(log, partial(cases.wait_at, at=3, path=str(gate)))
+    with (
+        contextlib.closing(Client(process_cluster)) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        saving = pool.submit(checkpointer.checkpoint, NAME, bag)
+        try:
+            wait_until(lambda: log.exists() and len(cases.computed(log)) == PARTITIONS)
+            client.close()
+            with pytest.raises(CancelledError) as raised:
+                saving.result()
+        finally:
+            gate.touch()
+    assert NAME in "\n".join(raised.value.__notes__)
+    assert not store.is_done(NAME)
+    loaded = checkpointer.checkpoint(NAME, bag, scheduler="sync")
+    assert loaded.compute(scheduler="sync") == all_of()
+
+
+def test_an_interrupted_save_leaves_the_workers_free(
+    client, checkpointer, store, log, tmp_path
+):
+    """As by Ctrl-C, while workers are at work."""
+    before = left_over(client)
+    gate = tmp_path / "gate"
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt():
+        wait_until(lambda: log.exists() and cases.computed(log).total())
+        signal.raise_signal(signal.SIGINT)
+
+    bag = bag_of(log, partial(cases.wait_for, path=str(gate)))
+    with ThreadPoolExecutor(1) as pool:
+        interrupting = pool.submit(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                checkpointer.checkpoint(NAME, bag)
+            interrupting.result()
+        finally:
+            signal.signal(signal.SIGINT, handler)
+    settle(lambda: left_over(client), before)
+    # What they are at cannot be taken from them; what else they were given is.
+    settle(lambda: sum(client.run(cases.waiting_tasks).values()), 0)
+    gate.touch()
+    assert cases.computed(log).total() < PARTITIONS
+    assert not store.is_done(NAME)
+    assert checkpointer.checkpoint(NAME, bag).compute() == all_of()

@@ -1,0 +1,354 @@
+"""Blocks: their size, how far they read ahead, and what decoding them takes."""
+
+import sys
+import threading
+from collections import deque, namedtuple
+from datetime import UTC, datetime
+from enum import IntEnum
+
+import pytest
+
+from agatha_ckpt import CorruptCheckpointError, EncodeError
+from agatha_ckpt._format.blocks import (
+    BLOCK_BYTES,
+    HOOKS,
+    SURROGATES,
+    TUPLES,
+    Block,
+    _pack_each,
+    decode_block,
+    encode_blocks,
+)
+from agatha_ckpt._format.packing import Packer
+from tests.format.test_types import WHERE, assert_same, round_trip
+
+
+def blocks_of(records, allow_pickle=False):
+    return list(encode_blocks(records, allow_pickle, WHERE))
+
+
+# ---- size, and reading ahead ----
+
+KINDS = {
+    "dicts": lambda i: {"id": i, "text": "a" * 100},
+    "flat tuples": lambda i: (i, "a" * 100, 1.5),
+    "nested tuples": lambda i: (i, ("a" * 100, [i])),
+    "bytes": lambda i: b"a" * 100,
+    "bytearrays": lambda i: bytearray(100),
+    "lone surrogates": lambda i: "\ud800" * 30,
+    "flat, then not": lambda i: (i, "a" * 100) if i % 50 else ([i], "a" * 100),
+}
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_p10_blocks_are_of_64_kib_and_read_no_further_than_they_must(make):
+    pulled = 0
+
+    def source():
+        nonlocal pulled
+        for i in range(5_000):
+            pulled += 1
+            yield make(i)
+
+    yielded, sizes = 0, []
+    for block in encode_blocks(source(), False, WHERE):
+        yielded += block.records
+        sizes.append(len(block.payload))
+        assert pulled == yielded
+    assert yielded == 5_000
+    assert len(sizes) > 3
+    # Records that are packed again, with markers, come out a little larger.
+    assert all(BLOCK_BYTES <= size <= 1.25 * BLOCK_BYTES for size in sizes[:-1])
+    assert sizes[-1] <= 1.25 * BLOCK_BYTES
+
+
+def test_p10_a_record_larger_than_a_block_ends_its_block_at_once():
+    records = ["a" * 300_000, "b", "c" * 300_000, "d" * 300_000, "e"]
+    assert [block.records for block in blocks_of(records)] == [1, 2, 1, 1]
+
+
+def test_p10_records_of_no_size_still_make_blocks():
+    counts = [block.records for block in blocks_of([None] * 200_000)]
+    assert sum(counts) == 200_000
+    assert max(counts) <= BLOCK_BYTES
+
+
+def test_no_records_make_no_blocks():
+    assert blocks_of([]) == []
+
+
+def test_what_the_source_raises_passes_through_unchanged():
+    class MineError(TypeError):
+        pass
+
+    def source():
+        yield from range(10)
+        raise MineError("at 10")
+
+    with pytest.raises(MineError, match=r"^at 10$"):
+        blocks_of(source())
+
+
+def test_the_position_of_a_refused_record_counts_over_all_blocks():
+    for first in (["a" * 100], ("a" * 100, 1)):
+        records = [first] * 3_000 + [object()]
+        with pytest.raises(EncodeError, match=rf"^record 3000 of {WHERE} .*object"):
+            blocks_of(records)
+
+
+# ---- flags: what decoding takes ----
+
+
+@pytest.mark.parametrize(
+    "records, flags",
+    [
+        ([1, "a", [b"b"], {"k": None}], 0),
+        ([(1, "a"), (), (None, b"b", True)], TUPLES),
+        ([(1,), [1]], HOOKS),
+        ([(1, (2,))], HOOKS),
+        ([{1}], HOOKS),
+        (["\ud800"], SURROGATES),
+        ([("\ud800",)], HOOKS | SURROGATES),
+    ],
+)
+def test_blocks_take_hooks_only_where_their_records_need_them(records, flags):
+    (block,) = blocks_of(records)
+    # A flag too many costs time; one too few, records.
+    assert block.flags | TUPLES == flags | TUPLES
+    assert_same(list(decode_block(block, False, WHERE)), records)
+
+
+@pytest.mark.parametrize("nearby", [b"x", b"x" * 300, b"x" * 70_000, 196, "\xc4\x05"])
+@pytest.mark.parametrize("size", [0, 1, 5, 255, 256, 65_535, 65_536, 100_000])
+def test_p9_a_bytearray_stays_one_wherever_it_hides(size, nearby):
+    content = bytearray(b"\xc4" * size)
+    records = [
+        nearby,
+        content,
+        [nearby, [content], nearby],
+        ({"k": (nearby, content)},),
+        deque([{1: content}], maxlen=3),
+        [nearby] * 196,
+    ]
+    assert_same(round_trip(records), records)
+    assert_same(round_trip(records[::-1]), records[::-1])
+
+
+def test_p9_bytes_stay_bytes_beside_bytearrays():
+    records = [b"a", (b"b", 1), {b"k": b"v"}, [bytearray(b"c")], {b"d"}, b""]
+    assert_same(round_trip(records), records)
+
+
+# ---- deep nesting ----
+
+NESTS = {
+    "list": lambda v: [v],
+    "tuple": lambda v: (v,),
+    "dict": lambda v: {"k": v},
+    "deque": lambda v: deque([v]),
+    "mixed": lambda v: [({"k": v},)],
+}
+
+
+def nested(nest, depth, leaf):
+    value = leaf
+    for _ in range(depth):
+        value = nest(value)
+    return value
+
+
+@pytest.mark.parametrize("leaf", [None, b"x", bytearray(b"x"), "\ud800", {1}], ids=repr)
+@pytest.mark.parametrize("kind, nest", NESTS.items())
+def test_p9_records_nested_1000_deep_come_back(kind, nest, leaf):
+    depth = 330 if kind == "mixed" else 1_000
+    record = nested(nest, depth, leaf)
+    assert_same(round_trip([record, (1,)]), [record, (1,)])
+
+
+def test_p9_a_deep_record_is_stored_whatever_lies_beside_it_in_the_block():
+    record = nested(NESTS["list"], 1_000, b"x")
+    for other in (bytearray(b"y"), datetime(2025, 1, 1, tzinfo=UTC), "\ud800"):
+        assert_same(round_trip([record, other]), [record, other])
+
+
+@pytest.mark.parametrize("kind, nest", NESTS.items())
+@pytest.mark.parametrize("allow_pickle", [True, False])
+def test_p9_at_each_depth_a_record_comes_back_or_is_refused(kind, nest, allow_pickle):
+    refused = []
+    step = 3 if kind == "mixed" else 1
+    for levels in [*range(990, 1_060, step), 5_000, 100_000]:
+        record = nested(nest, levels // step, None)
+        try:
+            (block,) = blocks_of([record], allow_pickle)
+        except EncodeError:
+            refused.append(levels)
+        else:
+            assert_same(decode_block(block, allow_pickle, WHERE), [record])
+    assert 100_000 in refused
+    assert min(refused) > 1_000
+    with pytest.raises(EncodeError, match=f"^record 1 of {WHERE} "):
+        blocks_of([1, record], allow_pickle)
+
+
+def test_p5_deep_records_load_in_many_threads_at_once():
+    deepest = nested(NESTS["list"], 1_024, None)  # as deep as can be stored
+    (block,) = blocks_of([deepest] * 5)
+    limit, interval = sys.getrecursionlimit(), sys.getswitchinterval()
+    failures = []
+
+    def load():
+        try:
+            for _ in range(10):
+                decode_block(block, False, WHERE)
+        except Exception as error:
+            failures.append(error)
+
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert sys.getrecursionlimit() == limit
+    finally:
+        sys.setswitchinterval(interval)
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize("flags", [0, HOOKS, HOOKS | TUPLES | SURROGATES])
+@pytest.mark.parametrize("head", [b"\x91", b"\x81\x01", b"\x92\xc7\x00\x9c"])
+def test_p5_a_block_that_nests_without_end_is_corrupt(flags, head):
+    limit = sys.getrecursionlimit()
+    with pytest.raises(CorruptCheckpointError, match=WHERE):
+        decode_block(Block(flags, 1, b"\x91" + head * 50_000), False, WHERE)
+    assert sys.getrecursionlimit() == limit
+
+
+TUPLE = b"\xc7\x00\x9c"
+
+
+@pytest.mark.parametrize("flags", [HOOKS, HOOKS | TUPLES, HOOKS | SURROGATES])
+@pytest.mark.parametrize(
+    "count, payload",
+    [
+        (2, b"\x92\x01" + TUPLE),
+        (1, b"\x91\x92\x01" + TUPLE),
+        (1, b"\x91\x81\x01" + TUPLE),
+        (1, b"\x91\x81" + TUPLE + b"\x01"),
+        (1, b"\x91\x92" + TUPLE + TUPLE),
+        (1, b"\x91" * 1100 + b"\x92\x01" + TUPLE),
+    ],
+    ids=["record", "member", "value", "key", "twice", "deep"],
+)
+def test_p5_a_marker_at_the_head_of_no_array_is_damage_and_no_value(
+    flags, count, payload
+):
+    with pytest.raises(CorruptCheckpointError, match="at the head of no array"):
+        decode_block(Block(flags, count, payload), False, WHERE)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"\x81\x01\x02", b"\xa1a", b"\xc4\x01a", b"\x92\xc7\x00\x9b\x01"]
+)
+def test_p5_what_is_no_array_holds_no_records(payload):
+    with pytest.raises(CorruptCheckpointError, match="no array of records"):
+        decode_block(Block(HOOKS, 1, payload), False, WHERE)
+
+
+def test_p9_a_flat_tuple_that_needs_more_is_packed_as_all_of_its_block():
+    records = [("a", 1), ("\ud800", 2), ("b", 2**70), ("c", 3)]
+    (block,) = encode_blocks(records, False, WHERE)
+    assert not block.flags & TUPLES  # one way of packing tuples in a block, not two
+    assert_same(decode_block(block, False, WHERE), records)
+
+
+# ---- many records by one call ----
+
+PLAIN = {
+    "scalars": lambda i: [f"string {i}", i, i / 7, None, b"\xc4" * (i % 9)][i % 5],
+    "numbers": lambda i: i**3 % (1 << 40) - 7,
+    "strings of all lengths": lambda i: "ä" * (i * i % 97),
+    "tuples": lambda i: (f"key {i}", i / 7, b"\xc4" * (i % 9)),
+    "tuples of all lengths": lambda i: (f"key {i}",) * (i % 11),
+}
+OTHERS = [
+    bytearray(b"b"),
+    [bytearray(b"b")],
+    memoryview,
+    (1, bytearray(b"b")),
+    (1, (2, 3)),
+    (1, [2]),
+    [(1,)],
+    "\ud800",
+    ("\ud800", 1),
+    2**70,
+    (2**70,),
+    IntEnum("Colour", "RED").RED,
+    (IntEnum("Colour", "RED").RED,),
+    namedtuple("Point", "x y")(1, 2),
+]
+
+
+def one_by_one(records):
+    """Blocks of which each record was packed before the next was pulled."""
+    packer = Packer(False)
+    source = iter(records)
+    while block := _pack_each(packer, source, WHERE, 0)[0]:
+        if not block.records:
+            return
+        yield block
+        packer.begin_block()
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=repr)
+@pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN)
+def test_p9_what_packs_many_records_gives_what_packs_each(make, other):
+    plain = [make(i) for i in range(15_000)]
+    assert blocks_of(plain) == list(one_by_one(plain))
+    for at in (3, 12_000):
+        records = plain.copy()
+        records[at] = other
+        try:
+            expected = list(one_by_one(records))
+        except EncodeError:
+            with pytest.raises(EncodeError, match=f"^record {at} of {WHERE} "):
+                blocks_of(records)
+        else:
+            blocks = blocks_of(records)
+            assert blocks == expected
+            found = [r for b in blocks for r in decode_block(b, False, WHERE)]
+            assert found[:at] + found[at + 1 :] == plain[:at] + plain[at + 1 :]
+            assert_same(found[at - 3 : at + 3], records[at - 3 : at + 3])
+
+
+def test_p9_a_record_that_is_changed_afterwards_was_stored_as_it_came():
+    def source():
+        shared = {"n": 0, "all": []}
+        for i in range(5_000):
+            shared["n"] = i
+            shared["all"][:] = [i, "a" * 50]
+            yield shared
+
+    found = [r for b in blocks_of(source()) for r in decode_block(b, False, WHERE)]
+    assert found == [{"n": i, "all": [i, "a" * 50]} for i in range(5_000)]
+
+
+def test_p9_a_record_that_is_changed_afterwards_may_come_after_plain_ones():
+    def source():
+        shared = []
+        for i in range(9_000):
+            shared[:] = [i]
+            yield f"record {i}" if i < 7_500 or i % 100 else shared
+
+    found = [r for b in blocks_of(source()) for r in decode_block(b, False, WHERE)]
+    lists = [[i] for i in range(7_500, 9_000, 100)]
+    assert [record for record in found if type(record) is list] == lists
+    assert len(found) == 9_000
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_p9_a_bytearray_among_numbers_stays_one(zero):
+    records = [[zero, 1.5, bytearray(b"\xc4"), 2], [zero] * 50 + [bytearray(3), zero]]
+    assert_same(round_trip(records), records)

@@ -1,0 +1,77 @@
+"""The benchmarks run, and say what they have to; how fast anything is, nobody asks."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+# What must be among the values of these fields of the rows.
+ROWS = {
+    "limit": {
+        "what": {"save, net", "save, net, fsync", "load", "save, not net"},
+        "scheduler": {"sync", "ticking"},
+    },
+    "scale": {"what": {"save", "save with fsync", "resume half", "open with the bag"}},
+    "pipeline": {"who": {"one step", "all steps", "one pool"}},
+    "objects": {"what": {"save", "load", "requests to save", "requests to load"}},
+    "peers": {"who": {"agatha_ckpt", "pickle per partition", "JSON lines"}},
+    "checksum": {"what": {"save", "load"}},
+    "memory": {"what": {"save", "load"}, "kind": {"spooled"}},
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_benchmark_runs(tmp_path, name):
+    if name == "checksum":
+        pytest.importorskip("isal")  # not for every machine
+    figures, tables = tmp_path / "figures.json", tmp_path / "tables.md"
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"]
+    command += ["--json", str(figures), "--markdown", str(tables)]
+    done = subprocess.run(
+        [*command, "--root", str(tmp_path / "work")],
+        env=os.environ | {"PYTHONWARNINGS": "default"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout
+    found = json.loads(figures.read_text())
+    for field, values in ROWS[name].items():
+        assert values <= {row.get(field) for row in found["rows"]}
+    assert found["targets"]
+    assert all(
+        {"measure", "target", "found", "met"} <= t.keys() for t in found["targets"]
+    )
+    assert tables.read_text() in done.stdout
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.fixture
+def common(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("common")
+
+
+def test_ratios_are_of_rounds_and_rounds_lost_in_noise_do_not_count(common):
+    assert common.ratio([2, 9, 4], [1, 3, 4]) == common.Ratio(2, 1, 3, 3)
+    assert common.ratio([2, -1, 4], [1, 3, -4]) == common.Ratio(2, 2, 2, 1)
+    assert common.ratio([-1], [1]).rounds == 0
+
+
+def test_what_a_median_says_of_a_target(common):
+    report = common.Report("test", common.parser("").parse_args([]))
+    two = common.ratio([2, 2, 50], [1, 1, 1])
+    report.target("as slow as that", two, at_most=2)
+    report.target("as fast as that", two, at_least=2)
+    report.target("slower", two, at_most=1.9)
+    report.target("not as fast", two, at_least=2.1)
+    report.target("in the noise", common.ratio([-1], [1]), at_most=2)
+    report.target("a plain figure", 19.9, at_most=20, unit="microseconds")
+    found = [target["met"] for target in report.targets]
+    assert found == [True, True, False, False, None, True]

@@ -1,0 +1,81 @@
+"""The documentation: what it shows runs, and prints what it says that it prints."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.project.docs_blocks import RUN, blocks_of, check_data, normal, outputs_of
+
+TOP = Path(__file__).parents[2]
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+DATA = ("json", "yaml")
+SHOWN = ("text", "", "{toctree}", "{eval-rst}", "{include}")
+
+
+def name_of(page):
+    return str(page.relative_to(TOP))
+
+
+def has_run(page):
+    return any(block.runs for block in blocks_of(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_of_a_page_is_run_or_says_why_not(page):
+    for block in blocks_of(page.read_text(encoding="utf-8")):
+        language = block.language.split(" ")[0]
+        assert language in (*RUN, *DATA, *SHOWN), f"line {block.line}"
+        if "exempt" in block.notes:
+            assert len(block.notes["exempt"]) > 10, f"line {block.line}"
+        check_data(block)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if has_run(p)], ids=name_of)
+def test_what_a_page_shows_runs_and_prints_what_it_says(page):
+    blocks = blocks_of(page.read_text(encoding="utf-8"))
+    for block, output in zip(blocks, outputs_of(page), strict=True):
+        if block.output is not None:
+            assert normal(output) == normal(block.output), f"line {block.line}"
+
+
+def test_a_block_that_prints_something_else_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\nprint('one', 12)\n```\n\n```text\none 13\n```\n\n"
+        "<!-- raises: KeyError -->\n```python\n{}[1]\n```\n\n"
+        "```sh\nexit 1\n```\n"
+    )
+    first, raising, last = blocks_of(page.read_text())
+    assert normal(first.output) == normal("one 12")
+    assert normal(first.output) != normal("two 12")
+    assert raising.notes == {"raises": "KeyError"}
+    assert last.runs
+    with pytest.raises(AssertionError, match=r"line 14 of .*page\.md failed"):
+        outputs_of(page)
+
+
+def said_by(source):
+    """Return the texts of a module, with ``…`` where they say a name or a figure."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts = [
+                p.value if isinstance(p, ast.Constant) else "…" for p in node.values
+            ]
+            found.append("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return found
+
+
+def test_each_message_on_the_page_of_messages_is_one_that_the_library_has():
+    page = (TOP / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### `(.*)`$", page, re.MULTILINE)
+    assert len(headings) > 15
+    sources = (TOP / "agatha_ckpt").glob("*.py")
+    texts = [t for s in sources for t in said_by(s.read_text(encoding="utf-8"))]
+    for heading in headings:
+        pieces = [piece.strip() for piece in heading.split("…") if piece.strip(" :,")]
+        assert any(all(p in text for p in pieces) for text in texts), heading
