@@ -80,7 +80,7 @@ class CheckpointHalt(SystemExit):
 
 
 @contextmanager
-def noted(doing: str) -> Iterator[None]:
+def error_note(doing: str) -> Iterator[None]:
     """Add a note to an error that is not ours: what was being done, and to what."""
     try:
         yield
@@ -98,18 +98,18 @@ def refusal(error: PermissionError) -> str:
     >>> refusal(PermissionError(13, "Permission denied", "/data/x"))
     'it may not be read (Permission denied)'
     """
-    reason = masked(" ".join(str(error.strerror or error).split()))
+    reason = redact(" ".join(str(error.strerror or error).split()))
     return f"it may not be read ({reason or type(error).__name__})"
 
 
-def masked(text: str) -> str:
+def redact(text: str) -> str:
     """Return *text* as messages may show it: without the secrets of a URL in it.
 
     Examples
     --------
-    >>> masked("ftp://user:password@host/run")
+    >>> redact("ftp://user:password@host/run")
     'ftp://user:***@host/run'
-    >>> masked("https://host/run?signature=secret")
+    >>> redact("https://host/run?signature=secret")
     'https://host/run?***'
     """
     # What follows a colon is a port where it is digits up to the path.

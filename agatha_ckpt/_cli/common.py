@@ -11,7 +11,7 @@ import dask.config
 from click.shell_completion import CompletionItem
 
 from agatha_ckpt._config import configured_store
-from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, masked
+from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, redact
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -36,11 +36,11 @@ class Group(click.Group):
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether it says something of the storage: ours, or noted where it came up."""
-    noted = bool(getattr(error, "__notes__", ()))
-    if isinstance(error, BrokenPipeError) and not noted:
+    """Return whether *error* comes from the storage and not from a defect here."""
+    has_notes = bool(getattr(error, "__notes__", ()))
+    if isinstance(error, BrokenPipeError) and not has_notes:
         return False  # nobody reads on; click ends quietly
-    return noted or isinstance(error, CheckpointError | OSError)
+    return has_notes or isinstance(error, CheckpointError | OSError)
 
 
 def one_line(error: Exception) -> str:
@@ -60,7 +60,7 @@ def one_line(error: Exception) -> str:
 
 
 def _shown(text: str) -> str:
-    return masked(" ".join(text.split()))
+    return redact(" ".join(text.split()))
 
 
 class BadValue(click.ClickException):
@@ -142,7 +142,7 @@ def open_store(
         raise
     except Exception as error:  # whatever a filesystem says to options
         raise click.ClickException(
-            f"the filesystem of {masked(root)!r} cannot be used with these storage "
+            f"the filesystem of {redact(root)!r} cannot be used with these storage "
             f"options ({type(error).__name__}); correct --storage-options and "
             "DASK_AGATHA_CKPT__STORAGE_OPTIONS"
         ) from None  # it may show what must not be
@@ -152,7 +152,7 @@ def check_root(store: CheckpointStore) -> None:
     """Raise where the root is not there: for a command that has found nothing."""
     if not store.exists():
         raise CheckpointNotFoundError(
-            f"there is nothing at the root {masked(str(store.root))!r}: it does not "
+            f"there is nothing at the root {redact(str(store.root))!r}: it does not "
             "exist; check how it is written"
         )
 
@@ -186,7 +186,7 @@ def found(
     if must_match and pattern != "*":
         raise CheckpointNotFoundError(no_such_name(store, pattern, known))
     matching = "" if pattern == "*" else f" that match {pattern!r}"
-    root = masked(str(store.root))
+    root = redact(str(store.root))
     click.echo(f"There are no checkpoints{matching} under {root!r}.", err=True)
 
 
@@ -212,7 +212,7 @@ def no_such_name(store: CheckpointStore, name: str, known: list[str]) -> str:
     """Return that there is no such checkpoint, and which names are near to it."""
     near = difflib.get_close_matches(name, known, n=3)
     hint = "; did you mean " + " or ".join(map(repr, near)) + "?" if near else ""
-    root = masked(str(store.root))
+    root = redact(str(store.root))
     hint = hint or f"; `agatha-ckpt ls {root}` lists those that there are"
     return f"there is no checkpoint {name!r} under {root!r}{hint}"
 

@@ -15,7 +15,7 @@ from agatha_ckpt._cli.common import (
     takes_root,
 )
 from agatha_ckpt._cli.table import coloured, table
-from agatha_ckpt._errors import masked
+from agatha_ckpt._errors import redact
 from agatha_ckpt._human import age, count, size
 from agatha_ckpt._store.display import cells
 from agatha_ckpt._store.prune import Criteria, Removal, removal_of, removals
@@ -65,7 +65,7 @@ def clear(
             found.append(removal)
         elif not everything:
             raise click.ClickException(
-                f"the folder of {name!r} under {masked(str(store.root))!r} holds "
+                f"the folder of {name!r} under {redact(str(store.root))!r} holds "
                 "nothing of this program's; delete it yourself if it may go"
             )
 
@@ -152,7 +152,7 @@ def _remove(
     going = [removal for removal in found if removal.stays is None]
     if found:
         click.echo("\n".join(table(_HEADER, map(_row, found), _RIGHT)))
-    root = masked(str(store.root))
+    root = redact(str(store.root))
     if not going:
         click.echo(f"There is nothing to delete under {root!r}.", err=True)
         return

@@ -11,7 +11,7 @@ import click
 from agatha_ckpt._cli.common import check_names, complete_name, takes_root
 from agatha_ckpt._cli.ls import record
 from agatha_ckpt._cli.table import coloured, printable, table
-from agatha_ckpt._errors import masked
+from agatha_ckpt._errors import redact
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._human import age, count, seconds_since, size, times, took
 from agatha_ckpt._report.lineage import Kin, Parent
@@ -50,7 +50,7 @@ def show(store: CheckpointStore, name: str, as_json: bool) -> None:
         status = store.status(name)  # which raises why
     kin = lineage_of(statuses.values()).get(name, Kin())
     contents = store.contents(name)
-    where = masked(str(store.path(name)))
+    where = redact(str(store.path(name)))
     if as_json:
         click.echo(json.dumps(_document(status, kin, where), indent=2))
     else:
@@ -134,7 +134,7 @@ def _time(time: str | None) -> str:
 
 def _parent(parent: Parent) -> str:
     if parent.now is None:
-        return f"{printable(masked(parent.name))} ({parent.problem})"
+        return f"{printable(redact(parent.name))} ({parent.problem})"
     return parent.now if parent.now == parent.name else f"{parent.now} (renamed)"
 
 

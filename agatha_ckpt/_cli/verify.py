@@ -11,12 +11,12 @@ from tqdm import tqdm
 from agatha_ckpt._cli.common import ALLOWED, found, takes_root
 from agatha_ckpt._cli.table import coloured, width
 from agatha_ckpt._errors import refusal
-from agatha_ckpt._filesystem.parallel import in_threads
+from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import LEGACY
 from agatha_ckpt._human import count
 from agatha_ckpt._store.display import cells
-from agatha_ckpt._store.folder import Damaged
+from agatha_ckpt._store.folder import DamagedPartition
 from agatha_ckpt._store.status import UNREADABLE, Status
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -65,11 +65,11 @@ def verify(
         raise click.ClickException(_summary(met))
 
 
-def _word(status: Status, faults: list[Damaged]) -> str:
+def _word(status: Status, faults: list[DamagedPartition]) -> str:
     """Return what is wrong with a checkpoint in one word; "" where nothing is."""
     if status.state == UNREADABLE:
         return UNREADABLE
-    if status.problem or any(type(fault) is Damaged for fault in faults):
+    if status.problem or any(type(fault) is DamagedPartition for fault in faults):
         return "damaged"
     return UNREADABLE if faults else ""
 
@@ -98,7 +98,7 @@ def _result(status: Status, word: str, column: int, allow_pickle: bool) -> str:
     return f"{name}  {coloured('ok')}{note}"
 
 
-class Unreadable(Damaged):
+class Unreadable(DamagedPartition):
     """A partition whose file may not be read: whether it is damaged is not known."""
 
 
@@ -107,24 +107,24 @@ def _read(
     done: list[tuple[str, Manifest]],
     allow_pickle: bool,
     bar: "tqdm[None]",
-) -> Iterator[list[Damaged]]:
+) -> Iterator[list[DamagedPartition]]:
     faults = store.faults(done, allow_pickle)
     for _, manifest in done:
-        found: list[Damaged] = []
+        found: list[DamagedPartition] = []
         for index, info in enumerate(manifest.partitions):
             for fault in islice(faults, 1):
                 if isinstance(fault, PermissionError):
                     found.append(Unreadable(index, refusal(fault)))
                 elif fault:
-                    found.append(Damaged(index, fault))
+                    found.append(DamagedPartition(index, fault))
             bar.update(max(info.bytes, 0))
         yield found
 
 
 def _by_size(
     store: CheckpointStore, done: list[tuple[str, Manifest]]
-) -> Iterator[list[Damaged]]:
-    def missing(one: tuple[str, Manifest]) -> list[Damaged]:
+) -> Iterator[list[DamagedPartition]]:
+    def missing(one: tuple[str, Manifest]) -> list[DamagedPartition]:
         name, manifest = one
         try:
             return store.missing(name, manifest)
@@ -132,16 +132,16 @@ def _by_size(
             reason = refusal(error)
             return [Unreadable(i, reason) for i in range(len(manifest.partitions))]
 
-    return in_threads(missing, done)
+    return map_ordered(missing, done)
 
 
-def grouped(damaged: Iterable[Damaged]) -> Iterator[str]:
+def grouped(damaged: Iterable[DamagedPartition]) -> Iterator[str]:
     """Yield a line for each reason, with the partitions that have it.
 
     Examples
     --------
-    >>> gone = [Damaged(i, "its file is missing") for i in (1, 4, 5, 6)]
-    >>> list(grouped([*gone, Damaged(7, "it is empty")]))
+    >>> gone = [DamagedPartition(i, "its file is missing") for i in (1, 4, 5, 6)]
+    >>> list(grouped([*gone, DamagedPartition(7, "it is empty")]))
     ['partitions 1, 4-6: its file is missing', 'partition 7: it is empty']
     """
     by_reason: dict[str, list[int]] = {}

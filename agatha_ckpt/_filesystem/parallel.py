@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield ``function(item)`` for each item, in order, computed in threads.
 
     Items are taken as results are, so that neither needs to fit into memory. What
@@ -20,7 +20,7 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
     Examples
     --------
-    >>> list(in_threads(abs, [-1, 2, -3]))
+    >>> list(map_ordered(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
     waiting: deque[Future[R]] = deque()

@@ -19,9 +19,9 @@ from agatha_ckpt._errors import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._format.buffers import holds_buffer, which_may_hold_bytes
+from agatha_ckpt._format.buffers import find_bin_candidates, holds_buffer
 from agatha_ckpt._format.packing import NOT_PACKED, Packer, deep_recursion
-from agatha_ckpt._format.types import lifting
+from agatha_ckpt._format.types import make_hooks
 
 BLOCK_BYTES = 64 * 1024
 MAX_RECORDS = 1 << 20  # part of the format; no writer comes near, but a bomb does
@@ -125,7 +125,7 @@ def _pack_each(
     payload = b"".join([_ARRAY_HEAD.pack(0xDD, len(block)), *packed])
     if flat:
         return Block(TUPLES, len(block), payload), tuple
-    suspects = which_may_hold_bytes(packed, payload, _ARRAY_HEAD.size)
+    suspects = find_bin_candidates(packed, payload, _ARRAY_HEAD.size)
     if suspects and holds_buffer([block[i] for i in suspects]):
         for i in suspects:
             if holds_buffer([block[i]]):
@@ -300,8 +300,8 @@ def _unpack(
         options["unicode_errors"] = "surrogatepass"
     if not flags & HOOKS:
         return unpackb(payload, **options)
-    lift_leaf, rebuild, left_over = lifting(allow_pickle)
-    records = unpackb(payload, ext_hook=lift_leaf, list_hook=rebuild, **options)
+    ext_hook, rebuild, left_over = make_hooks(allow_pickle)
+    records = unpackb(payload, ext_hook=ext_hook, list_hook=rebuild, **options)
     if left_over():
         raise CorruptCheckpointError("a block holds a marker at the head of no array")
     return records

@@ -71,7 +71,7 @@ def _is_dense(payload: bytes, at: int) -> bool:
     return True
 
 
-def which_may_hold_bytes(packed: list[bytes], payload: bytes, start: int) -> list[int]:
+def find_bin_candidates(packed: list[bytes], payload: bytes, start: int) -> list[int]:
     """Return the positions of the records that may hold a bin value.
 
     The heads (C4, C5, C6 and a length) also occur inside numbers and text, so a
@@ -114,7 +114,7 @@ def mark_bytearrays(value: Any) -> Any:
     """Return *value* with each bytearray in a builtin container marked as one.
 
     msgpack packs bytearray and memoryview as if they were bytes and asks nobody.
-    Subclasses and all other containers reach `lowering` and come back here.
+    Subclasses and all other containers reach `make_default` and come back here.
 
     Raises
     ------

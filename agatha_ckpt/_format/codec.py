@@ -24,8 +24,8 @@ from agatha_ckpt._format.framing import (
     CHECKSUM,
     DIGEST_BYTES,
     FOOTER_BYTES,
-    Damage,
     Footer,
+    FramingError,
     Header,
     damaged,
     encode_footer,
@@ -148,7 +148,7 @@ def read_blocks(
     try:
         found = source.seek(0, SEEK_END)
         if found != size:
-            raise Damage(f"it has {found} bytes, not {size}")
+            raise FramingError(f"it has {found} bytes, not {size}")
         # The end first: it tells a whole file of another run before a record of it
         # is used, and how much is in it before anybody makes room.
         source.seek(max(size - FOOTER_BYTES, 0))
@@ -157,19 +157,21 @@ def read_blocks(
         header = parse_header(source, where)
         found_in = (header.plan, header.index, header.npartitions)
         if found_in != (expected.plan, expected.index, expected.npartitions):
-            raise Damage(
+            raise FramingError(
                 f"it holds partition {header.index} of plan {header.plan}, not "
                 f"partition {expected.index} of plan {expected.plan}"
             )
         footer = parse_footer(end)
         if footer.bytes != size:
-            raise Damage(f"its footer says {footer.bytes} bytes, and it has {size}")
+            raise FramingError(
+                f"its footer says {footer.bytes} bytes, and it has {size}"
+            )
         if digest not in ("", footer.digest):
-            raise Damage(_OTHER_RECORDS)
+            raise FramingError(_OTHER_RECORDS)
         if records not in (None, footer.records):
-            raise Damage(f"it holds {footer.records} records, not {records}")
+            raise FramingError(f"it holds {footer.records} records, not {records}")
         yield from _read_blocks(source, header, footer)
-    except Damage as error:
+    except FramingError as error:
         raise damaged(where, error) from None
 
 
@@ -180,30 +182,30 @@ def _read_blocks(source: BinaryIO, header: Header, footer: Footer) -> Iterator[B
     while left > 0:
         head = source.read(_BLOCK.size + CHECKSUM.size)
         if len(head) < _BLOCK.size + CHECKSUM.size:
-            raise Damage("it is cut in the middle")
+            raise FramingError("it is cut in the middle")
         flags, records, length, stored_length = _BLOCK.unpack_from(head)
         left -= len(head) + stored_length
         if left < 0:
-            raise Damage(f"block {blocks} does not fit into the file")
+            raise FramingError(f"block {blocks} does not fit into the file")
         stored = payload = source.read(stored_length)
         stored_crc = crc32(stored)
         if head != _block_head(flags, records, length, len(stored), stored_crc):
-            raise Damage(f"block {blocks} does not match its checksum")
+            raise FramingError(f"block {blocks} does not match its checksum")
         if records > MAX_RECORDS:
-            raise Damage(f"block {blocks} states {records} records")
+            raise FramingError(f"block {blocks} states {records} records")
         if header.compression:
             payload = _decompress(stored, length, blocks)
         if len(payload) != length:
-            raise Damage(f"block {blocks} has another length than it states")
+            raise FramingError(f"block {blocks} has another length than it states")
         block = Block(flags, records, payload)
         running.update(_content_of(block, stored, stored_crc))
         count += records
         blocks += 1
         yield block
     if left < 0 or (footer.records, footer.blocks) != (count, blocks):
-        raise Damage("its footer counts other records, blocks or bytes")
+        raise FramingError("its footer counts other records, blocks or bytes")
     if footer.digest != running.hexdigest()[: 2 * DIGEST_BYTES]:
-        raise Damage(_OTHER_RECORDS)
+        raise FramingError(_OTHER_RECORDS)
 
 
 def _decompress(stored: bytes, length: int, block: int) -> bytes:
@@ -212,10 +214,10 @@ def _decompress(stored: bytes, length: int, block: int) -> bytes:
     try:
         payload: bytes = decompressor.decompress(stored, max_length=length + 1)
     except zstd.ZstdError as error:
-        raise Damage(f"block {block} does not decompress ({error})") from None
+        raise FramingError(f"block {block} does not decompress ({error})") from None
     if not decompressor.eof or decompressor.unused_data:
         del payload  # else the error would keep it, by its traceback
-        raise Damage(f"block {block} does not decompress to its length")
+        raise FramingError(f"block {block} does not decompress to its length")
     return payload
 
 

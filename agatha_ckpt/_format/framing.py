@@ -85,7 +85,7 @@ class Footer:
         )
 
 
-class Damage(Exception):
+class FramingError(Exception):
     """What is wrong with a partition file, in half a sentence."""
 
 
@@ -134,7 +134,7 @@ def _with_checksum(data: bytes) -> bytes:
 def _without_checksum(data: bytes, part: str) -> bytes:
     content = data[: -CHECKSUM.size]
     if len(data) <= CHECKSUM.size or data != _with_checksum(content):
-        raise Damage(f"its {part} is cut or changed")
+        raise FramingError(f"its {part} is cut or changed")
     return content
 
 
@@ -150,17 +150,17 @@ def read_header(source: BinaryIO, where: str) -> Header:
     """
     try:
         return parse_header(source, where)
-    except Damage as error:
+    except FramingError as error:
         raise damaged(where, error) from None
 
 
 def parse_header(source: BinaryIO, where: str) -> Header:
-    """Do what `read_header` does, with `Damage` where it is cut or changed."""
+    """Do what `read_header` does, with `FramingError` where it is cut or changed."""
     head = source.read(_HEADER.size)
     if not head:
-        raise Damage("it is empty")
+        raise FramingError("it is empty")
     if len(head) < _HEADER.size or not head.startswith(_MAGIC):
-        raise Damage("it does not begin like a partition file")
+        raise FramingError("it does not begin like a partition file")
     _, version, compression, index, plan, npartitions, length = _HEADER.unpack(head)
     bag = source.read(length + CHECKSUM.size)
     content = _without_checksum(head + bag, "header")
@@ -193,16 +193,16 @@ def read_footer(data: bytes, where: str) -> Footer:
     """
     try:
         return parse_footer(data)
-    except Damage as error:
+    except FramingError as error:
         raise damaged(where, error) from None
 
 
 def parse_footer(data: bytes) -> Footer:
-    """Do what `read_footer` does, with `Damage` where it is cut or changed."""
+    """Do what `read_footer` does, with `FramingError` where it is cut or changed."""
     content = _without_checksum(data, "footer")
     if len(content) != _FOOTER.size or not content.startswith(_END_MAGIC):
-        raise Damage("its footer is cut or changed")
+        raise FramingError("its footer is cut or changed")
     _, records, blocks, size, seconds, holds_pickle, digest = _FOOTER.unpack(content)
     if not 0 <= seconds < inf:  # what a resume keeps goes into the manifest
-        raise Damage("its footer gives a time that no clock gives")
+        raise FramingError("its footer gives a time that no clock gives")
     return Footer(records, blocks, size, seconds, bool(holds_pickle), digest.hex())

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
-from agatha_ckpt._errors import InvalidNameError, masked
+from agatha_ckpt._errors import InvalidNameError, redact
 
 FORMAT_VERSION = 1
 DONE_MARKER = "__done__"
@@ -48,7 +48,7 @@ def validate_name(name: object) -> str:
     fault = _name_fault(name)
     if fault:
         raise InvalidNameError(
-            f"{masked(name)!r} cannot name a checkpoint: {fault}; use letters, digits, "
+            f"{redact(name)!r} cannot name a checkpoint: {fault}; use letters, digits, "
             "'_', '-', '.' and spaces inside"
         )
     return name

@@ -11,7 +11,7 @@ import msgpack
 from agatha_ckpt._errors import EncodeError
 from agatha_ckpt._format.arrays import Refused, Unstorable
 from agatha_ckpt._format.buffers import mark_bytearrays
-from agatha_ckpt._format.types import lowering
+from agatha_ckpt._format.types import make_default
 
 NOT_PACKED = (
     BufferError,
@@ -33,7 +33,7 @@ class Packer:
     def __init__(self, allow_pickle: bool) -> None:
         self.used: set[str] = set()
         self._members: dict[int, bytes] = {}
-        self._lower = lowering(self._pack_member, allow_pickle, self.used)
+        self._lower = make_default(self._pack_member, allow_pickle, self.used)
         self.strict = self._make().pack
         # Of a tuple subclass, an IntEnum and the like this one makes the plain
         # value: only for tuples of scalars.

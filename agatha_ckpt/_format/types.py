@@ -230,7 +230,7 @@ class Bytearray:
         self.content = content
 
 
-def lowering(
+def make_default(
     pack: Callable[[Any], bytes], allow_pickle: bool, used: set[str]
 ) -> Callable[[Any], Any]:
     """Return the packer's ``default``: a value of ours as values msgpack knows.
@@ -242,7 +242,7 @@ def lowering(
     allow_pickle : bool
         Whether values of unknown types are pickled or refused.
     used : set of str
-        Gets ``"hooks"`` when decoding will need the hooks of `lifting`, and
+        Gets ``"hooks"`` when decoding will need the hooks of `make_hooks`, and
         ``"pickle"`` when something was pickled.
 
     Raises
@@ -294,7 +294,7 @@ def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtT
         raise Unstorable(f"{name}, which cannot be pickled ({error})") from error
 
 
-def lifting(
+def make_hooks(
     allow_pickle: bool,
 ) -> tuple[Callable[[int, bytes], Any], Callable[[Any], Any], Callable[[], int]]:
     """Return the unpacker's hooks for one block, and how many markers are left over.
@@ -313,7 +313,7 @@ def lifting(
     """
     markers = 0
 
-    def lift_leaf(code: int, payload: bytes) -> Any:
+    def ext_hook(code: int, payload: bytes) -> Any:
         nonlocal markers
         if code == ARRAY:
             return decode_array(payload)
@@ -343,7 +343,7 @@ def lifting(
                 return head.build(items[1:])
         return items
 
-    return lift_leaf, rebuild, lambda: markers
+    return ext_hook, rebuild, lambda: markers
 
 
 def _refuse_pickle() -> NoReturn:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
-from agatha_ckpt._errors import masked, refusal
-from agatha_ckpt._filesystem.parallel import in_threads
+from agatha_ckpt._errors import redact, refusal
+from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import library_version
 from agatha_ckpt._report.lineage import Kin, lineage
 from agatha_ckpt._report.skew import (
@@ -15,7 +15,7 @@ from agatha_ckpt._report.skew import (
     Spread,
     spread_of,
 )
-from agatha_ckpt._store.folder import Damaged
+from agatha_ckpt._store.folder import DamagedPartition
 from agatha_ckpt._store.status import UNREADABLE, Status
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -31,7 +31,7 @@ class Entry:
     ----------
     status : Status
     kin : Kin
-    missing : tuple of Damaged
+    missing : tuple of DamagedPartition
         Partitions whose file is missing or of another size.
     where : str
         How messages speak of it.
@@ -41,7 +41,7 @@ class Entry:
 
     status: Status
     kin: Kin = field(default_factory=Kin)
-    missing: tuple[Damaged, ...] = ()
+    missing: tuple[DamagedPartition, ...] = ()
     where: str = ""
     refused: PermissionError | None = None
 
@@ -148,9 +148,9 @@ def gather(store: CheckpointStore) -> Report:
     statuses = list(store.statuses())
     kin = lineage_of(statuses)
     entries = tuple(
-        in_threads(lambda status: _entry(store, status, kin[status.name]), statuses)
+        map_ordered(lambda status: _entry(store, status, kin[status.name]), statuses)
     )
-    return Report(masked(str(store.root)), entries)
+    return Report(redact(str(store.root)), entries)
 
 
 def _entry(store: CheckpointStore, status: Status, kin: Kin) -> Entry:

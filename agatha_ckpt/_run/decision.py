@@ -11,7 +11,7 @@ from agatha_ckpt._format.blocks import pickle_refusal
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import MSGPACK, TEXT, Plan
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store.folder import Damaged
+from agatha_ckpt._store.folder import DamagedPartition
 
 
 class Action(Enum):
@@ -75,7 +75,7 @@ class Stored:
     ----------
     manifest : Manifest, optional
         What the done marker says; None where the checkpoint is not done.
-    damaged : tuple of Damaged
+    damaged : tuple of DamagedPartition
         Partitions of a done checkpoint whose file is missing, of another size, or
         damaged inside.
     problem : str, optional
@@ -83,7 +83,7 @@ class Stored:
     """
 
     manifest: Manifest | None = None
-    damaged: tuple[Damaged, ...] = ()
+    damaged: tuple[DamagedPartition, ...] = ()
     problem: str | None = None
 
 

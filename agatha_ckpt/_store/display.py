@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import islice
 
-from agatha_ckpt._errors import masked
+from agatha_ckpt._errors import redact
 from agatha_ckpt._html import shown
 from agatha_ckpt._human import age, count, size
 from agatha_ckpt._store.status import UNREADABLE, Status
@@ -52,7 +52,7 @@ def notebook_table(title: str, statuses: Callable[[], Iterable[Status]]) -> str:
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
         return (
-            f"<p>{title}</p><p>{shown(masked(f'{type(error).__name__}: {first}'))}</p>"
+            f"<p>{title}</p><p>{shown(redact(f'{type(error).__name__}: {first}'))}</p>"
         )
     if not found:
         return f"<p>{title}: no checkpoints</p>"

@@ -11,7 +11,7 @@ from agatha_ckpt._errors import (
     CheckpointNotFoundError,
     CorruptCheckpointError,
     RootNotSetError,
-    noted,
+    error_note,
 )
 from agatha_ckpt._filesystem.base import Files, Stored
 from agatha_ckpt._format.agatha import decode_legacy_manifest, is_legacy_file
@@ -29,7 +29,7 @@ _MOST_PASSES = 5  # of a clear, where others go on storing
 
 
 @dataclass(frozen=True)
-class Damaged:
+class DamagedPartition:
     """A partition of a done checkpoint that does not hold what was saved.
 
     Attributes
@@ -96,12 +96,12 @@ class Folder:
 
     def sizes(self) -> dict[str, int]:
         """Return names and sizes of the files in the folder, by one listing."""
-        with noted(f"listing the files of {self.describe()}"):
+        with error_note(f"listing the files of {self.describe()}"):
             return self.files.sizes(self.path)
 
     def stored(self) -> dict[str, Stored]:
         """Return what one listing says of the files in the folder, by name."""
-        with noted(f"listing the files of {self.describe()}"):
+        with error_note(f"listing the files of {self.describe()}"):
             return self.files.stored(self.path)
 
     def sync(self) -> None:
@@ -123,7 +123,7 @@ class Folder:
     def read_marker(self) -> bytes | None:
         """Return the content of the done marker, or None where there is none."""
         try:
-            with noted(f"reading the done marker of {self.describe()}"):
+            with error_note(f"reading the done marker of {self.describe()}"):
                 return self.files.read(self.marker)
         except FileNotFoundError:
             return None
@@ -166,17 +166,17 @@ class Folder:
             )
         return manifest
 
-    def missing(self, manifest: Manifest) -> list[Damaged]:
+    def missing(self, manifest: Manifest) -> list[DamagedPartition]:
         """Return the partitions whose file is missing or of another size."""
         sizes = self.sizes()
         damaged = []
         for index, info in enumerate(manifest.partitions):
             size = sizes.get(info.file)
             if size is None:
-                damaged.append(Damaged(index, "its file is missing"))
+                damaged.append(DamagedPartition(index, "its file is missing"))
             elif size != info.bytes:
                 reason = f"its file has {size} bytes, not {info.bytes}"
-                damaged.append(Damaged(index, reason))
+                damaged.append(DamagedPartition(index, reason))
         return damaged
 
     def open_file(self, index: int, info: PartitionInfo, piece: int = 0) -> BinaryIO:
@@ -210,7 +210,7 @@ class Folder:
 
     def clear(self) -> None:
         """Remove the marker, then the library's other files, then the empty folder."""
-        with noted(f"clearing {self.describe()}; clear it again"):
+        with error_note(f"clearing {self.describe()}; clear it again"):
             self._clear()
 
     def _clear(self) -> None:
@@ -258,7 +258,7 @@ def make_folder(files: Files, path: str, what: str) -> None:
         It cannot be made, and not for want of space.
     """
     try:
-        with noted(f"making {what}"):
+        with error_note(f"making {what}"):
             files.make_folder(path)
     except (OSError, NotImplementedError) as error:
         if getattr(error, "errno", None) in _FULL:

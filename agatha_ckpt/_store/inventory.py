@@ -9,13 +9,13 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     InvalidNameError,
     UnsupportedFormatError,
-    noted,
+    error_note,
 )
-from agatha_ckpt._filesystem.parallel import in_threads
+from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import validate_name
 from agatha_ckpt._store.display import notebook_table
-from agatha_ckpt._store.folder import Damaged
+from agatha_ckpt._store.folder import DamagedPartition
 from agatha_ckpt._store.place import Place
 from agatha_ckpt._store.status import Status, status_of, statuses_of
 
@@ -43,7 +43,7 @@ class Inventory(Place):
         concurrently.
         """
         names = self.folders(pattern)
-        done = in_threads(self.is_done, names)
+        done = map_ordered(self.is_done, names)
         return [name for name, is_done in zip(names, done, strict=True) if is_done]
 
     def folders(self, pattern: str = "*", links: bool = True) -> list[str]:
@@ -53,7 +53,7 @@ class Inventory(Place):
                 f"{pattern!r} is no pattern for names; use a str such as '*_sentences'"
             )
         found = []
-        with noted(f"listing the checkpoints under {self._root.shown!r}"):
+        with error_note(f"listing the checkpoints under {self._root.shown!r}"):
             folders = self._files.folders(self._root.base, links)
         for name in folders:
             try:
@@ -100,7 +100,7 @@ class Inventory(Place):
         """
         return self._folder(name).find_manifest()
 
-    def missing(self, name: str, manifest: Manifest) -> list[Damaged]:
+    def missing(self, name: str, manifest: Manifest) -> list[DamagedPartition]:
         """Return the partitions whose file is missing or of another size.
 
         Costs one listing (one for each 1,000 files on an object store).
@@ -127,5 +127,5 @@ class Inventory(Place):
 
     def exists(self) -> bool:
         """Say whether the root is there; on an object store, whether anything is."""
-        with noted(f"looking for the root {self._root.shown!r}"):
+        with error_note(f"looking for the root {self._root.shown!r}"):
             return bool(self.fs.exists(self._root.base))

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, overload
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     EncodeError,
-    noted,
+    error_note,
 )
 from agatha_ckpt._filesystem.base import FolderGoneError
 from agatha_ckpt._format.agatha import decode_pickle
@@ -137,7 +137,7 @@ class Partition(Sequence[Any]):
         return islice(chain.from_iterable(self._blocks(piece)), count)
 
     def _blocks(self, piece: int = 0) -> Iterator[Iterable[Any]]:
-        with noted(f"reading {self._where}"):
+        with error_note(f"reading {self._where}"):
             yield from self._read_blocks(piece)
 
     def _read_blocks(self, piece: int) -> Iterator[Iterable[Any]]:

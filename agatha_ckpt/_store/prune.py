@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agatha_ckpt._filesystem.parallel import in_threads
+from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._human import seconds_since
 from agatha_ckpt._store.contents import Contents
 from agatha_ckpt._store.status import Status
@@ -89,7 +89,7 @@ def removals(
 
     Costs what the status costs, and one listing for each that can be meant.
     """
-    for removal in in_threads(lambda name: removal_of(store, name, criteria), names):
+    for removal in map_ordered(lambda name: removal_of(store, name, criteria), names):
         if removal is not None:
             yield removal
 

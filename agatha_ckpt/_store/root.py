@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from agatha_ckpt._errors import RootNotSetError, masked
+from agatha_ckpt._errors import RootNotSetError, redact
 from agatha_ckpt._format.names import validate_name
 
 _EXTRAS = {
@@ -40,7 +40,7 @@ class Root:
         storage_options: dict[str, Any] | None,
     ) -> None:
         self.given = _text_of(root)
-        self.shown = masked(self.given)
+        self.shown = redact(self.given)
         # A UPath brings options of its own.
         own = dict(getattr(root, "storage_options", {}))
         if fs is None:
@@ -133,9 +133,9 @@ def _filesystem_of(
         fs, base = fsspec.core.url_to_fs(root, **options)
     except (ImportError, ValueError) as error:
         raise RootNotSetError(
-            f"the root {masked(root)!r} cannot be used: {masked(str(error))}; "
+            f"the root {redact(root)!r} cannot be used: {redact(str(error))}; "
             f"{_mending(error, fsspec.utils.get_protocol(root))}"
-        ) from None  # it may show what is masked here
+        ) from None  # it may show what is redacted here
     return fs, base
 
 

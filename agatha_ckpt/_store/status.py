@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from agatha_ckpt._errors import (
     CheckpointError,
     UnsupportedFormatError,
-    noted,
+    error_note,
     refusal,
 )
-from agatha_ckpt._filesystem.parallel import in_threads
+from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.framing import HEADER_BYTES, read_header
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import (
@@ -90,7 +90,7 @@ def statuses_of(folders: Iterable[Folder]) -> Iterator[Status]:
 
     One that may not be read is no reason to say nothing of the others.
     """
-    for status in in_threads(_status_or_refusal, folders):
+    for status in map_ordered(_status_or_refusal, folders):
         if status.condition != "absent":
             yield status
 
@@ -165,7 +165,7 @@ def _expected(folder: Folder, filename: str, parsed: FileName, size: int) -> int
     where, path = folder.describe(parsed.index), folder.file(filename)
     try:
         with (
-            noted(f"reading {where}"),
+            error_note(f"reading {where}"),
             folder.files.open(path, size, HEADER_BYTES) as source,
         ):
             return read_header(source, where).npartitions

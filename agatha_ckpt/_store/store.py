@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from agatha_ckpt._errors import noted
+from agatha_ckpt._errors import error_note
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import Plan
 from agatha_ckpt._store.commit import adopt, commit
 from agatha_ckpt._store.contents import Contents, contents_of, remove_left_over
-from agatha_ckpt._store.folder import Damaged, make_folder
+from agatha_ckpt._store.folder import DamagedPartition, make_folder
 from agatha_ckpt._store.inventory import Inventory
 from agatha_ckpt._store.partition import Partition, write_partition
 from agatha_ckpt._store.survey import Survey, bag_of, faults_of, survey, verify
@@ -221,14 +221,14 @@ class CheckpointStore(Inventory):
         -----
         Costs one listing, the marker, and a delete of left-over files if any.
         """
-        with noted(f"marking {self.describe(name)} done"):
+        with error_note(f"marking {self.describe(name)} done"):
             return commit(self._folder(name), manifest, replaces, seen)
 
     # ---- checking and clearing ----
 
     def verify(
         self, name: str, allow_pickle: bool = False, manifest: Manifest | None = None
-    ) -> list[Damaged]:
+    ) -> list[DamagedPartition]:
         """Read a done checkpoint in full and return the partitions that are damaged.
 
         Of Agatha's own pickles only the presence is checked, unless *allow_pickle*.
@@ -262,7 +262,7 @@ class CheckpointStore(Inventory):
 
         The files that the run *run* wrote are then removed.
         """
-        with noted(f"taking what another run has saved of {self.describe(name)}"):
+        with error_note(f"taking what another run has saved of {self.describe(name)}"):
             return adopt(self._folder(name), plan, replaces, run)
 
     def clear(self, name: str) -> None:
@@ -283,7 +283,7 @@ class CheckpointStore(Inventory):
         Others, and any that are not this library's, stay.
         """
         folder = self._folder(name)
-        with noted(f"removing what is left over beside {folder.describe()}"):
+        with error_note(f"removing what is left over beside {folder.describe()}"):
             remove_left_over(folder, files)
 
     def clear_all(self) -> None:

@@ -12,9 +12,9 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     PickleNotAllowedError,
     UnsupportedFormatError,
-    noted,
+    error_note,
 )
-from agatha_ckpt._filesystem.parallel import in_threads
+from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.agatha import decode_pickle
 from agatha_ckpt._format.blocks import PICKLE, Block, decode_block
 from agatha_ckpt._format.codec import read_blocks
@@ -37,7 +37,7 @@ from agatha_ckpt._format.names import (
     parse_text_attempt,
 )
 from agatha_ckpt._format.text import count_text, decode_text
-from agatha_ckpt._store.folder import Damaged, Folder
+from agatha_ckpt._store.folder import DamagedPartition, Folder
 
 _SMALL_BYTES = 256 * 1024  # of which a request for all costs what one for a part does
 OTHER_BAG = "from a bag with another dask name"
@@ -118,7 +118,7 @@ def survey(
     kept: dict[int, PartitionInfo] = {}
     bags: set[str] = set()
     headers = bag is not None
-    checked = in_threads(partial(_check, folder, plan, sizes, headers), candidates)
+    checked = map_ordered(partial(_check, folder, plan, sizes, headers), candidates)
     for (number, _), found in zip(candidates, checked, strict=True):
         if isinstance(found, str):
             refused.append(found)
@@ -154,7 +154,7 @@ def _check(
     index, filename = file
     size = sizes[filename]
     try:
-        with noted(f"checking what is stored of {folder.describe(index)}"):
+        with error_note(f"checking what is stored of {folder.describe(index)}"):
             if plan.format == TEXT:
                 footer, bag = _check_text(folder, filename, size), ""
             else:
@@ -210,7 +210,9 @@ def _check_text(folder: Folder, filename: str, size: int) -> Footer:
     return footer
 
 
-def verify(folder: Folder, manifest: Manifest, allow_pickle: bool) -> list[Damaged]:
+def verify(
+    folder: Folder, manifest: Manifest, allow_pickle: bool
+) -> list[DamagedPartition]:
     """Read a done checkpoint in full and return the partitions that are damaged.
 
     Agatha's pickles say nothing of themselves: they are unpickled if that is allowed.
@@ -220,7 +222,7 @@ def verify(folder: Folder, manifest: Manifest, allow_pickle: bool) -> list[Damag
         if isinstance(fault, PermissionError):
             raise fault
         if fault:
-            damaged.append(Damaged(index, fault))
+            damaged.append(DamagedPartition(index, fault))
     return damaged
 
 
@@ -238,7 +240,7 @@ def faults_of(
         for folder, manifest in done
         for index in range(manifest.plan.npartitions)
     )
-    return in_threads(lambda partition: _fault(*partition, allow_pickle), partitions)
+    return map_ordered(lambda partition: _fault(*partition, allow_pickle), partitions)
 
 
 def _fault(
@@ -247,7 +249,7 @@ def _fault(
     plan, info = manifest.plan, manifest.partitions[index]
     where = folder.describe(index)
     try:
-        with noted(f"verifying {where}"), folder.open_file(index, info) as source:
+        with error_note(f"verifying {where}"), folder.open_file(index, info) as source:
             if plan.format == TEXT:
                 for _ in decode_text(source, info.digest, where, info.records):
                     pass

@@ -195,7 +195,7 @@ def test_explicit_pipeline_shows_what_its_headlines_say(tmp_path):
     assert "stale: its parent 'words' has other records now" in recomputed
 
     assert "\nCorruptCheckpointError: partition 1 of checkpoint 'words'" in damaged
-    assert "\ndamaged: [Damaged(index=1, " in damaged
+    assert "\ndamaged: [DamagedPartition(index=1, " in damaged
     assert "Saving 1 of 4 partitions; partition 1 is damaged" in damaged
     assert damaged.endswith("\ndamaged: []\n")
 

@@ -1,4 +1,4 @@
-"""Damaged and hostile files, and a judge of what comes of them.
+"""DamagedPartition and hostile files, and a judge of what comes of them.
 
     python damage.py FIRST STEP
 

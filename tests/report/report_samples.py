@@ -7,7 +7,7 @@ from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import Plan
 from agatha_ckpt._report.lineage import lineage
 from agatha_ckpt._report.summary import Entry, Report
-from agatha_ckpt._store.folder import Damaged
+from agatha_ckpt._store.folder import DamagedPartition
 from agatha_ckpt._store.status import Status
 
 NOW = datetime(2026, 3, 4, 12, 30, tzinfo=UTC)
@@ -101,7 +101,7 @@ class Root:
 
     def lose(self, name, *indexes):
         self.missing[name] = tuple(
-            Damaged(index, "its file is missing") for index in indexes
+            DamagedPartition(index, "its file is missing") for index in indexes
         )
 
     def report(self, root="s3://corpus/run-7"):

@@ -14,12 +14,12 @@ from agatha_ckpt import (
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import Plan
 from agatha_ckpt._run.decision import Action, Request, Stored, decide
-from agatha_ckpt._store.folder import Damaged
+from agatha_ckpt._store.folder import DamagedPartition
 
 WHERE = "checkpoint 'one' under 'root'"
 PARENTS = (("parent", "1" * 32),)
 REMADE = (("parent", "2" * 32),)
-MISSING = (Damaged(1, "its file is missing"),)
+MISSING = (DamagedPartition(1, "its file is missing"),)
 
 
 def manifest(
@@ -344,7 +344,7 @@ def test_parents_that_hold_other_records_make_a_checkpoint_stale(saved, asked, r
 
 
 def test_several_damaged_partitions_are_counted():
-    damaged = tuple(Damaged(i, "its file is missing") for i in range(3))
+    damaged = tuple(DamagedPartition(i, "its file is missing") for i in range(3))
     decision = decide(
         Settings(), Request(WHERE, 3, PARENTS), Stored(manifest(3), damaged)
     )
