@@ -44,8 +44,16 @@ from agatha_ckpt._facade import (
     set_root,
     set_verbose,
 )
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.manifest import library_version as _library_version
+from agatha_ckpt._format.names import Plan
+from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._settings import Settings
+from agatha_ckpt._store.folder import DamagedPartition
+from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
+
+__version__ = _library_version()
 
 __all__ = [
     "CheckpointConflictError",
@@ -55,11 +63,17 @@ __all__ = [
     "CheckpointStore",
     "Checkpointer",
     "CorruptCheckpointError",
+    "DamagedPartition",
     "EncodeError",
+    "Explanation",
     "InvalidNameError",
+    "Manifest",
+    "PartitionInfo",
     "PickleNotAllowedError",
+    "Plan",
     "RootNotSetError",
     "Settings",
+    "Status",
     "UnsupportedFormatError",
     "checkpoint",
     "ckpt",
