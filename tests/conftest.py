@@ -44,6 +44,8 @@ CLOUDS = {
     "gcs": "gcs_server",
     "azure": "azure_server",
 }
+OTHER_CLOUDS = [name for name in CLOUDS if name != "s3"]
+STORE_PARAMETERS = ["root", "cloud", "bucket", "place"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -146,18 +148,31 @@ def root(request, tmp_path):
 
 
 def pytest_generate_tests(metafunc):
-    """Give `root` every filesystem where a module asks for it, else the two here."""
-    if "root" in metafunc.fixturenames:
-        everywhere = getattr(metafunc.module, "EVERY_FILESYSTEM", False)
-        names = [*HERE, *CLOUDS] if everywhere else HERE
-        metafunc.parametrize("root", names, indirect=True)
-    elif "cloud" in metafunc.fixturenames and not _given(metafunc, "cloud"):
-        metafunc.parametrize("cloud", list(CLOUDS), indirect=True)
+    """Parametrise `root` and `cloud` where a test does not do so itself.
+
+    `root` is on local disk and in memory, and on every object store where the module
+    sets `EVERY_FILESYSTEM`.
+    """
+    every = getattr(metafunc.module, "EVERY_FILESYSTEM", False)
+    marks = list(metafunc.definition.iter_markers("parametrize"))
+    for name, values in {
+        "root": [*HERE, *CLOUDS] if every else HERE,
+        "cloud": list(CLOUDS),
+    }.items():
+        given = any(name in mark.args[0] for mark in marks)
+        if name in metafunc.fixturenames and not given:
+            metafunc.parametrize(name, values, indirect=True)
 
 
-def _given(metafunc, name):
-    marks = metafunc.definition.iter_markers("parametrize")
-    return any(name in mark.args[0] for mark in marks)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as `cloud` what asks for a server other than S3."""
+    servers = {CLOUDS[name] for name in OTHER_CLOUDS}
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        stores = [params.get(name) for name in STORE_PARAMETERS]
+        if servers & set(item.fixturenames) or any(s in OTHER_CLOUDS for s in stores):
+            item.add_marker("cloud")
 
 
 @pytest.fixture
