@@ -19,6 +19,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give the types, in words
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # else the attributes of two classes are ambiguous targets
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
