@@ -1,6 +1,6 @@
 """The code blocks of a page of the documentation: found, run, and compared.
 
-    python -m tests.project.docs_blocks docs/start.md
+    python -m tests.project.docs_blocks docs/quickstart.md
 
 runs the blocks of a page and prints what each of them printed; ``--write`` puts that
 into the page. In the pages:

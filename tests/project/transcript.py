@@ -1,4 +1,4 @@
-"""A new user's first hour, as a terminal shows it: docs/transcript.md.
+"""A new user's first hour, as a terminal shows it: docs/example-session.md.
 
     python -m tests.project.transcript --install --write
 
@@ -19,7 +19,7 @@ import textwrap
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
-PAGE = TOP / "docs" / "transcript.md"
+PAGE = TOP / "docs" / "example-session.md"
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install -q ."
 HEAD = """\
 # A run, killed and resumed

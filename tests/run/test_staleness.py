@@ -125,7 +125,7 @@ def test_a_text_checkpoint_is_a_parent_and_a_child(ckpt):
 
 
 def test_what_was_computed_knows_no_parents_any_more(ckpt):
-    """The limit that docs/staleness.md names: it says nothing, and lies not either."""
+    """The limit that docs/stale-checkpoints.md names."""
     parent = ckpt.checkpoint("parent", numbers())
     assert parents_of(parent.map(str).persist()) == ()
     assert parents_of(dask.bag.from_sequence(parent.compute())) == ()
