@@ -3,14 +3,21 @@
 Only ever read. The recorded folders are ignored, as roots move; the file names count.
 """
 
+import hashlib
 import pickle
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from pickletools import opcodes
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
+from agatha_ckpt._errors import (
+    CorruptCheckpointError,
+    EncodeError,
+    UnsupportedFormatError,
+)
+from agatha_ckpt._format.base import Footer, Header, StoredFile, pickle_refusal
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._format.names import LEGACY, TEXT, Plan
+from agatha_ckpt._format.names import LEGACY, TEXT, Plan, canonical
 
 _FILE = re.compile(r"part-(?P<index>0|[1-9][0-9]{0,9})\.(?P<suffix>pkl|txt)")
 _FORMATS = {"pkl": LEGACY, "txt": TEXT}
@@ -21,6 +28,148 @@ _ARGUMENTS = {ord(opcode.code): opcode.arg.n if opcode.arg else 0 for opcode in 
 _TWO_LINES = b"ci"
 _PUTS = {ord("q"): 1, ord("r"): 4}  # and the width of the place in the memo
 _MEMOIZE, _PUT, _STOP = 0x94, ord("p"), ord(".")
+
+
+class AgathaCodec:
+    """Partitions as pickled lists, as the original Agatha wrote them; read only."""
+
+    name = LEGACY
+    suffix = "pkl"
+    needs_pickle = True
+
+    def encode(
+        self,
+        records: Iterable[Any],
+        sink: BinaryIO,
+        header: Header,
+        *,
+        code: str,
+        allow_pickle: bool,
+        where: str,
+    ) -> Footer:
+        """Raise `EncodeError`: this format is only read."""
+        raise EncodeError(
+            f"{where} cannot be written in the format of the original Agatha, which is "
+            "only read; save it as msgpack or as text"
+        )
+
+    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
+        """Return nothing: this format is only read."""
+        return ""
+
+    def decode(
+        self,
+        file: StoredFile,
+        info: PartitionInfo,
+        *,
+        allow_pickle: bool,
+        piece: int = 0,
+    ) -> Iterator[list[Any]]:
+        """Yield all records in one list; see `Codec.decode`.
+
+        Raises
+        ------
+        PickleNotAllowedError
+            *allow_pickle* is false.
+        """
+        with file.open() as source:
+            if not allow_pickle:
+                raise pickle_refusal(file.where)
+            yield decode_pickle(source, file.where)
+
+    def verify(
+        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
+    ) -> None:
+        """Check that the file exists and, where pickle is allowed, unpickles."""
+        with file.open() as source:
+            if allow_pickle:
+                decode_pickle(source, file.where)
+
+    def inspect(self, file: StoredFile) -> PartitionInfo:
+        """Raise `CorruptCheckpointError`: the file alone does not show it is whole."""
+        raise CorruptCheckpointError(
+            f"{file.where} was written by the original Agatha, without a checksum; "
+            "compute it again"
+        )
+
+    def expected_partitions(self, file: StoredFile) -> int | None:
+        """Return None: the file does not have it."""
+        return None
+
+
+class FileEntry(Protocol):
+    """What a listing gives of a file."""
+
+    @property
+    def bytes(self) -> int:
+        """Size."""
+
+    @property
+    def modified(self) -> float | None:
+        """Time of the last change, in seconds since the epoch, where it is known."""
+
+
+def is_agatha_file(filename: str) -> bool:
+    """Return whether *filename* is of the form that Agatha gave its partitions."""
+    return _FILE.fullmatch(filename) is not None
+
+
+def decode_agatha_manifest(
+    data: bytes, files: Mapping[str, FileEntry], where: str
+) -> Manifest:
+    """Return the manifest that an Agatha done marker amounts to.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the marker: one path a line.
+    files : mapping
+        The files beside it, by name.
+    where : str
+        The checkpoint, for messages.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        It does not name partitions 0 to n-1, or there are others beside it.
+    """
+    names = [re.split(r"[/\\]", line)[-1] for line in _lines(data)]
+    matches = [_FILE.fullmatch(name) for name in names]
+    expected = [
+        match is not None and int(match["index"]) == index
+        for index, match in enumerate(matches)
+    ]
+    suffixes = {match["suffix"] for match in matches if match}
+    unnamed = [n for n in files if is_agatha_file(n) and n not in set(names)]
+    if not all(expected) or len(suffixes) > 1 or unnamed:
+        raise CorruptCheckpointError(
+            f"the done marker of {where} is damaged: it does not name exactly the "
+            "partition files beside it; give the bag to save it again, or clear it"
+        )
+    plan_format = _FORMATS[suffixes.pop()] if suffixes else LEGACY
+    return Manifest(
+        plan=Plan(len(names), plan_format),
+        partitions=tuple(
+            _partition_info(name, files.get(name), plan_format) for name in names
+        ),
+        created="",
+        library="agatha",
+        token="",
+    )
+
+
+def _partition_info(name: str, entry: FileEntry | None, form: str) -> PartitionInfo:
+    size = entry.bytes if entry else -1
+    modified = entry.modified if entry else None
+    identity = canonical([name, size, modified])
+    return PartitionInfo(
+        file=name,
+        records=-1,
+        bytes=size,
+        digest="",
+        holds_pickle=form == LEGACY,
+        fingerprint=hashlib.sha256(identity).hexdigest()[:32],
+    )
 
 
 def is_legacy_file(filename: str) -> bool:

@@ -19,6 +19,7 @@ from agatha_ckpt._errors import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
+from agatha_ckpt._format.base import pickle_refusal as pickle_refusal
 from agatha_ckpt._format.buffers import find_bin_candidates, holds_buffer
 from agatha_ckpt._format.packing import NOT_PACKED, Packer, deep_recursion
 from agatha_ckpt._format.types import make_hooks
@@ -278,15 +279,6 @@ def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
             f"({type(error).__name__}: {error}); give the bag to repair it, or clear it"
         ) from error
     return records
-
-
-def pickle_refusal(where: str) -> PickleNotAllowedError:
-    """Return the error for pickled values that the caller did not allow."""
-    return PickleNotAllowedError(
-        f"{where} holds pickled values, and unpickling can run any code; allow it "
-        "(set_allow_pickle(True), or Checkpointer(..., allow_pickle=True)) if you "
-        "trust whoever can write to the root"
-    )
 
 
 def _unpack(

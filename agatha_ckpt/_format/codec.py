@@ -12,6 +12,9 @@ from struct import Struct
 from time import perf_counter
 from typing import Any, BinaryIO
 
+from agatha_ckpt._errors import UnsupportedFormatError
+from agatha_ckpt._format.agatha import AgathaCodec
+from agatha_ckpt._format.base import Codec
 from agatha_ckpt._format.blocks import (
     MAX_RECORDS,
     PICKLE,
@@ -33,6 +36,8 @@ from agatha_ckpt._format.framing import (
     parse_footer,
     parse_header,
 )
+from agatha_ckpt._format.partition_file import MsgpackCodec
+from agatha_ckpt._format.text import TextCodec
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -44,6 +49,32 @@ _ZSTD_LEVEL = 1
 _BLOCK = Struct("<BIII")  # flags, records, length, stored length; then a checksum
 _CONTENT = Struct("<BIII")  # flags, records, length, CRC-32: what the digest covers
 _OTHER_RECORDS = "it holds other records than those that were saved"
+
+_CODECS: tuple[Codec, ...] = (MsgpackCodec(), TextCodec(), AgathaCodec())
+_BY_NAME = {codec.name: codec for codec in _CODECS}
+_BY_SUFFIX = {codec.suffix: codec for codec in _CODECS}
+FORMATS = tuple(_BY_NAME)
+
+
+def codec_for(format: str) -> Codec:
+    """Return the codec of a format, by its name in a manifest.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        There is none.
+    """
+    if codec := _BY_NAME.get(format):
+        return codec
+    raise UnsupportedFormatError(
+        f"unknown format {format!r}: expected one of {', '.join(map(repr, FORMATS))}; "
+        "if a newer version of agatha_ckpt wrote it, upgrade"
+    )
+
+
+def codec_of_suffix(suffix: str) -> Codec | None:
+    """Return the codec whose partition files have this suffix, or None."""
+    return _BY_SUFFIX.get(suffix)
 
 
 def encode_partition(

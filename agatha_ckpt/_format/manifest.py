@@ -56,6 +56,8 @@ class PartitionInfo:
     digest: str
     seconds: float = 0.0
     holds_pickle: bool = False
+    fingerprint: str = ""
+    code: str = ""
 
 
 @cache

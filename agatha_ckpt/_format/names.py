@@ -123,6 +123,9 @@ class FileName:
     plan: str
     attempt: str
     suffix: str
+    fingerprint: str = ""
+    npartitions: int | None = None
+    digest: str | None = None
 
     @property
     def run(self) -> str:

@@ -10,10 +10,93 @@ from time import perf_counter
 from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import EncodeError
+from agatha_ckpt._format.base import DIGEST_BYTES, Header, StoredFile, damaged
+from agatha_ckpt._format.base import Footer as _Footer
 from agatha_ckpt._format.crc import crc32
-from agatha_ckpt._format.framing import DIGEST_BYTES, Footer, damaged
+from agatha_ckpt._format.framing import Footer
+from agatha_ckpt._format.manifest import PartitionInfo
+from agatha_ckpt._format.names import SUFFIXES, TEXT, parse_filename
 
 _CHUNK_BYTES = 256 * 1024
+
+
+class TextCodec:
+    """Partitions as lines of UTF-8."""
+
+    name = TEXT
+    suffix = SUFFIXES[TEXT]
+    needs_pickle = False
+
+    def encode(
+        self,
+        records: Iterable[Any],
+        sink: BinaryIO,
+        header: Header,
+        *,
+        code: str,
+        allow_pickle: bool,
+        where: str,
+    ) -> _Footer:
+        r"""Write *records*, one a line, each ending in ``\n``; see `Codec.encode`."""
+        footer = encode_text(records, sink, where=where)
+        return _Footer(
+            footer.records,
+            footer.blocks,
+            footer.bytes,
+            footer.seconds,
+            footer.holds_pickle,
+            footer.digest,
+            code,
+        )
+
+    def attempt_suffix(self, footer: _Footer, npartitions: int) -> str:
+        """Return partition count and digest, for which a text file has no room."""
+        return f"{npartitions:08x}{footer.digest[:16]}"
+
+    def decode(
+        self,
+        file: StoredFile,
+        info: PartitionInfo,
+        *,
+        allow_pickle: bool,
+        piece: int = 0,
+    ) -> Iterator[list[str]]:
+        """Yield the lines; see `Codec.decode`.
+
+        The file is read twice, as a text file has no checksums on the way. No line of
+        a changed file is yielded, unless a *piece* is given: then nothing is checked.
+        """
+        digest, lines = ("", -1) if piece else (info.digest, info.records)
+        with file.open(piece) as source:
+            yield from decode_text(source, digest, file.where, lines)
+
+    def verify(
+        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
+    ) -> None:
+        """Read and check all lines."""
+        for _ in self.decode(file, info, allow_pickle=allow_pickle):
+            pass
+
+    def inspect(self, file: StoredFile) -> PartitionInfo:
+        """Return the manifest's entry for a file whose name has its digest."""
+        name = parse_filename(file.filename)
+        with file.open() as source:
+            footer = count_text(source)
+        stated = name.digest if name else None
+        if name is None or not stated or not footer.digest.startswith(stated):
+            raise damaged(file.where, "its content does not match its name")
+        return PartitionInfo(
+            file=file.filename,
+            records=footer.records,
+            bytes=footer.bytes,
+            digest=footer.digest,
+            fingerprint=name.fingerprint,
+        )
+
+    def expected_partitions(self, file: StoredFile) -> int | None:
+        """Return the partition count in the file name."""
+        name = parse_filename(file.filename)
+        return name.npartitions if name else None
 
 
 def encode_text(records: Iterable[Any], sink: BinaryIO, *, where: str) -> Footer:

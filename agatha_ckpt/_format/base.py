@@ -1,0 +1,191 @@
+"""What a codec is: how the records of one partition become a file and come back."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+from agatha_ckpt._errors import (
+    CorruptCheckpointError,
+    PickleNotAllowedError,
+)
+from agatha_ckpt._format.manifest import PartitionInfo
+
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a partition before its first record.
+
+    Attributes
+    ----------
+    fingerprint : str
+        32 hexadecimal digits that identify what the partition is computed from.
+    index : int
+        Partition number, from 0.
+    npartitions : int
+        Number of partitions of the collection.
+    compression : str, optional
+        ``"zstd"``, or None for none.
+    """
+
+    fingerprint: str
+    index: int
+    npartitions: int
+    compression: str | None = None
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What is known of a partition after its last record.
+
+    Attributes
+    ----------
+    records, blocks : int
+    bytes : int
+        Size of the whole file.
+    seconds : float
+        Time it took to compute and encode the records.
+    holds_pickle : bool
+    digest : str
+        32 hexadecimal digits over the content, the same in whatever compression.
+    code : str
+        Code digests of the steps that computed it; empty where they are not known.
+    """
+
+    records: int
+    blocks: int
+    bytes: int
+    seconds: float
+    holds_pickle: bool
+    digest: str
+    code: str = ""
+
+    def info(self, filename: str, fingerprint: str) -> PartitionInfo:
+        """Return the manifest's entry for the file."""
+        return PartitionInfo(
+            file=filename,
+            records=self.records,
+            bytes=self.bytes,
+            digest=self.digest,
+            seconds=round(self.seconds, 6),
+            holds_pickle=self.holds_pickle,
+            fingerprint=fingerprint,
+            code=self.code,
+        )
+
+
+class StoredFile(Protocol):
+    """A partition file that a codec reads."""
+
+    @property
+    def filename(self) -> str:
+        """File name, without folder."""
+
+    @property
+    def where(self) -> str:
+        """Partition, checkpoint and root, for messages."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, by a listing or the manifest."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether reading costs a request over a network."""
+
+    def open(self, piece: int = 0) -> BinaryIO:
+        """Open the file; *piece* is the size of a read where not all is wanted."""
+
+    def tail(self, count: int) -> bytes:
+        """Return the last *count* bytes."""
+
+
+class Codec(Protocol):
+    """A file format for partitions.
+
+    Every method that reads raises `CorruptCheckpointError` for a file that is not
+    what was saved, and `UnsupportedFormatError` for one that this installation cannot
+    read.
+    """
+
+    @property
+    def name(self) -> str:
+        """The format's name in a manifest."""
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the files, without the dot."""
+
+    @property
+    def needs_pickle(self) -> bool:
+        """Whether every file is a pickle, which has no checksum."""
+
+    def encode(
+        self,
+        records: Iterable[Any],
+        sink: BinaryIO,
+        header: Header,
+        *,
+        code: str,
+        allow_pickle: bool,
+        where: str,
+    ) -> Footer:
+        """Write *records* to *sink* and return what was counted.
+
+        Memory does not grow with the number of records.
+
+        Raises
+        ------
+        EncodeError
+            A record cannot be stored faithfully.
+        """
+
+    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
+        """Return what the file name holds after the attempt."""
+
+    def decode(
+        self,
+        file: StoredFile,
+        info: PartitionInfo,
+        *,
+        allow_pickle: bool,
+        piece: int = 0,
+    ) -> Iterator[Sequence[Any]]:
+        """Yield the records in lists, after checks against *file* and *info*.
+
+        A *piece* above 0 is for a reader that wants the first few records. Checks that
+        need the whole file are then left out.
+        """
+
+    def verify(
+        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
+    ) -> None:
+        """Read all of the file, and raise where it is not what was saved."""
+
+    def inspect(self, file: StoredFile) -> PartitionInfo:
+        """Return the manifest's entry for a file, by checks of the file alone.
+
+        Reads all of it, except on a remote filesystem, where a file appears whole or
+        not at all: there the end of a large file is enough.
+        """
+
+    def expected_partitions(self, file: StoredFile) -> int | None:
+        """Return the partition count of the collection, where the file has it."""
+
+
+def damaged(where: str, reason: object) -> CorruptCheckpointError:
+    """Return the error for a partition file that does not hold what was saved."""
+    return CorruptCheckpointError(
+        f"{where} is damaged: {reason}; verify the checkpoint, repair it with its bag "
+        "(Checkpointer.repair), or clear it"
+    )
+
+
+def pickle_refusal(where: str) -> PickleNotAllowedError:
+    """Return the error for pickled values that the caller did not allow."""
+    return PickleNotAllowedError(
+        f"{where} holds pickled values, and unpickling can run any code; allow it "
+        "(set_allow_pickle(True), or Checkpointer(..., allow_pickle=True)) if you "
+        "trust everyone who can write to the root"
+    )
