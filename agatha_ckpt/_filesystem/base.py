@@ -1,11 +1,11 @@
-"""What a store needs of a filesystem, whichever it is.
+"""What the store needs of a filesystem.
 
-Two rooms have these doors: `LocalFiles` for local disk, `ObjectFiles` for every other
-fsspec filesystem. Paths are the filesystem's own, without protocol.
+Implemented by `LocalFiles` and, for the other fsspec filesystems, by `RemoteFiles` and
+its subclasses. Paths are the filesystem's own, without protocol.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -14,12 +14,12 @@ Writer = Callable[[BinaryIO], str]
 
 
 class FolderGoneError(Exception):
-    """The folder was removed while a file was being written into it."""
+    """The folder was removed before a file in it could be written or removed."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What a listing says of a file.
+class FileInfo:
+    """A file as a listing shows it.
 
     Attributes
     ----------
@@ -33,12 +33,29 @@ class Stored:
     modified: float | None = None
 
 
-class Files(Protocol):
-    """What a store needs of a filesystem."""
+Stored = FileInfo
 
-    local: bool  # whether this is local disk
-    remote: bool  # whether reading costs a trip over a network
-    one_process: bool  # whether other processes see other files
+
+class Files(Protocol):
+    """What the store needs of a filesystem.
+
+    Attributes
+    ----------
+    local : bool
+        Whether this is local disk.
+    remote : bool
+        Whether a read is a request over a network.
+    one_process : bool
+        Whether other processes see other files.
+    atomic_swap : bool
+        Whether `swap` is atomic. Otherwise it reads, compares and then writes, and
+        two processes that swap at the same moment may both succeed.
+    """
+
+    local: bool
+    remote: bool
+    one_process: bool
+    atomic_swap: bool
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; only FileNotFoundError means absent."""
@@ -46,42 +63,76 @@ class Files(Protocol):
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
         """Open a file of *size* bytes for reading in pieces.
 
-        Over a network a small file is read at once, unless it is said how much a
-        *piece* is to have: for a reader that does not want all of it.
+        Over a network a small file is read at once, unless *piece* gives the bytes of
+        each read, for a reader that does not want all of the file.
         """
 
     def tail(self, path: str, size: int, count: int) -> bytes:
         """Return the last *count* bytes of a file of *size* bytes."""
 
+    def list(self, folder: str) -> dict[str, FileInfo]:
+        """Return the files in a folder by name, from one listing.
+
+        The result is empty where the folder does not exist.
+        """
+
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return the names and sizes of the files in a folder, by one listing."""
+        """Return the names and sizes of the files in a folder, from one listing."""
 
-    def stored(self, folder: str) -> dict[str, Stored]:
-        """Return what one listing says of the files in a folder, by name."""
+    def stored(self, folder: str) -> dict[str, FileInfo]:
+        """Return the files in a folder by name, from one listing."""
 
-    def folders(self, folder: str, links: bool) -> list[str]:
-        """Return the names of the folders in a folder, by one listing.
+    def folders(self, folder: str, links: bool) -> Sequence[str]:
+        """Return the names of the folders in a folder, from one listing.
 
-        *links* says whether a link to a folder counts as one.
+        *links* includes symbolic links to folders.
         """
 
     def publish(self, folder: str, write: Writer) -> str:
-        """Write a file that appears when it is whole, under the name *write* returns.
+        """Write a file that appears whole, under the name that *write* returns.
 
-        Whatever *write* raises, nothing appears.
+        Where *write* raises, no file appears.
+
+        Raises
+        ------
+        FolderGoneError
+            The folder does not exist.
+        """
+
+    def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
+        """Replace a small file if its content is still *expected*.
+
+        Parameters
+        ----------
+        path : str
+        expected : bytes or None
+            None: the file must not exist.
+        data : bytes or None
+            None: the file is removed.
+
+        Returns
+        -------
+        bool
+            Whether the file was written or removed. A write that happened although
+            an error was reported is recognised by its content and returns True.
+
+        Raises
+        ------
+        FolderGoneError
+            The folder does not exist, on filesystems that have folders.
         """
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless it exists; say whether it was written."""
+        """Write a file unless it exists; return whether it was written."""
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file in place of the one that exists."""
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
-        """Remove files by name; those that are not there are no error."""
+        """Remove files by name; names of absent files are ignored."""
 
     def make_folder(self, folder: str) -> None:
-        """Make a folder and those above it, where the filesystem has folders."""
+        """Make a folder and its parents, on filesystems that have folders."""
 
     def remove_folder(self, folder: str) -> None:
         """Remove a folder if it is empty."""
@@ -93,11 +144,11 @@ class Files(Protocol):
         """Whether somebody certainly holds a file; False where it cannot be known."""
 
     def sync_folder(self, folder: str) -> None:
-        """Return when the entries of a folder are durable."""
+        """Make the entries of a folder durable."""
 
 
 def writer_of(data: bytes, path: str) -> Writer:
-    """Return what writes *data* and names the file as *path* does."""
+    """Return a writer of *data* that names the file as *path* does."""
 
     def write(file: BinaryIO) -> str:
         file.write(data)

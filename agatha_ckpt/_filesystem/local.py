@@ -2,10 +2,21 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from agatha_ckpt._filesystem.base import FolderGoneError, Stored, Writer, writer_of
+from agatha_ckpt._filesystem.base import (
+    FileInfo,
+    FolderGoneError,
+    Writer,
+    writer_of,
+)
+from agatha_ckpt._filesystem.folder_lock import (
+    BUFFER_BYTES,
+    HAS_LOCKS,
+    OpenFolder,
+    lock_folder,
+)
 from agatha_ckpt._format.names import temporary_filename
 
 try:
@@ -13,17 +24,23 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_BUFFER_BYTES = 256 * 1024
-_TRIES = 100  # against others who make and remove a folder at the same moment
+_TRIES = 100  # against other runs that make and remove a folder at the same moment
 _held: set[int] = set()  # descriptors
 
 
 class LocalFiles:
-    """Local disk: temporary file in the same folder, sync, rename."""
+    """Local disk: temporary file in the same folder, sync, rename.
+
+    Parameters
+    ----------
+    fsync : bool
+        Whether what is written survives a power cut.
+    """
 
     local = True
     remote = False
     one_process = False
+    atomic_swap = HAS_LOCKS
 
     def __init__(self, fsync: bool) -> None:
         self._fsync = fsync
@@ -36,53 +53,44 @@ class LocalFiles:
             raise FileNotFoundError(*error.args) from error
 
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
-        return open(path, "rb", buffering=_BUFFER_BYTES)
+        return open(path, "rb", buffering=BUFFER_BYTES)
 
     def tail(self, path: str, size: int, count: int) -> bytes:
         with open(path, "rb") as file:
             file.seek(max(size - count, 0))
             return file.read(count)
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        return {name: file.bytes for name, file in self.stored(folder).items()}
-
-    def stored(self, folder: str) -> dict[str, Stored]:
+    def list(self, folder: str) -> dict[str, FileInfo]:
         found = {}
-        with self._scan(folder) as entries:
+        with _scan(folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file():
                         stat = entry.stat()
-                        found[entry.name] = Stored(stat.st_size, stat.st_mtime)
+                        found[entry.name] = FileInfo(stat.st_size, stat.st_mtime)
         return found
 
-    def folders(self, folder: str, links: bool) -> list[str]:
-        with self._scan(folder) as entries:
+    def sizes(self, folder: str) -> dict[str, int]:
+        return {name: file.bytes for name, file in self.list(folder).items()}
+
+    def stored(self, folder: str) -> dict[str, FileInfo]:
+        return self.list(folder)
+
+    def folders(self, folder: str, links: bool) -> Sequence[str]:
+        with _scan(folder) as entries:
             return [e.name for e in entries if e.is_dir(follow_symlinks=links)]
 
-    def _scan(self, folder: str) -> Any:
-        try:
-            return os.scandir(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            return contextlib.nullcontext(())
-
     def publish(self, folder: str, write: Writer) -> str:
-        with self._written(folder, write) as (temporary, filename):
-            try:
-                os.replace(temporary, os.path.join(folder, filename))
-            except FileNotFoundError as error:
-                raise FolderGoneError(folder) from error
+        place = OpenFolder(folder)
+        with self._written(place, write) as (temporary, filename):
+            place.rename(temporary, filename)
         return filename
 
     @contextlib.contextmanager
-    def _written(self, folder: str, write: Writer) -> Iterator[tuple[str, str]]:
+    def _written(self, folder: OpenFolder, write: Writer) -> Iterator[tuple[str, str]]:
         """Give a whole and durable temporary file, and the name *write* returned."""
-        temporary = os.path.join(folder, temporary_filename())
-        try:
-            # Exclusive, and with the permissions that the user's umask gives.
-            file = open(temporary, "xb", buffering=_BUFFER_BYTES)  # noqa: SIM115
-        except FileNotFoundError as error:
-            raise FolderGoneError(folder) from error
+        temporary = temporary_filename()
+        file = folder.create(temporary)
         try:
             with file:
                 filename = write(file)
@@ -90,7 +98,7 @@ class LocalFiles:
             yield temporary, filename
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                folder.unlink(temporary)
             raise
 
     def _sync(self, file: BinaryIO) -> None:
@@ -98,56 +106,57 @@ class LocalFiles:
         if self._fsync:
             os.fsync(file.fileno())
 
-    def create(self, path: str, data: bytes) -> bool:
-        # The content under a name of its own first, then a hard link: of several
-        # writers one wins, and nobody ever sees half a file.
-        folder = os.path.dirname(path)
-        with self._written(folder, writer_of(data, path)) as (temporary, _):
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
+    def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
+        folder_path, name = os.path.split(path)
+        with lock_folder(folder_path) as folder:
+            if folder.read(name) != expected:
                 return False
-            except FileNotFoundError as error:
-                raise FolderGoneError(folder) from error
-            except OSError:
-                return self._create_without_link(path, data)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-        self.sync_folder(folder)
+            if data is None:
+                done = folder.unlink(name)
+            else:
+                done = self._put(folder, name, data, exclusive=expected is None)
+            if done and self._fsync:
+                folder.sync()
+            return done
+
+    def _put(
+        self, folder: OpenFolder, name: str, data: bytes, *, exclusive: bool
+    ) -> bool:
+        with self._written(folder, writer_of(data, name)) as (temporary, _):
+            if exclusive:
+                # One writer wins, also where the filesystem has no locks.
+                try:
+                    folder.link(temporary, name)
+                except FileExistsError:
+                    folder.unlink(temporary)
+                    return False
+                except OSError:  # a filesystem without hard links
+                    folder.rename(temporary, name)
+                else:
+                    folder.unlink(temporary)
+            else:
+                folder.rename(temporary, name)
         return True
 
-    def _create_without_link(self, path: str, data: bytes) -> bool:
-        # A filesystem without hard links: still one winner, but a reader may see
-        # the file before it is whole, and takes that for not done.
-        try:
-            with open(path, "xb") as file:
-                file.write(data)
-                self._sync(file)
-        except FileExistsError:
-            return False
-        except BaseException:  # the caller is told that it is not there
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            raise
-        self.sync_folder(os.path.dirname(path))
-        return True
+    def create(self, path: str, data: bytes) -> bool:
+        return self.swap(path, None, data)
 
     def replace(self, path: str, data: bytes) -> None:
         self.publish(os.path.dirname(path), writer_of(data, path))
         self.sync_folder(os.path.dirname(path))
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, name))
+        # Locked, as one of them may be a file that another run swaps.
+        with contextlib.suppress(FolderGoneError), lock_folder(folder) as place:
+            for name in names:
+                place.unlink(name)
 
     def make_folder(self, folder: str) -> None:
-        # Others may make or remove it, and those above it, at the same moment.
+        # Other runs may make or remove it, and its parents, at the same moment.
         for tries_left in reversed(range(_TRIES)):
             parent = os.path.dirname(folder)
             if os.path.isdir(folder):
-                # Whoever made it may have been killed before this.
+                # The run that made it may have been killed before this.
                 with contextlib.suppress(PermissionError):
                     self.sync_folder(parent)
                 return
@@ -216,13 +225,15 @@ class LocalFiles:
             os.close(descriptor)
 
     def sync_folder(self, folder: str) -> None:
-        if not self._fsync or os.name == "nt":  # Windows cannot sync a folder
-            return
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._fsync:
+            OpenFolder(folder).sync()
+
+
+def _scan(folder: str) -> Any:
+    try:
+        return os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return contextlib.nullcontext(())
 
 
 def _lock(descriptor: int, kind: int) -> bool:

@@ -1,67 +1,53 @@
-"""Object stores, and every other filesystem that is not local disk."""
+"""Every fsspec filesystem other than local disk."""
 
 import contextlib
-import inspect
 import io
 import os
-import random
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from shutil import copyfileobj
 from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
-from fsspec.implementations.memory import MemoryFileSystem
 
-from agatha_ckpt._filesystem.base import Stored, Writer
+from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError, Writer
+from agatha_ckpt._filesystem.ranges import RangeReader
 
 _MIB = 1024 * 1024
 SPOOL_BYTES = 16 * _MIB  # of a file in memory; a larger one goes over a temporary file
 _RANGE_BYTES = 8 * _MIB
 _MAX_PARTS = 9_000  # S3 takes 10,000 parts in one upload
-_CREATE_TRIES = 12
-_S3 = frozenset({"s3", "s3a"})
-_GCS = frozenset({"gs", "gcs"})
-_AZURE = frozenset({"abfs", "abfss", "az"})
-_memory_lock = threading.Lock()
 
 
-class ObjectFiles:
-    """Any other filesystem: encode to a bounded spool, then one upload."""
+class RemoteFiles:
+    """Any fsspec filesystem: encode to a bounded spool, then one upload.
+
+    Nothing is assumed beyond fsspec's own interface, so that `swap` is not atomic.
+    Subclasses do better on the filesystems that they know.
+    """
 
     local = False
+    remote = True
+    one_process = False
+    atomic_swap = False
 
     def __init__(self, fs: AbstractFileSystem) -> None:
         self._fs = fs
-        protocol = fs.protocol
-        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
-        self._s3 = bool(protocols & _S3)
-        self._gcs = bool(protocols & _GCS)
-        self._azure = bool(protocols & _AZURE)
-        self._conditional = self._s3 or self._gcs or self._azure
-        self._memory = self.one_process = isinstance(fs, MemoryFileSystem)
-        self.remote = not self._memory
-        # s3fs asks for the size first unless it is told to use one connection.
-        read = inspect.signature(getattr(fs, "_cat_file", fs.cat_file))
-        one = {"max_concurrency": 1}
-        self._read_options = one if one.keys() <= read.parameters.keys() else {}
 
     def read(self, path: str) -> bytes:
-        data: bytes = self._fs.cat_file(path, **self._read_options)
+        data: bytes = self._fs.cat_file(path)
         return data
 
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
-        # All readers of one file in the memory filesystem share one position.
-        if self._memory or size <= (piece or SPOOL_BYTES):
+        if size <= (piece or SPOOL_BYTES):
             return io.BytesIO(self.read(path))
-        ranges = _Ranges(self._read_range, path, size)
+        ranges = RangeReader(self._read_range, path, size)
         return io.BufferedReader(ranges, piece or _RANGE_BYTES)
 
     def tail(self, path: str, size: int, count: int) -> bytes:
-        if not size:  # of an empty object no server gives a part
+        if not size:  # servers refuse a range of an empty object
             return self.read(path)
         return self._read_range(path, max(size - count, 0), size)
 
@@ -71,8 +57,8 @@ class ObjectFiles:
         except FileNotFoundError:
             raise
         except Exception:
-            # Of what begins beyond the end, servers give an error, each its own; a
-            # file gives nothing, and whoever reads it says that it is cut.
+            # A range beyond the end is an error of its own on each server. A local
+            # file gives nothing there, and the decoder reports that it is cut.
             if not self._ends_before(path, start):
                 raise
             return b""
@@ -85,21 +71,26 @@ class ObjectFiles:
             return size is not None and size <= start
         return False
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        return {name: file.bytes for name, file in self.stored(folder).items()}
-
-    def stored(self, folder: str) -> dict[str, Stored]:
+    def list(self, folder: str) -> dict[str, FileInfo]:
         return {
-            name: Stored(entry["size"], _modified(entry))
-            for name, entry in self._entries(folder, self._listing).items()
+            name: FileInfo(entry["size"], _modified(entry))
+            for name, entry in self._entries(folder, self._ls_files).items()
             if entry["type"] == "file"
         }
 
-    def folders(self, folder: str, links: bool) -> list[str]:
+    def sizes(self, folder: str) -> dict[str, int]:
+        return {name: file.bytes for name, file in self.list(folder).items()}
+
+    def stored(self, folder: str) -> dict[str, FileInfo]:
+        return self.list(folder)
+
+    def folders(self, folder: str, links: bool) -> Sequence[str]:
         entries = self._entries(folder, self._ls)
         return [n for n, entry in entries.items() if entry["type"] == "directory"]
 
-    def _entries(self, folder: str, ls: Callable[[str], list[Any]]) -> dict[str, Any]:
+    def _entries(
+        self, folder: str, ls: Callable[[str], Iterable[Any]]
+    ) -> dict[str, Any]:
         folder = folder.rstrip("/")
         self._fs.invalidate_cache(folder)
         try:
@@ -113,18 +104,12 @@ class ObjectFiles:
             and "/" not in name
         }
 
-    def _ls(self, path: str, **options: Any) -> list[Any]:
-        return list(self._fs.ls(path, detail=True, **options))
+    def _ls(self, path: str) -> Iterable[Any]:
+        entries: Iterable[Any] = self._fs.ls(path, detail=True)
+        return entries
 
-    def _listing(self, folder: str) -> list[Any]:
-        # Of a prefix in the bucket, which need not exist: of a folder that does not,
-        # the clients would ask by a request more whether it is a file.
-        bucket, _, key = folder.partition("/")
-        if self._s3 or self._azure:
-            found = self._fs.find(bucket, prefix=f"{key}/", detail=True)
-            return list(found.values())
-        if self._gcs:
-            return self._ls(bucket, prefix=f"{key}/")
+    def _ls_files(self, folder: str) -> Iterable[Any]:
+        """Return what is in a folder; entries of subfolders may be missing."""
         return self._ls(folder)
 
     def publish(self, folder: str, write: Writer) -> str:
@@ -153,71 +138,55 @@ class ObjectFiles:
             target.closed = True
             raise
 
-    def create(self, path: str, data: bytes) -> bool:
+    def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
+        if self._content(path) != expected:
+            return False
         try:
-            if self._conditional:
-                return self._create_conditionally(path, data)
-            if self._memory:
-                with _memory_lock:  # its create looks first and writes then
-                    self._fs.pipe_file(path, data, mode="create")
-            elif self._fs.exists(path):
-                return False
+            if data is None:
+                self._fs.rm_file(path)
             else:
                 self._fs.pipe_file(path, data)
-        except FileExistsError:
-            return False
+        except FileNotFoundError as error:
+            if data is None:
+                return False
+            raise FolderGoneError(os.path.dirname(path)) from error
+        except Exception:
+            if not self._has_content(path, data):
+                raise
         return True
 
-    def _create_conditionally(self, path: str, data: bytes) -> bool:
-        for tries_left in reversed(range(_CREATE_TRIES)):
-            try:
-                self._fs.pipe_file(path, data, mode="create")
-                return True
-            except FileExistsError:
-                return False
-            except OSError as error:
-                status = _http_status(error)
-                if status == 412:  # some servers do not say which condition failed
-                    return False
-                if status != 409 or not tries_left:
-                    raise
-            # S3 says 409 while another writer's request is under way. s3fs does not
-            # try again, as it does after other answers of this kind.
-            time.sleep(random.uniform(0, 0.1 * (_CREATE_TRIES - tries_left)))
-        raise AssertionError("unreachable")
+    def _content(self, path: str) -> bytes | None:
+        try:
+            return self.read(path)
+        except FileNotFoundError:
+            return None
+
+    def _has_content(self, path: str, data: bytes | None) -> bool:
+        """Return whether a write happened although an error was reported."""
+        with contextlib.suppress(Exception):  # the first error says more
+            return self._content(path) == data
+        return False
+
+    def create(self, path: str, data: bytes) -> bool:
+        return self.swap(path, None, data)
 
     def replace(self, path: str, data: bytes) -> None:
         self._fs.pipe_file(path, data)
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
-        paths = [f"{folder}/{name}" for name in names]
-        aloud = self._s3 and len(paths) == 1
-        if aloud or not self._conditional or any(c in folder for c in "*?["):
-            # Bulk deletes are worth it on object stores only, and s3fs says nothing of
-            # what one could not delete; and rm takes such a path for a pattern, and
-            # would delete its neighbours.
-            for path in paths:
-                with contextlib.suppress(FileNotFoundError):
-                    self._fs.rm_file(path)
-        elif paths:
+        for name in names:
             with contextlib.suppress(FileNotFoundError):
-                self._fs.rm(paths)
+                self._fs.rm_file(f"{folder}/{name}")
 
     def make_folder(self, folder: str) -> None:
-        if self._has_folders:
-            self._fs.makedirs(folder, exist_ok=True)
+        self._fs.makedirs(folder, exist_ok=True)
 
     def remove_folder(self, folder: str) -> None:
-        if self._has_folders:
-            with contextlib.suppress(OSError):
-                self._fs.rmdir(folder)
+        with contextlib.suppress(OSError):
+            self._fs.rmdir(folder)
 
-    @property
-    def _has_folders(self) -> bool:
-        return not (self._memory or self._conditional)
-
-    def hold(self, path: str) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext()
+    def hold(self, path: str) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def is_held(self, path: str) -> bool:
         return False
@@ -226,40 +195,8 @@ class ObjectFiles:
         """Do nothing: an upload that was answered is durable."""
 
 
-class _Ranges(io.RawIOBase):
-    """A file that is read by one request for each range that is asked for."""
-
-    def __init__(
-        self, read_range: Callable[[str, int, int], bytes], path: str, size: int
-    ) -> None:
-        self._read_range = read_range
-        self._path = path
-        self._size = size
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}
-        self._at = start[whence] + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._at + len(buffer), self._size)
-        if self._at >= end:
-            return 0
-        data = self._read_range(self._path, self._at, end)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
 def _modified(entry: Mapping[str, Any]) -> float | None:
-    """Return when a file was last written, which each filesystem says in its way."""
+    """Return when a file was last written; each filesystem has its own key for it."""
     for key in ("LastModified", "last_modified", "mtime", "modified", "updated"):
         if entry.get(key):
             return _timestamp(entry[key])
@@ -275,12 +212,3 @@ def _timestamp(value: object) -> float | None:
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     return float(value) if isinstance(value, int | float) else None
-
-
-def _http_status(error: BaseException) -> int | None:
-    """Return the HTTP status of an answer that botocore raised, where it is one."""
-    response = getattr(error.__cause__ or error, "response", None)
-    if not isinstance(response, dict):
-        return None
-    status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status

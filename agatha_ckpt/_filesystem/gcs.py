@@ -1,0 +1,48 @@
+"""Google Cloud Storage."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from agatha_ckpt._filesystem.object_store import ObjectStoreFiles
+
+_BOUNDARY = "==0=="
+
+
+class GCSFiles(ObjectStoreFiles):
+    """A gcsfs filesystem; the tag of an object is its generation."""
+
+    def _read_tagged(self, path: str) -> tuple[str, bytes]:
+        headers, content = self._fs.call("GET", self._fs.url(path))
+        return headers["X-Goog-Generation"], content
+
+    def _write_if(self, path: str, data: bytes, tag: str) -> None:
+        # As gcsfs does it for mode="create", where the generation is 0.
+        bucket, key, _ = self._fs.split_path(path)
+        server, _, _ = self._fs.url(path).partition("/download/")
+        described = json.dumps({"name": key})
+        head = (
+            f"--{_BOUNDARY}\nContent-Type: application/json; charset=UTF-8\n\n"
+            f"{described}\n"
+            f"--{_BOUNDARY}\nContent-Type: application/octet-stream\n\n"
+        )
+        self._fs.call(
+            "POST",
+            f"{server}/upload/storage/v1/b/{quote(bucket)}/o",
+            uploadType="multipart",
+            ifGenerationMatch=tag,
+            headers={"Content-Type": f'multipart/related; boundary="{_BOUNDARY}"'},
+            data=head.encode() + data + f"\n--{_BOUNDARY}--".encode(),
+        )
+
+    def _remove_if(self, path: str, tag: str) -> None:
+        bucket, key, _ = self._fs.split_path(path)
+        self._fs.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=tag)
+
+    def _ls_files(self, folder: str) -> Iterable[Any]:
+        # By prefix: a listing of an absent folder costs a second request, which asks
+        # whether it is a file.
+        bucket, _, key = folder.partition("/")
+        entries: Iterable[Any] = self._fs.ls(bucket, detail=True, prefix=f"{key}/")
+        return entries

@@ -1,0 +1,36 @@
+"""fsspec's memory filesystem, which is of one process."""
+
+import io
+import threading
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from agatha_ckpt._filesystem.remote import RemoteFiles
+
+_lock = threading.Lock()  # the filesystem is one for the whole process
+
+
+class MemoryFiles(RemoteFiles):
+    """The memory filesystem; its folders exist as long as files are in them."""
+
+    remote = False
+    one_process = True
+    atomic_swap = True
+
+    def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
+        # All readers that the filesystem opens of one file share one position.
+        return io.BytesIO(self.read(path))
+
+    def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
+        with _lock:
+            return super().swap(path, expected, data)
+
+    def remove(self, folder: str, names: Iterable[str]) -> None:
+        with _lock:
+            super().remove(folder, names)
+
+    def make_folder(self, folder: str) -> None:
+        """Do nothing: an empty folder would stay behind."""
+
+    def remove_folder(self, folder: str) -> None:
+        """Do nothing."""
