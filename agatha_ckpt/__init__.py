@@ -44,14 +44,13 @@ from agatha_ckpt._facade import (
     set_root,
     set_verbose,
 )
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.manifest import library_version as _library_version
-from agatha_ckpt._format.names import Plan
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store.folder import DamagedPartition
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
+from agatha_ckpt._store.verify import DamagedPartition
 
 __version__ = _library_version()
 

@@ -12,15 +12,17 @@ from agatha_ckpt._config import configured_settings, configured_store
 from agatha_ckpt._dask.bags import load_bag
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._errors import CheckpointError, CheckpointHalt
-from agatha_ckpt._format.names import TEXT
+from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._run.decision import Action, Stored, decide
 from agatha_ckpt._run.execution import Call, check_bag, request_for
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._run.progress import passing
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.display import notebook_table
+from agatha_ckpt._store.folder import Marker
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
+from agatha_ckpt._store.verify import verify
 
 
 class Checkpointer:
@@ -229,7 +231,9 @@ class Checkpointer:
             raise CheckpointHalt(f"halted after {call.request.where}, as asked for")
         if textfile:
             return None
-        return load_bag(call.store, call.name, manifest, call.settings.allow_pickle)
+        return load_bag(
+            call.store, call.folder.name, manifest, call.settings.allow_pickle
+        )
 
     def explain(
         self,
@@ -320,19 +324,23 @@ class Checkpointer:
             As `checkpoint`.
         """
         store = self.store
-        name = store.name_of(name)
         check_bag(bag)
-        manifest = store.manifest(name)
+        folder = store._folder(name)
+        data = folder.read_marker()
+        manifest = folder.manifest() if data is None else folder.manifest_from(data)
         plan = manifest.plan
-        textfile = plan.format == TEXT
+        textfile = codec_for(plan.format).suffix == "txt"
         call = self._call(
             name, bag, textfile, plan.version, compute_kw, verbose=verbose, enabled=True
         )
         allow_pickle = call.settings.allow_pickle
         # Of what was read above: another run may repair it at the same moment.
-        stored = Stored(manifest, tuple(store.verify(name, allow_pickle, manifest)))
+        damaged = tuple(verify(folder, manifest, allow_pickle))
+        stored = Stored(Marker(data, manifest), damaged)
         manifest = call.act(decide(call.settings, call.request, stored), stored)
-        return None if textfile else load_bag(store, name, manifest, allow_pickle)
+        if textfile:
+            return None
+        return load_bag(store, folder.name, manifest, allow_pickle)
 
     def ckpt(
         self, bag_name: str, ckpt_prefix: str | None = None, **kwargs: Any
@@ -370,9 +378,9 @@ class Checkpointer:
     ) -> Call:
         settings = self._settings.override_given(**changes)
         store = self.store
-        name = store.name_of(name)
-        request = request_for(store, name, bag, version, textfile)
-        return Call(store, name, bag, request, settings, compute_kw, self._pool)
+        folder = store._folder(name)
+        request = request_for(folder, bag, version, textfile)
+        return Call(store, folder, bag, request, settings, compute_kw, self._pool)
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the sorted names of the done checkpoints that match *pattern*."""
@@ -380,15 +388,15 @@ class Checkpointer:
 
     def is_done(self, name: str | os.PathLike[str]) -> bool:
         """Say whether a checkpoint is done; nothing is written."""
-        return self.store.is_done(self.store.name_of(name))
+        return self.store.is_done(name)
 
     def status(self, name: str | os.PathLike[str]) -> Status:
         """Return whether a checkpoint is absent, partial or done, and its figures."""
-        return self.store.status(self.store.name_of(name))
+        return self.store.status(name)
 
     def clear(self, name: str | os.PathLike[str]) -> None:
         """Remove a checkpoint, done or partial; nothing happens where there is none."""
-        self.store.clear(self.store.name_of(name))
+        self.store.clear(name)
 
     def clear_all(self) -> None:
         """Clear every checkpoint under the root; foreign files and the root stay."""

@@ -10,7 +10,8 @@ from dask.bag import Bag
 from agatha_ckpt._caller_frame import checkpoint_variable
 from agatha_ckpt._checkpointer import Checkpointer
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store.store import CheckpointStore
+from agatha_ckpt._store.folder import make_folder
+from agatha_ckpt._store.store import CheckpointStore, make_root
 
 # Made at import, and does nothing then.
 _default = Checkpointer()
@@ -140,7 +141,7 @@ def set_root(
     root = storage_options.pop("ckpt_root", root)
     # None is no root, which the store says.
     store = CheckpointStore(cast(str, root), storage_options=storage_options)
-    store.make_root()
+    make_root(store)
     _default.store = store
 
 
@@ -242,8 +243,8 @@ def get_or_make_ckpt_dir(name: str | os.PathLike[str]) -> Path | str:
     RootNotSetError, InvalidNameError
     """
     store = _default.store
-    name = store.name_of(name)
-    store.begin(name)
+    folder = store._folder(name)
+    make_folder(folder.files, folder.path, f"the folder of {folder.describe()}")
     return store.path(name)
 
 
@@ -254,7 +255,7 @@ def get_done_file_path(name: str | os.PathLike[str]) -> Path | str:
     ------
     RootNotSetError, InvalidNameError
     """
-    return _default.store.done_marker(_default.store.name_of(name))
+    return _default.store.done_marker(name)
 
 
 def clear_ckpt(name: str | os.PathLike[str]) -> None:

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from agatha_ckpt._config import configured_store
 from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, redact
 from agatha_ckpt._store.status import Status
-from agatha_ckpt._store.store import CheckpointStore
+from agatha_ckpt._store.store import CheckpointStore, root_exists
 
 CONFIGURED = "-"  # as ROOT
 # What to do where something may not be read.
@@ -150,7 +150,7 @@ def open_store(
 
 def check_root(store: CheckpointStore) -> None:
     """Raise where the root is not there: for a command that has found nothing."""
-    if not store.exists():
+    if not root_exists(store):
         raise CheckpointNotFoundError(
             f"there is nothing at the root {redact(str(store.root))!r}: it does not "
             "exist; check how it is written"
@@ -180,7 +180,7 @@ def found(
         yield status
     if there_are_some:
         return
-    known = store.folders()
+    known = store._folder_names()
     if not known:
         check_root(store)
     if must_match and pattern != "*":
@@ -198,10 +198,10 @@ def check_names(store: CheckpointStore, names: Iterable[str]) -> list[str]:
     CheckpointNotFoundError
         There is no such folder; the message has the nearest names.
     """
-    known = store.folders()
+    known = store._folder_names()
     if not known:
         check_root(store)
-    checked = [store.name_of(name) for name in names]
+    checked = [store._folder(name).name for name in names]
     for name in checked:
         if name not in known:
             raise CheckpointNotFoundError(no_such_name(store, name, known))
@@ -225,7 +225,7 @@ def complete_name(
         store = open_store(
             ctx, ctx.params["root"], ctx.params.get("storage_options") or {}
         )
-        names = store.folders()
+        names = store._folder_names()
     except Exception:  # a shell shows nothing where nothing can be found
         return []
     return [CompletionItem(n) for n in names if n.startswith(incomplete)]

@@ -17,8 +17,9 @@ from agatha_ckpt._cli.common import (
 from agatha_ckpt._cli.table import coloured, table
 from agatha_ckpt._errors import redact
 from agatha_ckpt._human import age, count, size
+from agatha_ckpt._store.contents import contents_of
 from agatha_ckpt._store.display import cells
-from agatha_ckpt._store.prune import Criteria, Removal, removal_of, removals
+from agatha_ckpt._store.prune import Criteria, Removal, find_removal, find_removals
 from agatha_ckpt._store.store import CheckpointStore
 
 _HEADER = ("NAME", "STATE", "GOES", "FILES", "FREES", "AGE", "")
@@ -55,12 +56,14 @@ def clear(
     """
     if everything == bool(names):
         raise click.UsageError("give either the names of checkpoints or --all")
-    chosen = store.folders(links=False) if everything else check_names(store, names)
+    chosen = (
+        store._folder_names(links=False) if everything else check_names(store, names)
+    )
     if not chosen:
         check_root(store)
     found = []
     for name in chosen:
-        removal = Removal(store.status(name), store.contents(name))
+        removal = Removal(store.status(name), contents_of(store._folder(name)))
         if removal.contents.own:
             found.append(removal)
         elif not everything:
@@ -71,8 +74,8 @@ def clear(
 
     def still(removal: Removal) -> bool:
         name = removal.status.name
-        now = Removal(store.status(name), store.contents(name))
-        return removal.same_as(now)
+        now = Removal(store.status(name), contents_of(store._folder(name)))
+        return removal.is_same(now)
 
     _remove(store, found, still, yes, dry_run)
 
@@ -115,13 +118,15 @@ def prune(
             "say what may go: --older-than AGE, --partial, --leftovers, or several "
             "of them"
         )
-    names = store.folders(pattern, links=False)
+    names = store._folder_names(pattern, links=False)
     if not names:
         check_root(store)
-    found = list(removals(store, names, criteria))
+    found = list(find_removals([store._folder(name) for name in names], criteria))
 
     def still(removal: Removal) -> bool:
-        return removal.same_as(removal_of(store, removal.status.name, criteria))
+        return removal.is_same(
+            find_removal(store._folder(removal.status.name), criteria)
+        )
 
     _remove(store, found, still, yes, dry_run)
 
@@ -149,7 +154,7 @@ def _remove(
     dry_run: bool,
 ) -> None:
     """Show what is to go, ask, and delete what is still the same then."""
-    going = [removal for removal in found if removal.stays is None]
+    going = [removal for removal in found if removal.skip_reason is None]
     if found:
         click.echo("\n".join(table(_HEADER, map(_row, found), _RIGHT)))
     root = redact(str(store.root))
@@ -168,10 +173,7 @@ def _remove(
             click.echo(f"{name} has changed meanwhile, and is left as it is", err=True)
             left += 1
             continue
-        if removal.whole:
-            store.clear(name)
-        else:
-            store.remove_left_over(name, removal.contents.own)
+        removal.apply(store._folder(name))
         freed += removal.contents.bytes
         click.echo(f"deleted {'' if removal.whole else 'what was left over in '}{name}")
     click.echo(f"freed {size(freed)}")
@@ -196,16 +198,14 @@ def _ask(question: str) -> None:
 
 def _row(removal: Removal) -> list[str]:
     contents = removal.contents
-    notes = [removal.stays] if removal.stays else []
-    if contents.goes_on and not removal.stays:
-        notes.append("a run is saving it now")
+    notes = [removal.skip_reason] if removal.skip_reason else []
     if removal.whole and contents.foreign:
         notes.append(f"{count(contents.foreign, 'foreign file')} stays")
     goes = "all" if removal.whole else "left-over"
     return [
         removal.status.name,
         coloured(cells(removal.status)["state"]),
-        "nothing" if removal.stays else goes,
+        "nothing" if removal.skip_reason else goes,
         count(len(contents.own)),
         size(contents.bytes),
         age(removal.changed),

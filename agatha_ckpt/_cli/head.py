@@ -52,7 +52,7 @@ def head(
 
     Example: agatha-ckpt head /data/run-1 sentences -n 3 --partition 7
     """
-    name = store.name_of(name)
+    name = store._folder(name).name
     try:
         manifest = store.manifest(name)
     except CheckpointNotFoundError:
@@ -60,7 +60,7 @@ def head(
         raise
     if partition is not None and partition >= len(manifest.partitions):
         raise click.ClickException(
-            f"{store.describe(name)} has "
+            f"{store._folder(name).describe()} has "
             f"{count(len(manifest.partitions), 'partition')}, counted from 0; there is "
             f"no partition {partition}"
         )
@@ -72,8 +72,8 @@ def head(
             click.echo(json_line(record, ascii_only))
     except PickleNotAllowedError:
         raise click.ClickException(
-            f"{store.describe(name)} holds pickled values, and loading those can run "
-            "any code; if you trust whoever wrote them, give --allow-pickle"
+            f"{store._folder(name).describe()} holds pickled values, and loading those "
+            "can run any code; if you trust who wrote them, give --allow-pickle"
         ) from None
 
 

@@ -9,7 +9,7 @@ from agatha_ckpt._cli.common import ALLOWED, found, takes_root
 from agatha_ckpt._cli.table import coloured, printable, table
 from agatha_ckpt._human import count
 from agatha_ckpt._store.display import cells
-from agatha_ckpt._store.status import UNREADABLE, Status
+from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 
 HEADER = (
@@ -26,8 +26,8 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
     """List the checkpoints under ROOT whose name matches GLOB, by name.
 
     The state is done, partial (how many of its partitions are stored), damaged (its
-    done marker cannot be read; the reason is printed below the table), newer (it
-    takes a newer version of this program) or unreadable (this account has no permission
+    done marker cannot be read; the reason is printed below the table), unsupported (it
+    is in another version of the format) or unreadable (this account has no permission
     to read it, and the exit code is 1). The age is that of the commit, or of the newest
     file of a partial.
 
@@ -39,7 +39,7 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
         records.append(record(status))
         if status.problem:
             problems.append(status.problem)
-        unreadable += status.state == UNREADABLE
+        unreadable += status.state == State.UNREADABLE
     if as_json:
         click.echo(json.dumps(records, indent=2))
     elif rows:
@@ -60,10 +60,10 @@ def row(status: Status) -> list[str]:
 
 def record(status: Status) -> dict[str, Any]:
     """Return what ``--json`` says of a checkpoint."""
-    manifest, is_known = status.manifest, status.state != UNREADABLE
+    manifest, is_known = status.manifest, status.state != State.UNREADABLE
     return {
         "name": status.name,
-        "state": status.condition,
+        "state": status.state,
         "format": status.format,
         "partitions": status.partitions if is_known else None,
         "expected": status.expected,

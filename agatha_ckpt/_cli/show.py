@@ -22,9 +22,9 @@ from agatha_ckpt._report.skew import (
     spread_of,
 )
 from agatha_ckpt._report.summary import lineage_of
-from agatha_ckpt._store.contents import Contents
+from agatha_ckpt._store.contents import Contents, contents_of
 from agatha_ckpt._store.display import cells
-from agatha_ckpt._store.status import UNREADABLE, Status
+from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 
 _BINS, _BAR = 8, 40
@@ -46,10 +46,10 @@ def show(store: CheckpointStore, name: str, as_json: bool) -> None:
     [name] = check_names(store, [name])
     statuses = {status.name: status for status in store.statuses()}
     status = statuses.get(name)
-    if status is None or status.state == UNREADABLE:
+    if status is None or status.state == State.UNREADABLE:
         status = store.status(name)  # which raises why
     kin = lineage_of(statuses.values()).get(name, Kin())
-    contents = store.contents(name)
+    contents = contents_of(store._folder(name))
     where = redact(str(store.path(name)))
     if as_json:
         click.echo(json.dumps(_document(status, kin, where), indent=2))
@@ -104,7 +104,7 @@ def _facts(
             ("made", f"{_time(status.created)}, by {_maker(manifest)}"),
             ("id", manifest.id),
         ]
-        left_over = contents.left_over(manifest)
+        left_over = contents.leftovers(manifest)
         if left_over.own:
             text = f"{count(len(left_over.own), 'file')}, {size(left_over.bytes)}"
             facts.append(("left over", f"{text}; `agatha-ckpt prune --leftovers`"))
@@ -115,8 +115,6 @@ def _facts(
         ]
     if contents.foreign:
         facts.append(("foreign", count(contents.foreign, "file") + " of others"))
-    if contents.goes_on:
-        facts.append(("now", "a run is saving it"))
     return facts
 
 

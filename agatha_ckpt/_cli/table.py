@@ -79,7 +79,7 @@ def printable(text: str) -> str:
 
 
 _COLOURS = {"ok": "green", "done": "green"} | dict.fromkeys(
-    ("damaged", "newer", "unreadable"), "red"
+    ("damaged", "unsupported", "unreadable"), "red"
 )
 
 

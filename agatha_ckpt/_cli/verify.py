@@ -16,9 +16,9 @@ from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import LEGACY
 from agatha_ckpt._human import count
 from agatha_ckpt._store.display import cells
-from agatha_ckpt._store.folder import DamagedPartition
-from agatha_ckpt._store.status import UNREADABLE, Status
+from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
+from agatha_ckpt._store.verify import DamagedPartition, find_faults, find_missing
 
 
 @click.command(short_help="Read everything in full, and name what is damaged.")
@@ -61,22 +61,22 @@ def verify(
                 click.echo(_result(status, word, column, allow_pickle))
                 for line in lines:
                     click.echo(f"    {line}")
-    if met["damaged"] or met[UNREADABLE]:
+    if met["damaged"] or met[State.UNREADABLE]:
         raise click.ClickException(_summary(met))
 
 
 def _word(status: Status, faults: list[DamagedPartition]) -> str:
     """Return what is wrong with a checkpoint in one word; "" where nothing is."""
-    if status.state == UNREADABLE:
-        return UNREADABLE
+    if status.state == State.UNREADABLE:
+        return State.UNREADABLE
     if status.problem or any(type(fault) is DamagedPartition for fault in faults):
         return "damaged"
-    return UNREADABLE if faults else ""
+    return State.UNREADABLE if faults else ""
 
 
 def _summary(met: Counter[str]) -> str:
     """Return how many checkpoints are not well, and what to do."""
-    words = [word for word in ("damaged", UNREADABLE) if met[word]]
+    words = [word for word in ("damaged", State.UNREADABLE) if met[word]]
     first, *more = [f"{met[word]:,}" for word in words]
     text = f"{first} of {count(met.total(), 'checkpoint')} {words[0]}"
     if more:
@@ -108,7 +108,8 @@ def _read(
     allow_pickle: bool,
     bar: "tqdm[None]",
 ) -> Iterator[list[DamagedPartition]]:
-    faults = store.faults(done, allow_pickle)
+    folders = ((store._folder(name), manifest) for name, manifest in done)
+    faults = find_faults(folders, allow_pickle)
     for _, manifest in done:
         found: list[DamagedPartition] = []
         for index, info in enumerate(manifest.partitions):
@@ -127,7 +128,7 @@ def _by_size(
     def missing(one: tuple[str, Manifest]) -> list[DamagedPartition]:
         name, manifest = one
         try:
-            return store.missing(name, manifest)
+            return find_missing(store._folder(name), manifest)
         except PermissionError as error:
             reason = refusal(error)
             return [Unreadable(i, reason) for i in range(len(manifest.partitions))]

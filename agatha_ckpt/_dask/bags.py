@@ -25,9 +25,9 @@ from agatha_ckpt._dask.distributed import SavingBag, as_they_land, client_of
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.tasks import NotingBag, note_partition
 from agatha_ckpt._errors import RootNotSetError
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._format.names import Plan
-from agatha_ckpt._store.partition import Partition
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
+from agatha_ckpt._store.folder import Folder
+from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
 from agatha_ckpt._store.store import CheckpointStore
 
 _MANY = 600  # partitions
@@ -41,6 +41,26 @@ def _this_process() -> tuple[str, int]:
 
 
 @dataclass(frozen=True)
+class Fingerprints:
+    """What the partitions of a bag are computed from."""
+
+    partitions: tuple[str, ...]
+    codes: tuple[str, ...]
+    opaque: tuple[str, ...] = ()
+    scheme: str = "0"
+
+
+def fingerprint_bag(bag: Bag, *, version: str | None, format: str) -> Fingerprints:
+    """Return fingerprints of dask's name of the bag, or of the version if given."""
+    source = bag.name if version is None else version
+    found = []
+    for index in range(bag.npartitions):
+        data = repr((version is None, source, format, bag.npartitions, index))
+        found.append(hashlib.sha256(data.encode()).hexdigest()[:32])
+    return Fingerprints(tuple(found), ("",) * len(found))
+
+
+@dataclass(frozen=True)
 class SavePartition:
     """The task that writes one partition; travels to the workers.
 
@@ -49,25 +69,14 @@ class SavePartition:
     store : CheckpointStore
     name : str
         Name of the checkpoint.
-    plan : Plan
-    compression : str, optional
-    allow_pickle : bool
-    bag : str
-        dask's name of the bag.
-    run : str
-        8 hexadecimal digits, new for each save.
+    options : WriteOptions
     home : tuple of (str, int)
         The machine and the process that the task was made in.
     """
 
     store: CheckpointStore
     name: str
-    plan: Plan
-    compression: str | None
-    allow_pickle: bool
-    bag: str
-    run: str
-
+    options: WriteOptions
     home: tuple[str, int] = field(default_factory=_this_process)
 
     def __reduce__(self) -> Any:
@@ -80,24 +89,24 @@ class SavePartition:
         pickled: bytes = cloudpickle.dumps(mine)
         return pickled
 
-    def __call__(self, records: Iterable[Any], index: int) -> PartitionInfo:
-        """Write the partition *index* and return what the manifest says of it."""
-        if self.store.one_process and self.home != _this_process():
+    @cached_property
+    def _folder(self) -> Folder:
+        return self.store._folder(self.name)
+
+    def __call__(
+        self, records: Iterable[Any], index: int, fingerprint: str, code: str
+    ) -> PartitionInfo:
+        """Write the partition *index* and return its entry in the manifest."""
+        folder = self._folder
+        if folder.files.one_process and self.home != _this_process():
             raise RootNotSetError(
-                f"{self.store.describe(self.name, index)} was not saved, because its "
+                f"{folder.describe(index)} was not saved, because its "
                 "root lies in the memory of one process and the bag is computed in "
                 "others; compute with scheduler='threads', or set another root"
             )
         try:
-            return self.store.write_partition(
-                self.name,
-                self.plan,
-                index,
-                records,
-                compression=self.compression,
-                allow_pickle=self.allow_pickle,
-                bag=self.bag,
-                run=self.run,
+            return write_partition(
+                folder, records, index, fingerprint, code, self.options
             )
         except Exception as error:
             # Whatever the bag's own functions raise keeps its type and message.
@@ -106,12 +115,7 @@ class SavePartition:
 
     def describe(self, index: int) -> str:
         """Return how messages speak of the partition *index*."""
-        return self.store.describe(self.name, index)
-
-    def find(self, index: int) -> PartitionInfo | None:
-        """Return what an earlier try stored of the partition *index*, if one did."""
-        survey = self.store.survey(self.name, self.plan, run=self.run, index=index)
-        return survey.kept.get(index)
+        return self._folder.describe(index)
 
 
 @lru_cache(maxsize=8)
@@ -151,6 +155,7 @@ class LoadPartition:
 def save_partitions(
     bag: Bag,
     indexes: Iterable[int],
+    fingerprints: Fingerprints,
     save: SavePartition,
     compute_kw: dict[str, Any],
     pool: WarmPool,
@@ -168,7 +173,11 @@ def save_partitions(
     if not indexes:
         return {}
     layer = f"save-{save.name}-{secrets.token_hex(16)}"
-    tasks = {(layer, k): (save, (bag.name, i), i) for k, i in enumerate(indexes)}
+    partitions, codes = fingerprints.partitions, fingerprints.codes
+    tasks = {
+        (layer, k): (save, (bag.name, i), i, partitions[i], codes[i])
+        for k, i in enumerate(indexes)
+    }
     graph = HighLevelGraph.from_collections(layer, tasks, dependencies=[bag])
     saving = SavingBag(graph, layer, len(indexes))
     compute_kw = {k: v for k, v in compute_kw.items() if k != "traverse"}

@@ -62,7 +62,7 @@ def save_and_index(task: Any) -> tuple[Any, int]:
     """Return what a task calls to save a partition, and the partition's number."""
     if isinstance(task, Task):
         return task.func, task.args[1]
-    save, _, index = task
+    save, _, index, *_ = task
     return save, index
 
 

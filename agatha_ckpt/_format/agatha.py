@@ -16,8 +16,8 @@ from agatha_ckpt._errors import (
     UnsupportedFormatError,
 )
 from agatha_ckpt._format.base import Footer, Header, StoredFile, pickle_refusal
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._format.names import LEGACY, TEXT, Plan, canonical
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
+from agatha_ckpt._format.names import LEGACY, TEXT, canonical
 
 _FILE = re.compile(r"part-(?P<index>0|[1-9][0-9]{0,9})\.(?P<suffix>pkl|txt)")
 _FORMATS = {"pkl": LEGACY, "txt": TEXT}

@@ -1,11 +1,12 @@
-"""What a done marker says, and its bytes: as pure functions.
+"""The manifest: the content of a done marker, as values and as bytes.
 
-Nothing here touches a file. ``docs/format.md`` says the same for other programs.
+``docs/format.md`` specifies the same for other programs.
 """
 
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -16,10 +17,10 @@ from typing import Any
 from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
 from agatha_ckpt._format.names import (
     FORMAT_VERSION,
+    MSGPACK,
     SUFFIXES,
-    Plan,
     canonical,
-    new_attempt,
+    new_token,
     parse_filename,
 )
 
@@ -29,25 +30,58 @@ _DIGEST = re.compile("[0-9a-f]{32}")
 _RECORDS_PER_BYTE = 4096
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a manifest says of the whole checkpoint.
+
+    Attributes
+    ----------
+    npartitions : int
+        Partition count of the collection.
+    format : str
+        ``"msgpack"`` or ``"text"``; ``"pickle"`` for what Agatha wrote.
+    version : str, optional
+        The caller's version label.
+    parents : tuple of (name, id)
+        The checkpoints that the collection was built from, sorted.
+    """
+
+    npartitions: int
+    format: str = MSGPACK
+    version: str | None = None
+    parents: tuple[tuple[str, str], ...] = ()
+
+
+def default_fingerprint(plan: Plan, index: int) -> str:
+    """Return the fingerprint of a partition whose inputs are not known."""
+    data = canonical([plan.npartitions, plan.format, plan.version, plan.parents, index])
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
-    """What the manifest says of one partition file.
+    """What the manifest says of one partition.
 
     Attributes
     ----------
     file : str
         File name, relative to the checkpoint's folder.
     records : int
-        Number of records; -1 where it is not known (Agatha's own checkpoints).
+        Number of records; -1 where it is not known (checkpoints of Agatha).
     bytes : int
         Size of the file; -1 where it is not known.
     digest : str
-        32 hexadecimal digits over the content, the same for equal records in
-        whatever compression; empty where it is not known.
+        32 hex digits over the content, equal for equal records in any compression;
+        empty where it is not known.
     seconds : float
         Time it took to compute and write the partition.
     holds_pickle : bool
         Whether a value in it was pickled.
+    fingerprint : str
+        32 hex digits that identify what the partition is computed from.
+    code : str
+        The steps that computed it and a digest of the code of each, as
+        ``"step=<8 hex digits>;..."``; empty where they are not known.
     """
 
     file: str
@@ -71,32 +105,49 @@ def library_version() -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the done marker says.
+    """The content of a done marker.
 
     Attributes
     ----------
     plan : Plan
     partitions : tuple of PartitionInfo
         In order of partition number.
+    name : str
+        Name of the checkpoint when it was committed.
+    metadata : mapping
+        The caller's own, as JSON can hold it.
+    scheme : str
+        Version of the rules by which fingerprints are made; empty where there are
+        none.
+    dask : str
+        Version of dask that built the graph.
+    opaque : tuple of str
+        Values that the fingerprints could not look into.
     created : str
         Time of the commit, ISO 8601 with offset.
     library : str
         Version of the library that wrote it.
     token : str
-        Random, new for each commit: tells our marker from another run's.
+        16 random hex digits, new for each commit; empty for a marker of Agatha.
     """
 
     plan: Plan
     partitions: tuple[PartitionInfo, ...]
+    name: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    scheme: str = ""
+    dask: str = ""
+    opaque: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     library: str = field(default_factory=library_version)
-    token: str = field(default_factory=new_attempt)
+    token: str = field(default_factory=new_token)
 
     @cached_property
     def id(self) -> str:
         """A digest of the content: equal records in equal partitions, equal id."""
-        content = [self.plan.format, [p.digest or p.file for p in self.partitions]]
-        return hashlib.sha256(canonical(content)).hexdigest()[:_ID_DIGITS]
+        content = [p.digest or p.fingerprint or p.file for p in self.partitions]
+        data = canonical([self.plan.format, content])
+        return hashlib.sha256(data).hexdigest()[:_ID_DIGITS]
 
     @cached_property
     def files(self) -> frozenset[str]:
@@ -104,9 +155,14 @@ class Manifest:
         return frozenset(partition.file for partition in self.partitions)
 
     @property
-    def knows_parents(self) -> bool:
-        """Whether it was recorded what the bag was built from: not by Agatha."""
-        return bool(self.token)
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprint of each partition."""
+        return tuple(partition.fingerprint for partition in self.partitions)
+
+    @property
+    def is_agatha(self) -> bool:
+        """Whether Agatha wrote it, which recorded neither inputs nor parents."""
+        return not self.token
 
     @property
     def holds_pickle(self) -> bool:
@@ -115,30 +171,38 @@ class Manifest:
 
 
 _COLUMNS = ("file", "records", "bytes", "digest", "seconds", "holds_pickle")
-_HEAD, _MIDDLE, _TAIL = b'{"manifest":', b',"seal":"', b'"}\n'
+_HEAD, _MIDDLE, _TAIL = b'{"checkpoint":', b',"seal":"', b'"}\n'
+_UNRELEASED_HEAD = b'{"manifest":'
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the content of the done marker: one line of JSON, sealed by a digest."""
-    plan = manifest.plan
+    plan, partitions = manifest.plan, manifest.partitions
+    codes = {p.code: 0 for p in partitions}
+    codes = {code: number for number, code in enumerate(codes)}
     body = canonical(
         {
             "format_version": FORMAT_VERSION,
+            "name": manifest.name,
             "plan": {
                 "npartitions": plan.npartitions,
                 "format": plan.format,
                 "version": plan.version,
-                "digest": plan.digest,
             },
             "parents": [list(parent) for parent in plan.parents],
             "id": manifest.id,
+            "metadata": dict(manifest.metadata),
+            "scheme": manifest.scheme,
+            "dask": manifest.dask,
+            "opaque": list(manifest.opaque),
             "created": manifest.created,
             "library": manifest.library,
             "token": manifest.token,
+            "codes": list(codes),
             # By column: a third of the size, and of the time to read it.
             "partitions": {
-                column: [getattr(p, column) for p in manifest.partitions]
-                for column in _COLUMNS
+                **{c: [getattr(p, c) for p in partitions] for c in _COLUMNS},
+                "code": [codes[p.code] for p in partitions],
             },
         }
     )
@@ -146,21 +210,21 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(data: bytes, where: str) -> Manifest:
-    """Return what a done marker says, after checking all of it.
+    """Return the manifest in a done marker, after checking all of it.
 
     Parameters
     ----------
     data : bytes
         Content of the marker.
     where : str
-        What it is the marker of, for messages.
+        The checkpoint, for messages.
 
     Raises
     ------
     CorruptCheckpointError
         It is empty, cut, changed, or names a file outside its folder.
     UnsupportedFormatError
-        It is whole but from a newer version of the format.
+        It is whole but of another version of the format.
     """
 
     def corrupt(reason: str) -> CorruptCheckpointError:
@@ -169,17 +233,22 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
             "or clear it"
         )
 
+    if data.startswith(_UNRELEASED_HEAD):
+        raise UnsupportedFormatError(
+            f"{where} was written by an unreleased version of agatha_ckpt; clear it, "
+            "or recompute it with overwrite=True"
+        )
     seal = data[-len(_TAIL) - 64 : -len(_TAIL)]
     body = data[len(_HEAD) : -len(_TAIL) - 64 - len(_MIDDLE)]
     if data != _HEAD + body + _MIDDLE + seal + _TAIL or seal != _seal(body):
-        raise corrupt("is cut, changed or empty (its seal does not match)")
+        raise corrupt("is empty, cut or changed (its seal does not match)")
     try:
         document = json.loads(body)
         format_version = document["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise corrupt(f"is no manifest ({error!r})") from None
+        raise corrupt(f"is not a manifest ({error!r})") from None
     if type(format_version) is not int:
-        raise corrupt("gives no format version")
+        raise corrupt("has no format version")
     if format_version != FORMAT_VERSION:
         raise UnsupportedFormatError(
             f"{where} was written in format {format_version!r}, and this version of "
@@ -187,19 +256,28 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         )
     try:
         manifest = _manifest_from(document)
-        fault = _manifest_fault(manifest)
+        fault = _fault(manifest)
         if not fault and manifest.id != document["id"]:
             fault = "does not match its own id"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise corrupt(f"is no manifest ({error!r})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise corrupt(f"is not a manifest ({error!r})") from None
     if fault:
         raise corrupt(fault)
     return manifest
 
 
 def _manifest_from(document: dict[str, Any]) -> Manifest:
-    plan = document["plan"]
-    columns = [document["partitions"][column] for column in _COLUMNS]
+    plan, codes = document["plan"], document["codes"]
+    table = document["partitions"]
+    columns = [table[column] for column in _COLUMNS]
+    if any(type(number) is not int or number < 0 for number in table["code"]):
+        raise ValueError("a code is not numbered")
+    partitions = []
+    for *row, code in zip(*columns, table["code"], strict=True):
+        parsed = parse_filename(row[0])
+        fingerprint = parsed.fingerprint if parsed else ""
+        rest = {"fingerprint": fingerprint, "code": codes[code]}
+        partitions.append(PartitionInfo(*row, **rest))
     return Manifest(
         plan=Plan(
             npartitions=plan["npartitions"],
@@ -207,45 +285,57 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
             version=plan["version"],
             parents=tuple((name, id) for name, id in document["parents"]),
         ),
-        partitions=tuple(PartitionInfo(*row) for row in zip(*columns, strict=True)),
+        partitions=tuple(partitions),
+        name=document["name"],
+        metadata=document["metadata"],
+        scheme=document["scheme"],
+        dask=document["dask"],
+        opaque=tuple(document["opaque"]),
         created=document["created"],
         library=document["library"],
         token=document["token"],
     )
 
 
-def _manifest_fault(manifest: Manifest) -> str | None:
+def _fault(manifest: Manifest) -> str | None:
+    """Return what is wrong with a manifest whose seal matches; None if nothing is."""
     plan = manifest.plan
     texts = [plan.format, manifest.created, manifest.library, manifest.token]
+    texts += [manifest.name, manifest.scheme, manifest.dask, *manifest.opaque]
     texts += [text for parent in plan.parents for text in parent]
+    texts += [partition.code for partition in manifest.partitions]
     if plan.version is not None:
         texts.append(plan.version)
     if any(type(text) is not str for text in texts):
-        return "gives something else where a text belongs"
+        return "has another value where a string belongs"
+    if type(manifest.metadata) is not dict:
+        return "has metadata that is not a mapping"
+    if not manifest.token:
+        return "has no token"
     if plan.format not in SUFFIXES:
         return f"has the unknown format {plan.format!r}"
     if not _is_count(plan.npartitions):
-        return "gives no number of partitions"
+        return "has no number of partitions"
     if len(manifest.partitions) != plan.npartitions:
         return "does not name one file for each partition"
-    digest, suffix = plan.digest, plan.suffix
+    if len(manifest.files) != plan.npartitions:
+        return "names one file for two partitions"
+    suffix = SUFFIXES[plan.format]
     for index, partition in enumerate(manifest.partitions):
         parsed = parse_filename(partition.file)
-        if parsed is None or (parsed.index, parsed.suffix) != (index, suffix):
-            return f"names {partition.file!r}, which is no file of partition {index}"
-        if parsed.plan != digest:
-            return f"names {partition.file!r}, which belongs to another plan"
+        if parsed is None or parsed.suffix != suffix:
+            return f"names {partition.file!r}, which is not a partition file"
         records, size = partition.records, partition.bytes
         if not (_is_count(records) and _is_count(size)):
-            return f"gives no size for partition {index}"
+            return f"has no size for partition {index}"
         if records > size * _RECORDS_PER_BYTE:
-            return f"gives more records for partition {index} than its file can hold"
+            return f"has more records for partition {index} than its file can hold"
         if not _DIGEST.fullmatch(partition.digest):
-            return f"gives no digest for partition {index}"
+            return f"has no digest for partition {index}"
         if not _is_time(partition.seconds):
-            return f"gives no time for partition {index}"
+            return f"has no time for partition {index}"
         if type(partition.holds_pickle) is not bool:
-            return f"does not say whether partition {index} holds pickles"
+            return f"does not tell whether partition {index} holds pickles"
     return None
 
 

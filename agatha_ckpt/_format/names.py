@@ -1,45 +1,48 @@
-"""The on-disk format as pure functions: names, file names, plan.
+"""Names on disk, as pure functions: of checkpoints, partition files, other files.
 
-Nothing here touches a file. ``docs/format.md`` says the same for other programs.
+``docs/format.md`` specifies the same for other programs.
 """
 
-import hashlib
 import json
 import re
 import secrets
 import unicodedata
 from dataclasses import dataclass
-from functools import cached_property
 
 from agatha_ckpt._errors import InvalidNameError, redact
 
 FORMAT_VERSION = 1
 DONE_MARKER = "__done__"
+NO_BASE = "00000000"  # base of a run that found no done marker
 MSGPACK, TEXT = "msgpack", "text"
 LEGACY = "pickle"  # only ever read: what the original Agatha wrote
 SUFFIXES = {MSGPACK: "msgpack", TEXT: "txt"}
 
 _MAX_NAME_BYTES = 200
 _PARTITION_FILE = re.compile(
-    r"part-(?P<index>\d{5,10})-(?P<plan>[0-9a-f]{8})-(?P<attempt>[0-9a-f]{16,64})"
-    r"\.(?P<suffix>msgpack|txt)"
+    r"part-(?P<index>\d{5,10})-(?P<fingerprint>[0-9a-f]{32})-(?P<base>[0-9a-f]{8})"
+    r"-(?P<run>[0-9a-f]{8})(?P<attempt>[0-9a-f]{8})"
+    r"(?:(?P<npartitions>[0-9a-f]{8})(?P<digest>[0-9a-f]{16}))?\.(?P<suffix>[a-z]+)"
 )
 _TEMPORARY_FILE = re.compile(r"\.tmp-[0-9a-f]{16}")
-_CLAIM_FILE = re.compile(r"\.next-[0-9a-f]{16}")
-_RUN_FILE = re.compile(r"\.run-[0-9a-f]{8}")
+# Files of the format before its first release: only listed and removed.
+_UNRELEASED_FILE = re.compile(
+    r"part-\d{5,10}-[0-9a-f]{8}-[0-9a-f]{16,64}\.(?:msgpack|txt)"
+    r"|\.next-[0-9a-f]{16}|\.run-[0-9a-f]{8}"
+)
 
 
 def validate_name(name: object) -> str:
     """Return *name* unchanged where it is a legal checkpoint name.
 
-    Legal is one path segment of at most 200 bytes in UTF-8: letters and digits of
-    any script in Unicode form NFC, ``_``, ``-``, ``.``, and spaces inside; not
-    beginning with ``.`` or ``-``, not of the reserved form ``__x__``.
+    A legal name is one path segment of at most 200 bytes in UTF-8: letters and
+    digits of any script in Unicode form NFC, ``_``, ``-``, ``.``, and inner spaces. It
+    does not begin with ``.`` or ``-`` and does not have the reserved form ``__x__``.
 
     Raises
     ------
     InvalidNameError
-        In all other cases; the message says what is wrong with the name.
+        The name is not legal.
     """
     if not isinstance(name, str):
         raise InvalidNameError(
@@ -47,99 +50,82 @@ def validate_name(name: object) -> str:
         )
     fault = _name_fault(name)
     if fault:
-        raise InvalidNameError(
-            f"{redact(name)!r} cannot name a checkpoint: {fault}; use letters, digits, "
-            "'_', '-', '.' and spaces inside"
-        )
+        legal = "".join(c if _is_legal(c) else "_" for c in name).strip(" .-")
+        advice = repr(legal)
+        if _name_fault(legal) or legal != redact(legal):
+            advice = "letters, digits, '_', '-', '.' and inner spaces"
+        raise InvalidNameError(f"invalid name {redact(name)!r}: {fault}; use {advice}")
     return name
 
 
 def _name_fault(name: str) -> str | None:
     if not name:
-        return "it is empty"
+        return "names cannot be empty"
     if name[0] in ".-":
-        return f"it begins with {name[0]!r}"
+        return f"names cannot begin with {name[0]!r}"
     if name.startswith("__") and name.endswith("__"):
         return "names of the form '__x__' are reserved"
     if name != name.strip(" "):
-        return "it begins or ends with a space"
-    for position, character in enumerate(name):
-        kind = unicodedata.category(character)[0]
-        # Marks (M) are part of letters in many scripts, but never stand first.
-        legal = kind in "LN" or character in "_-. " or (kind == "M" and position)
-        if not legal:
-            return f"it holds {character!r}"
+        return "names cannot begin or end with a space"
+    if unicodedata.category(name[0])[0] == "M":
+        return f"names cannot begin with {name[0]!r}"
+    for character in name:
+        if not _is_legal(character):
+            return f"names cannot contain {character!r}"
     if not unicodedata.is_normalized("NFC", name):
-        return "it is not in Unicode form NFC (unicodedata.normalize helps)"
+        return "names must be in Unicode form NFC (see unicodedata.normalize)"
     if len(name.encode()) > _MAX_NAME_BYTES:
-        return f"it is longer than {_MAX_NAME_BYTES} bytes in UTF-8"
+        return f"names have at most {_MAX_NAME_BYTES} bytes in UTF-8"
     return None
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The run description: partition files of different plans never mix.
-
-    Attributes
-    ----------
-    npartitions : int
-        Number of partitions of the bag.
-    format : str
-        ``"msgpack"`` or ``"text"`` (or ``"pickle"``, for what Agatha wrote).
-    version : str, optional
-        The caller's label.
-    parents : tuple of (name, id)
-        The checkpoints that the bag was built from, sorted.
-    """
-
-    npartitions: int
-    format: str = MSGPACK
-    version: str | None = None
-    parents: tuple[tuple[str, str], ...] = ()
-
-    @cached_property
-    def digest(self) -> str:
-        """8 hexadecimal digits that stand for the plan in file names."""
-        description = [
-            self.npartitions,
-            self.format,
-            self.version,
-            # What the parents hold counts, not what they are called.
-            sorted({parent_id for _, parent_id in self.parents}),
-        ]
-        return hashlib.sha256(canonical(description)).hexdigest()[:8]
-
-    @property
-    def suffix(self) -> str:
-        """Ending of the partition files, without the dot."""
-        return SUFFIXES[self.format]
+def _is_legal(character: str) -> bool:
+    # Marks (M) are part of letters in many scripts.
+    return unicodedata.category(character)[0] in "LNM" or character in "_-. "
 
 
 @dataclass(frozen=True)
 class FileName:
-    """The parts of a partition file's name."""
+    """The parts of a partition file's name.
+
+    Attributes
+    ----------
+    index : int
+        Number that the partition had when the file was written.
+    fingerprint : str
+        32 hex digits that identify what the partition is computed from.
+    base : str
+        8 hex digits of the token of the done marker that the run was to replace.
+    run, attempt : str
+        8 hex digits each, random: of the run, and of one try at one partition.
+    npartitions : int, optional
+        Partition count of the collection, in the name of a text file only.
+    digest : str, optional
+        First 16 hex digits of the content's digest, of a text file only.
+    suffix : str
+        Without the dot.
+    """
 
     index: int
-    plan: str
+    fingerprint: str
+    base: str
+    run: str
     attempt: str
     suffix: str
-    fingerprint: str = ""
     npartitions: int | None = None
     digest: str | None = None
 
-    @property
-    def run(self) -> str:
-        """What the run that wrote it is known by."""
-        return self.attempt[:8]
 
-    def is_of(self, run: str = "", index: int | None = None) -> bool:
-        """Whether this run wrote it, and it is this partition's, as far as given."""
-        return run in ("", self.run) and index in (None, self.index)
+def partition_filename(
+    index: int, fingerprint: str, base: str, run: str, suffix: str, content: str = ""
+) -> str:
+    """Return a new name for the file that one attempt at a partition writes.
 
-
-def partition_filename(plan: Plan, index: int, attempt: str) -> str:
-    """Return the name of the file that one attempt at a partition writes."""
-    return f"part-{index:05d}-{plan.digest}-{attempt}.{plan.suffix}"
+    *content* is what a text file has in its name, since it has no header: the
+    partition count as 8 hex digits, and 16 of the digest.
+    """
+    attempt = f"{run or new_run()}{new_run()}"
+    return f"part-{index:05d}-{fingerprint}-{base}-{attempt}{content}.{suffix}"
 
 
 def parse_filename(filename: str) -> FileName | None:
@@ -147,73 +133,46 @@ def parse_filename(filename: str) -> FileName | None:
     match = _PARTITION_FILE.fullmatch(filename)
     if match is None or f"{int(match['index']):05d}" != match["index"]:
         return None
+    npartitions = match["npartitions"]
     return FileName(
-        int(match["index"]), match["plan"], match["attempt"], match["suffix"]
+        index=int(match["index"]),
+        fingerprint=match["fingerprint"],
+        base=match["base"],
+        run=match["run"],
+        attempt=match["attempt"],
+        suffix=match["suffix"],
+        npartitions=None if npartitions is None else int(npartitions, 16),
+        digest=match["digest"],
     )
 
 
 def new_run() -> str:
-    """Return 8 random hexadecimal digits, new for each save of a bag."""
+    """Return 8 random hex digits: the id of a run, or of an attempt."""
     return secrets.token_hex(4)
 
 
-def new_attempt(run: str = "") -> str:
-    """Return 16 hexadecimal digits, new for each try at a partition.
-
-    They are random, but for the first 8 if *run* gives those: by them a run knows
-    its own files, whichever of its workers wrote them.
-    """
-    return f"{run or new_run()}{secrets.token_hex(4)}"
-
-
-# A text file has no room for a header, so its name carries what a header would:
-# the partition count and the digest of the content. So even a text partition that
-# no manifest names yet can be checked.
-def text_attempt(npartitions: int, digest: str, run: str = "") -> str:
-    """Return the attempt of a text file: as of others, partition count, digest."""
-    return f"{new_attempt(run)}{npartitions:08x}{digest[:16]}"
-
-
-def parse_text_attempt(attempt: str) -> tuple[int, str] | None:
-    """Return the partition count and the beginning of the digest."""
-    if len(attempt) != 40:
-        return None
-    return int(attempt[16:24], 16), attempt[24:]
+def new_token() -> str:
+    """Return 16 random hex digits: the token of a commit."""
+    return secrets.token_hex(8)
 
 
 def temporary_filename() -> str:
-    """Return a name that nothing but ``is_own_file`` takes for ours."""
-    return f".tmp-{new_attempt()}"
+    """Return a new name for a file that is not yet whole."""
+    return f".tmp-{new_token()}"
 
 
 def is_temporary(filename: str) -> bool:
-    """Say whether *filename* is one that `temporary_filename` makes."""
+    """Return whether *filename* is one that `temporary_filename` makes."""
     return _TEMPORARY_FILE.fullmatch(filename) is not None
 
 
-def claim_filename(marker: bytes) -> str:
-    """Return the name under which one run claims to replace a done marker."""
-    return f".next-{hashlib.sha256(marker).hexdigest()[:16]}"
-
-
-def run_filename(run: str) -> str:
-    """Return the name of the file that a run holds locked while it goes on."""
-    return f".run-{run}"
-
-
-def is_run_file(filename: str) -> bool:
-    """Say whether *filename* is one that `run_filename` makes."""
-    return _RUN_FILE.fullmatch(filename) is not None
-
-
 def is_own_file(filename: str) -> bool:
-    """Say whether a file of that name in a checkpoint's folder is this library's."""
+    """Return whether a file of that name in a checkpoint's folder is this library's."""
     return (
         filename == DONE_MARKER
         or parse_filename(filename) is not None
         or is_temporary(filename)
-        or _CLAIM_FILE.fullmatch(filename) is not None
-        or is_run_file(filename)
+        or _UNRELEASED_FILE.fullmatch(filename) is not None
     )
 
 

@@ -10,7 +10,7 @@ from agatha_ckpt._report.diagram import sign, state_mark
 from agatha_ckpt._report.skew import Spread
 from agatha_ckpt._report.summary import Entry
 from agatha_ckpt._store.display import cells
-from agatha_ckpt._store.status import UNREADABLE
+from agatha_ckpt._store.status import State
 
 _MOST_PROBLEMS = 8
 
@@ -21,11 +21,11 @@ def card(entry: Entry, now: datetime) -> str:
     manifest = status.manifest
     text = cells(status, now)
     facts = [f"{text['format']} format"] if status.format else []
-    if status.state != UNREADABLE:
+    if status.state != State.UNREADABLE:
         facts += [count(status.partitions, "partition")]
     if status.records is not None:
         facts += [count(status.records, "record")]
-    if status.state != UNREADABLE:
+    if status.state != State.UNREADABLE:
         facts += [text["bytes"]]
     if entry.seconds:
         facts += [f"{took(sum(entry.seconds.values))} of work"]

@@ -30,8 +30,9 @@ _SIGNS = {
     'stroke-width="1.7"/><path d="M8 4.3V8.3L10.8 10" fill="none" '
     'stroke="currentColor" stroke-width="1.7" stroke-linecap="round" '
     'stroke-linejoin="round"/>',
-    "newer": '<path d="M8 14V3M3.5 7L8 2.4L12.5 7" fill="none" stroke="currentColor" '
-    'stroke-width="2.2" stroke-linecap="round" stroke-linejoin="round"/>',
+    "unsupported": '<path d="M8 14V3M3.5 7L8 2.4L12.5 7" fill="none" '
+    'stroke="currentColor" stroke-width="2.2" stroke-linecap="round" '
+    'stroke-linejoin="round"/>',
     "damaged": '<path d="M3 3l10 10M13 3L3 13" fill="none" stroke="currentColor" '
     'stroke-width="2.6" stroke-linecap="round"/>',
     "unreadable": '<path d="M3.5 7.5h9v6h-9zM5.5 7.5V5a2.5 2.5 0 0 1 5 0v2.5" '

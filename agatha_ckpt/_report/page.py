@@ -18,14 +18,14 @@ from agatha_ckpt._report.skew import (
 )
 from agatha_ckpt._report.summary import STATES, Entry, Report
 from agatha_ckpt._store.display import cells
-from agatha_ckpt._store.status import UNREADABLE
+from agatha_ckpt._store.status import State
 
 _AT_ONCE = 4  # of each kind of what needs attention
 _MEANINGS = {
     "done": "complete, and of its parents as they are now",
     "partial": "a run did not end; the next one keeps the whole partitions",
     "stale": "its parent was made again with other records, or is gone, or is stale",
-    "newer": "written by a newer version of agatha_ckpt",
+    "unsupported": "in another version of the format",
     "unreadable": "this account has no permission to read it",
     "damaged": "its done marker, or a partition file, is not what was saved",
 }
@@ -93,7 +93,7 @@ def _header(report: Report) -> str:
     states = [
         (f'<span class="state {state}">{sign(state)}</span>{state}', len(entries))
         for state, entries in reversed([*report.by_state.items()])
-        if entries or state not in ("newer", UNREADABLE)
+        if entries or state not in ("unsupported", State.UNREADABLE)
     ]
     skewed = sum(entry.is_skewed for entry in report.entries)
     states.append((f'<span class="skewed">{sign("skew")}</span>skewed', skewed))

@@ -15,12 +15,12 @@ from agatha_ckpt._report.skew import (
     Spread,
     spread_of,
 )
-from agatha_ckpt._store.folder import DamagedPartition
-from agatha_ckpt._store.status import UNREADABLE, Status
+from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
+from agatha_ckpt._store.verify import DamagedPartition, find_missing
 
 # In the order of how much they want to be looked at.
-STATES = ("damaged", "unreadable", "newer", "stale", "partial", "done")
+STATES = ("damaged", "unreadable", "unsupported", "stale", "partial", "done")
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Entry:
     @property
     def state(self) -> str:
         """One of `STATES`: the one that most wants to be looked at."""
-        condition = self.status.condition
+        condition = self.status.state
         if self.refused:
-            return UNREADABLE
+            return State.UNREADABLE
         if condition == "done" and self.missing:
             return "damaged"
         if condition == "done" and self.kin.stale:
@@ -154,11 +154,11 @@ def gather(store: CheckpointStore) -> Report:
 
 
 def _entry(store: CheckpointStore, status: Status, kin: Kin) -> Entry:
-    entry = Entry(status, kin, where=store.describe(status.name))
+    entry = Entry(status, kin, where=store._folder(status.name).describe())
     if status.manifest is None:
         return entry
     try:
-        missing = store.missing(status.name, status.manifest)
+        missing = find_missing(store._folder(status.name), status.manifest)
     except PermissionError as error:
         return replace(entry, refused=error)
     return replace(entry, missing=tuple(missing))
@@ -167,5 +167,5 @@ def _entry(store: CheckpointStore, status: Status, kin: Kin) -> Entry:
 def lineage_of(statuses: Iterable[Status]) -> dict[str, Kin]:
     """Return the relations of all checkpoints of a root."""
     statuses = list(statuses)
-    unknown = (status.name for status in statuses if status.state == UNREADABLE)
+    unknown = (status.name for status in statuses if status.state == State.UNREADABLE)
     return lineage({status.name: status.manifest for status in statuses}, unknown)

@@ -1,6 +1,6 @@
 """What a call has to do, and why: decided before anything is touched."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from agatha_ckpt._errors import (
@@ -8,10 +8,11 @@ from agatha_ckpt._errors import (
     CheckpointNotFoundError,
 )
 from agatha_ckpt._format.blocks import pickle_refusal
-from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import MSGPACK, TEXT, Plan
+from agatha_ckpt._format.manifest import Manifest, Plan
+from agatha_ckpt._format.names import MSGPACK, TEXT
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store.folder import DamagedPartition
+from agatha_ckpt._store.folder import Marker
+from agatha_ckpt._store.verify import DamagedPartition
 
 
 class Action(Enum):
@@ -73,8 +74,8 @@ class Stored:
 
     Attributes
     ----------
-    manifest : Manifest, optional
-        What the done marker says; None where the checkpoint is not done.
+    marker : Marker
+        The done marker.
     damaged : tuple of DamagedPartition
         Partitions of a done checkpoint whose file is missing, of another size, or
         damaged inside.
@@ -82,9 +83,14 @@ class Stored:
         Why a marker that is there does not count.
     """
 
-    manifest: Manifest | None = None
+    marker: Marker = field(default_factory=Marker)
     damaged: tuple[DamagedPartition, ...] = ()
     problem: str | None = None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest; None where the checkpoint is not done."""
+        return self.marker.manifest
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ def _mend(
         )
     elif request.plan.format != manifest.plan.format:
         obstacle = f"the checkpoint is stored as {manifest.plan.format}"
-    elif not manifest.knows_parents:
+    elif manifest.is_agatha:
         obstacle = "the checkpoint was written by Agatha"
     elif not settings.allow_partial:
         obstacle = "allow_partial is off"
@@ -216,7 +222,7 @@ def _stale(request: Request, manifest: Manifest) -> str | None:
     asked_for = request.has_bag or request.version is not None
     if asked_for and request.version != plan.version:
         return f"it has version {plan.version!r}, not {request.version!r}"
-    if not request.has_bag or not manifest.knows_parents:
+    if not request.has_bag or manifest.is_agatha:
         return None
     if (request.name, manifest.id) in request.parents:
         return None  # the bag was loaded from this very checkpoint

@@ -1,15 +1,22 @@
-"""Carrying out what was decided: one call's look at the store, and its effects."""
+"""Executing what was decided: what one call reads of the store, and its effects."""
 
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 
+import dask
 from dask.bag import Bag
 
-from agatha_ckpt._dask.bags import SavePartition, parents_of, save_partitions
+from agatha_ckpt._dask.bags import (
+    Fingerprints,
+    SavePartition,
+    fingerprint_bag,
+    parents_of,
+    save_partitions,
+)
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._errors import (
     CheckpointConflictError,
@@ -17,6 +24,7 @@ from agatha_ckpt._errors import (
     EncodeError,
     InvalidNameError,
 )
+from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import new_run
 from agatha_ckpt._run.decision import Action, Decision, Request, Stored, decide
@@ -30,16 +38,14 @@ from agatha_ckpt._run.progress import (
     saving,
 )
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store.rivals import (
-    RunGoesOnError,
-    end,
-    partitions_of,
-    time_to_show_life,
-)
+from agatha_ckpt._store.commit import commit
+from agatha_ckpt._store.folder import Folder, Marker, make_folder
+from agatha_ckpt._store.partition import WriteOptions
+from agatha_ckpt._store.resume import Reusable, find_reusable
 from agatha_ckpt._store.store import CheckpointStore
-from agatha_ckpt._store.survey import Survey
+from agatha_ckpt._store.verify import find_missing
 
-_ADOPTED = "Another run with the same plan was first; taking its records"
+_ADOPTED = "Another run with the same inputs was first; taking its records"
 _WORDS = {
     Action.LOAD: "load",
     Action.PASS_THROUGH: "pass through",
@@ -49,8 +55,7 @@ _WORDS = {
 
 
 def request_for(
-    store: CheckpointStore,
-    name: str,
+    folder: Folder,
     bag: Bag | None,
     version: str | None,
     textfile: bool,
@@ -60,11 +65,11 @@ def request_for(
     Raises
     ------
     InvalidNameError
-        The version is no str.
+        The version is not a str.
     EncodeError
-        *bag* is no bag.
+        *bag* is not a bag.
     """
-    where = store.describe(name)
+    where, name = folder.describe(), folder.name
     if not isinstance(version, str | None):
         raise InvalidNameError(
             f"the version of {where} must be a str, not "
@@ -78,7 +83,7 @@ def request_for(
 
 
 def check_bag(bag: object) -> None:
-    """Refuse what is no bag.
+    """Refuse what is not a bag.
 
     Raises
     ------
@@ -98,8 +103,8 @@ class Call:
     Attributes
     ----------
     store : CheckpointStore
-    name : str
-        Name of the checkpoint.
+    folder : Folder
+        That of the checkpoint.
     bag : dask.bag.Bag, optional
     request : Request
         What is asked for.
@@ -110,11 +115,11 @@ class Call:
     pool : WarmPool
         For dask's process scheduler.
     run : str
-        8 hexadecimal digits by which it knows the files that it wrote.
+        8 hex digits, in the names of the files that it writes.
     """
 
     store: CheckpointStore
-    name: str
+    folder: Folder
     bag: Bag | None
     request: Request
     settings: Settings
@@ -124,27 +129,31 @@ class Call:
 
     @cached_property
     def reporter(self) -> Reporter:
-        """What says what happens; making it says the name."""
-        return Reporter(self.name, self.settings.verbose)
+        """What prints and logs progress messages."""
+        return Reporter(self.folder.name, self.settings.verbose)
 
     def look(self) -> Stored:
-        """Return what is stored; with a bag at hand, also what is missing of it."""
+        """Return what is stored; with a bag, also which partitions are missing."""
         if self.bag is not None and not self.settings.enabled:
             return Stored()
+        data = self.folder.read_marker()
+        if data is None:
+            return Stored()
         try:
-            manifest = self.store.find_manifest(self.name)
+            manifest = self.folder.manifest_from(data)
         except CorruptCheckpointError as error:
             if self.bag is None:
                 raise
-            return Stored(problem=str(error).split(";")[0])
-        if manifest is None or self.bag is None:
-            return Stored(manifest)
-        return Stored(manifest, tuple(self.store.missing(self.name, manifest)))
+            return Stored(Marker(data), problem=str(error).split(";")[0])
+        marker = Marker(data, manifest)
+        if self.bag is None:
+            return Stored(marker)
+        return Stored(marker, tuple(find_missing(self.folder, manifest)))
 
     @property
     def halts(self) -> bool:
         """Whether the program is to stop after this checkpoint."""
-        return self.settings.halt_after == self.name
+        return self.settings.halt_after == self.folder.name
 
     def explain(self) -> Explanation:
         """Return what the call would do, from the same look, decision and survey.
@@ -158,173 +167,128 @@ class Call:
         decision = decide(self.settings, self.request, stored)
         action, reason, halts = decision.action, decision.reason, self.halts
         if action is Action.PASS_THROUGH:
-            return Explanation(self.name, _WORDS[action], passing(decision), reason)
+            return Explanation(
+                self.folder.name, _WORDS[action], passing(decision), reason
+            )
         if action is Action.LOAD or self.bag is None:
             assert stored.manifest is not None
             line = loading(decision, stored.manifest)
-            return Explanation(self.name, _WORDS[action], line, reason, halts=halts)
-        survey = self._survey(decision, stored)
-        missing = self._missing(survey)
+            return Explanation(
+                self.folder.name, _WORDS[action], line, reason, halts=halts
+            )
+        reusable = self._reusable(decision, stored)
+        missing = self._missing(reusable)
         return Explanation(
-            self.name,
-            _WORDS.get(action) or ("resume" if survey.kept else "compute"),
-            saving(decision, survey, self.bag.name, missing),
+            self.folder.name,
+            _WORDS.get(action) or ("resume" if reusable.kept else "compute"),
+            saving(decision, reusable, missing),
             reason,
             tuple(missing),
-            len(survey.kept),
+            len(reusable.kept),
             halts,
         )
 
     def act(self, decision: Decision, stored: Stored) -> Manifest:
-        """Carry out a decision and return the manifest that is then in place."""
+        """Execute a decision and return the manifest that is then in place."""
         if decision.action is Action.LOAD or self.bag is None:
             assert stored.manifest is not None
             if self.bag is not None:
                 with suppress(OSError):  # a root that can only be read
-                    self.store.sync(self.name)
+                    self.folder.sync()
             self.reporter.say(loading(decision, stored.manifest), decision.warn)
             return stored.manifest
-        self.store.begin(self.name)
-        try:
-            with self.store.hold(self.name, self.run):
-                return self._save_all(self.bag, decision, stored)
-        finally:
-            end(self.run)
+        where = self.folder.describe()
+        make_folder(self.folder.files, self.folder.path, f"the folder of {where}")
+        return self._save_all(self.bag, decision, stored)
 
     def _save_all(self, bag: Bag, decision: Decision, stored: Stored) -> Manifest:
-        plan, started = self.request.plan, perf_counter()
-        survey = self._survey(decision, stored)
-        missing = self._missing(survey)
-        self.reporter.say(saving(decision, survey, bag.name, missing), decision.warn)
+        started = perf_counter()
+        reusable = self._reusable(decision, stored)
+        missing = self._missing(reusable)
+        self.reporter.say(saving(decision, reusable, missing), decision.warn)
         try:
-            infos = survey.kept | self._save(bag, missing, survey.kept)
-            manifest, ours = self._mark_done(bag, infos, stored.manifest, survey)
+            infos = reusable.kept | self._save(bag, missing, reusable.kept, stored)
+            manifest = self._commit(infos, stored.marker)
         except CheckpointConflictError:
-            # Another run's commit takes our files for left-overs, in the middle too.
-            winner = self.store.adopt(self.name, plan, stored.manifest, self.run)
-            if winner is None:
-                raise
-            self.reporter.say(f"{_ADOPTED}: {figures(winner)}")
-            return winner
+            raise
         except Exception as error:
             error.add_note(
                 f"{self.request.where} is not known to be done; what was saved stays, "
                 "and the next call with the same bag keeps it"
             )
             raise
-        if manifest.token != ours:
-            self.store.adopt(self.name, plan, stored.manifest, self.run)
+        if manifest.files != {info.file for info in infos.values()}:
             self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
         else:
-            computed = [
-                i
-                for i, info in enumerate(manifest.partitions)
-                if info != survey.kept.get(i)
-            ]
-            self.reporter.say(done(manifest, computed, perf_counter() - started))
+            self.reporter.say(done(manifest, missing, perf_counter() - started))
         return manifest
 
-    def _mark_done(
-        self,
-        bag: Bag,
-        infos: dict[int, PartitionInfo],
-        replaces: Manifest | None,
-        survey: Survey,
-    ) -> tuple[Manifest, str]:
-        """Commit; return the manifest that is then in place, and the token of ours."""
+    def _commit(self, infos: dict[int, PartitionInfo], marker: Marker) -> Manifest:
         plan = self.request.plan
-        seen = survey.seen or None
-        self._wait_for_signs_of_life(survey)
-        while True:
-            partitions = tuple(infos[i] for i in range(plan.npartitions))
-            ours = Manifest(plan, partitions)
-            try:
-                placed = self.store.mark_done(self.name, ours, replaces, seen)
-                return placed, ours.token
-            except RunGoesOnError as error:
-                again = self._settle(bag, error.runs, infos, len(survey.kept))
-            if again:
-                self.reporter.say(
-                    f"Saving {len(again):,} more: the run that left them goes on"
-                )
-                rest = {i: info for i, info in infos.items() if i not in again}
-                infos |= self._save(bag, again, rest)
-            else:
-                seen = None
+        fingerprints = self._fingerprints
+        manifest = Manifest(
+            plan,
+            # The same fingerprint may have been stored by a run with other code.
+            tuple(infos[i] for i in range(plan.npartitions)),
+            name=self.folder.name,
+            scheme=fingerprints.scheme,
+            dask=dask.__version__,
+            opaque=fingerprints.opaque,
+        )
+        return commit(self.folder, manifest, marker, self.run)
 
-    def _wait_for_signs_of_life(self, survey: Survey) -> None:
-        """Give a run that partitions are kept of the time to store another one."""
-        mixed = 0 < len(survey.kept) < self.request.plan.npartitions
-        if mixed and self.store.remote:
-            sleep(max(0.0, time_to_show_life(survey.kept) - survey.age))
-
-    def _settle(
-        self,
-        bag: Bag,
-        runs: frozenset[str],
-        infos: dict[int, PartitionInfo],
-        kept: int,
-    ) -> list[int]:
-        """Return the partitions to compute here, of those that other runs left.
-
-        None, where one of *runs* has stored all of them by now: it is taken whole.
-        """
+    @cached_property
+    def _fingerprints(self) -> Fingerprints:
+        assert self.bag is not None
         plan = self.request.plan
-        for run in sorted(runs):
-            whole = self._stored(run=run).kept
-            if len(whole) == plan.npartitions:
-                infos |= whole
-                return []
-        theirs = partitions_of(runs, infos)
-        if len(theirs) <= plan.npartitions - kept:
-            return theirs
-        # Half of the work or more: it stays if it is of the same graph.
-        samples = [partitions_of(frozenset([run]), infos)[0] for run in runs]
-        bags = {self.store.bag_of(self.name, i, infos[i]) for i in samples}
-        return [] if bags == {bag.name} else theirs
+        return fingerprint_bag(self.bag, version=plan.version, format=plan.format)
 
-    def _survey(self, decision: Decision, stored: Stored) -> Survey:
+    def _reusable(self, decision: Decision, stored: Stored) -> Reusable:
         """Return the partitions that need not be computed."""
-        if decision.action is Action.REPAIR and stored.manifest:
-            damaged = {partition.index for partition in stored.damaged}
-            infos = enumerate(stored.manifest.partitions)
-            return Survey({i: info for i, info in infos if i not in damaged})
+        marker = stored.marker
+        damaged = frozenset(partition.index for partition in stored.damaged)
+        if decision.action is Action.REPAIR and marker.manifest:
+            infos = enumerate(marker.manifest.partitions)
+            return Reusable({i: info for i, info in infos if i not in damaged})
         if not decision.keep_partial:
-            return Survey({})
-        exclude = stored.manifest.files if stored.manifest else frozenset()
-        return self._stored(exclude=exclude)
+            return Reusable({})
+        codec = codec_for(self.request.plan.format)
+        wanted = self._fingerprints.partitions
+        return find_reusable(self.folder, codec, wanted, marker, damaged)
 
-    def _stored(self, **only: Any) -> Survey:
-        """Return what is stored of the same plan, and by default of the same graph.
-
-        A version says that what is stored under it may be kept, whatever the graph.
-        """
-        bag = None
-        if self.bag is not None and self.request.version is None:
-            bag = self.bag.name
-        return self.store.survey(self.name, self.request.plan, bag=bag, **only)
-
-    def _missing(self, survey: Survey) -> list[int]:
-        return [i for i in range(self.request.plan.npartitions) if i not in survey.kept]
+    def _missing(self, reusable: Reusable) -> list[int]:
+        count = self.request.plan.npartitions
+        return [i for i in range(count) if i not in reusable.kept]
 
     def _save(
-        self, bag: Bag, indexes: list[int], kept: dict[int, PartitionInfo]
+        self,
+        bag: Bag,
+        indexes: list[int],
+        kept: dict[int, PartitionInfo],
+        stored: Stored,
     ) -> dict[int, PartitionInfo]:
-        save = SavePartition(
-            self.store,
-            self.name,
-            self.request.plan,
+        plan = self.request.plan
+        options = WriteOptions(
+            plan.format,
+            plan.npartitions,
+            stored.marker.base,
+            self.run,
             self._compression(),
             self.settings.allow_pickle,
-            bag.name,
-            self.run,
         )
+        save = SavePartition(self.store, self.folder.name, options)
         with self.reporter.bar(bag.npartitions, kept.values()) as landed:
             return save_partitions(
-                bag, indexes, save, dict(self.compute_kw), self.pool, landed
+                bag,
+                indexes,
+                self._fingerprints,
+                save,
+                dict(self.compute_kw),
+                self.pool,
+                landed,
             )
 
     def _compression(self) -> str | None:
         if self.settings.compression == "auto":
-            return "zstd" if self.store.remote else None
+            return "zstd" if self.folder.files.remote else None
         return self.settings.compression

@@ -11,7 +11,7 @@ from dask.utils import format_bytes, format_time
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._run.bar import aside, bar
 from agatha_ckpt._run.decision import Decision
-from agatha_ckpt._store.survey import OTHER_BAG, Survey
+from agatha_ckpt._store.resume import Reusable
 
 logger = logging.getLogger("agatha_ckpt")
 
@@ -76,19 +76,15 @@ def loading(decision: Decision, manifest: Manifest) -> str:
     return f"{line}; {decision.reason}" if decision.reason else line
 
 
-def saving(decision: Decision, survey: Survey, bag: str, missing: Sequence[int]) -> str:
+def saving(decision: Decision, reusable: Reusable, missing: Sequence[int]) -> str:
     """Return what is about to be saved, what is kept, and why."""
-    total = len(survey.kept) + len(missing)
+    total = len(reusable.kept) + len(missing)
     line = f"Saving {len(missing):,} of {_count(total, 'partition')}"
     reasons = [decision.reason] if decision.reason else []
-    if survey.kept:
-        reasons.append(f"{len(survey.kept):,} kept, whole and of the same plan")
-    for reason, number in Counter(survey.refused).items():
+    if reusable.kept:
+        reasons.append(f"{len(reusable.kept):,} kept, whole and from the same inputs")
+    for reason, number in Counter(reusable.refused).items():
         reasons.append(f"{_count(number, 'file')} {reason} not kept")
-    if OTHER_BAG in survey.refused:
-        reasons.append("give version= to keep partitions when the bag changes")
-    if survey.bags - {bag}:
-        reasons.append("some of those kept are of a bag with another dask name")
     return "; ".join([line, *reasons])
 
 

@@ -1,32 +1,33 @@
-"""What of this library's lies in the folder of a checkpoint, whatever its state."""
+"""The files of this library in a checkpoint's folder, in any state."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agatha_ckpt._filesystem.base import Stored
+from agatha_ckpt._errors import error_note
+from agatha_ckpt._filesystem.base import FileInfo
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import DONE_MARKER, is_own_file
 from agatha_ckpt._store.folder import Folder
 
+_MAX_PASSES = 5  # of a clear, while other runs write
+_BATCH = 1000  # files that an object store deletes by one request
+
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in the folder of a checkpoint.
+    """The files in the folder of a checkpoint.
 
     Attributes
     ----------
-    own : mapping of str to Stored
+    own : mapping of str to FileInfo
         The files that a clear removes.
     foreign : int
-        How many other files there are.
-    goes_on : bool, optional
-        Whether a run saves it at this moment; None where that cannot be seen.
+        Number of other files.
     """
 
-    own: Mapping[str, Stored]
+    own: Mapping[str, FileInfo]
     foreign: int
-    goes_on: bool | None
 
     @property
     def bytes(self) -> int:
@@ -35,53 +36,74 @@ class Contents:
 
     @property
     def changed(self) -> str | None:
-        """When the newest of them was written, ISO 8601; None where it is not known."""
+        """When the newest of them was written, ISO 8601, where that is known."""
         return newest(self.own.values())
 
-    def only(self, names: Iterable[str]) -> "Contents":
-        """Return the same without the files that are not among *names*."""
-        own = {name: self.own[name] for name in names}
-        return Contents(own, self.foreign, self.goes_on)
-
-    def left_over(self, manifest: Manifest | None) -> "Contents":
-        """Return the same with those files only that the done marker does not name."""
+    def leftovers(self, manifest: Manifest | None) -> "Contents":
+        """Return the same with only the files that the done marker does not name."""
         named = {DONE_MARKER, *(manifest.files if manifest else ())}
-        return self.only(name for name in self.own if name not in named)
+        own = {name: file for name, file in self.own.items() if name not in named}
+        return Contents(own, self.foreign)
 
 
 def contents_of(folder: Folder) -> Contents:
-    """Return what lies in the folder of a checkpoint, by one listing.
+    """Return the files in the folder of a checkpoint, from one listing.
 
-    Of what Agatha itself saved, the marker is read as well.
+    Where Agatha saved it, the marker is read as well.
     """
-    stored = folder.stored()
-    names = folder.own_files(stored)
-    own = {name: file for name, file in sorted(stored.items()) if name in names}
-    others = stored.keys() - names
-    in_use = {name for name in others if folder.in_use(name)}
-    goes_on = bool(in_use) if folder.files.local else None
-    return Contents(own, len(others - in_use), goes_on)
+    listed = folder.list()
+    names = folder.own_files(listed)
+    own = {name: file for name, file in sorted(listed.items()) if name in names}
+    return Contents(own, len(listed) - len(own))
 
 
-def remove_left_over(folder: Folder, names: Iterable[str]) -> None:
-    """Remove files of this library that the done marker does not name now either."""
-    manifest = folder.find_manifest()
-    named = manifest.files if manifest else frozenset()
-    going = [
-        name
-        for name in names
-        if is_own_file(name)
-        and name != DONE_MARKER
-        and name not in named
-        and not folder.in_use(name)
-    ]
-    folder.files.remove(folder.path, going)
-    folder.sync()
-    if manifest is None:
+def remove_leftovers(folder: Folder, names: Iterable[str]) -> None:
+    """Remove those of the files *names* that the done marker does not name now.
+
+    The marker is read again before each batch, as a run may commit meanwhile.
+    """
+    names = [name for name in names if is_own_file(name)]
+    with error_note(f"removing leftovers of {folder.describe()}"):
+        manifest = None
+        for start in range(0, len(names), _BATCH):
+            manifest = folder.find_manifest()
+            kept = {DONE_MARKER, *(manifest.files if manifest else ())}
+            batch = [n for n in names[start : start + _BATCH] if n not in kept]
+            folder.files.remove(folder.path, batch)
+        folder.sync()
+        if manifest is None:
+            folder.files.remove_folder(folder.path)
+
+
+def clear(folder: Folder) -> bool:
+    """Remove the marker, then the library's other files, then the empty folder.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to remove.
+    """
+    found = False
+    with error_note(f"clearing {folder.describe()}; clear it again"):
+        # Until a listing is empty: a run may write files between listing and removal.
+        for _ in range(_MAX_PASSES):
+            own = folder.own_files(folder.list())
+            if not own:
+                break
+            found = True
+            if DONE_MARKER in own:
+                folder.files.remove(folder.path, [DONE_MARKER])
+                folder.sync()
+            # The marker once more: a commit may have written it meanwhile.
+            others = sorted(own - {DONE_MARKER})
+            folder.files.remove(folder.path, [*others, DONE_MARKER])
+            # A power cut must not bring back what the next run would reuse.
+            folder.sync()
         folder.files.remove_folder(folder.path)
+    return found
 
 
-def newest(files: Iterable[Stored]) -> str | None:
+def newest(files: Iterable[FileInfo]) -> str | None:
     """Return when the newest file was written, ISO 8601, where that is known."""
     times = [file.modified for file in files if file.modified is not None]
     return datetime.fromtimestamp(max(times), UTC).isoformat() if times else None

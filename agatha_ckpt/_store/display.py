@@ -2,26 +2,26 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from html import escape
 from itertools import islice
 
 from agatha_ckpt._errors import redact
-from agatha_ckpt._html import shown
 from agatha_ckpt._human import age, count, size
-from agatha_ckpt._store.status import UNREADABLE, Status
+from agatha_ckpt._store.status import State, Status
 
-_MOST_ROWS = 50
+_MAX_ROWS = 50
 _HEADER = (
     "name", "state", "format", "partitions", "records", "bytes", "age", "version",
 )  # fmt: skip
-_FIGURES = {"partitions", "records", "bytes", "age"}
+_NUMERIC = {"partitions", "records", "bytes", "age"}
 
 
 def cells(status: Status, now: datetime | None = None) -> dict[str, str]:
-    """Return what a table says of a checkpoint, by column; not yet HTML."""
-    state = status.condition
-    if state == "partial":
+    """Return the row of a checkpoint in a table, by column; not escaped."""
+    state, is_known = str(status.state), status.state is not State.UNREADABLE
+    is_partial = status.state is State.PARTIAL
+    if is_partial:
         state += f" {count(status.partitions)}/{count(status.expected)}"
-    is_partial, is_known = status.state == "partial", status.state != UNREADABLE
     return {
         "name": status.name,
         "state": state,
@@ -35,31 +35,29 @@ def cells(status: Status, now: datetime | None = None) -> dict[str, str]:
 
 
 def notebook_table(title: str, statuses: Callable[[], Iterable[Status]]) -> str:
-    """Return what a notebook shows of a root, of its first checkpoints at least.
+    """Return the HTML table of the first checkpoints of a root.
 
     Parameters
     ----------
     title : str
-        What the object is without its checkpoints.
     statuses : callable
-        Looks for them. Where that fails, the first line of the error is shown: an
-        object that cannot be shown would be worse than one that shows less.
+        Returns the statuses. Where it raises, the first line of the error is shown in
+        place of the table, as a notebook shows no object whose display raises.
     """
-    title = f"<code>{shown(title)}</code>"
+    title = f"<code>{escape(title)}</code>"
     try:
-        found = list(islice(statuses(), _MOST_ROWS + 1))
-        rows = "".join(_row(status) for status in found[:_MOST_ROWS])
+        found = list(islice(statuses(), _MAX_ROWS + 1))
+        rows = "".join(map(_row, found[:_MAX_ROWS]))
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
-        return (
-            f"<p>{title}</p><p>{shown(redact(f'{type(error).__name__}: {first}'))}</p>"
-        )
+        problem = escape(redact(f"{type(error).__name__}: {first}"))
+        return f"<p>{title}</p><p>{problem}</p>"
     if not found:
         return f"<p>{title}: no checkpoints</p>"
     more = ""
-    if len(found) > _MOST_ROWS:
-        more = f"<p>These are the first {_MOST_ROWS}; there are more.</p>"
-    header = "".join(f'<th scope="col"{_side(name)}>{name}</th>' for name in _HEADER)
+    if len(found) > _MAX_ROWS:
+        more = f"<p>These are the first {_MAX_ROWS}; there are more.</p>"
+    header = "".join(f'<th scope="col"{_align(name)}>{name}</th>' for name in _HEADER)
     return (
         f"<p>{title}</p><table><thead><tr>{header}</tr></thead>"
         f"<tbody>{rows}</tbody></table>{more}"
@@ -67,12 +65,11 @@ def notebook_table(title: str, statuses: Callable[[], Iterable[Status]]) -> str:
 
 
 def _row(status: Status) -> str:
-    row = cells(status)
-    others = "".join(f"<td{_side(n)}>{shown(row[n])}</td>" for n in _HEADER[1:])
-    name = f'<th scope="row"{_side("name")}>{shown(row["name"])}</th>'
-    return f"<tr>{name}{others}</tr>"
+    row = {column: escape(text) for column, text in cells(status).items()}
+    others = "".join(f"<td{_align(n)}>{row[n]}</td>" for n in _HEADER[1:])
+    return f'<tr><th scope="row"{_align("name")}>{row["name"]}</th>{others}</tr>'
 
 
-def _side(column: str) -> str:
-    side = "right" if column in _FIGURES else "left"
+def _align(column: str) -> str:
+    side = "right" if column in _NUMERIC else "left"
     return f' style="text-align: {side}"'

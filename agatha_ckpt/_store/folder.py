@@ -1,9 +1,10 @@
-"""The folder of one checkpoint: its marker and its partition files."""
+"""The folder of one checkpoint: its done marker and its partition files."""
 
 import errno
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import BinaryIO
 
 from agatha_ckpt._errors import (
@@ -13,40 +14,51 @@ from agatha_ckpt._errors import (
     RootNotSetError,
     error_note,
 )
-from agatha_ckpt._filesystem.base import Files, Stored
-from agatha_ckpt._format.agatha import decode_legacy_manifest, is_legacy_file
+from agatha_ckpt._filesystem.base import FileInfo, Files
+from agatha_ckpt._format.agatha import decode_agatha_manifest, is_agatha_file
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, decode_manifest
 from agatha_ckpt._format.names import (
     DONE_MARKER,
+    NO_BASE,
+    FileName,
     is_own_file,
-    is_run_file,
     parse_filename,
-    run_filename,
 )
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_MOST_PASSES = 5  # of a clear, where others go on storing
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
-class DamagedPartition:
-    """A partition of a done checkpoint that does not hold what was saved.
+class Marker:
+    """The done marker of a checkpoint at one moment.
 
     Attributes
     ----------
-    index : int
-        Partition number, from 0.
-    reason : str
-        What is wrong with it.
+    data : bytes, optional
+        Its content; None where there is none.
+    manifest : Manifest, optional
+        None where there is no marker, or it cannot be read.
     """
 
-    index: int
-    reason: str
+    data: bytes | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def base(self) -> str:
+        """What the files of a run that is to replace it have in their names."""
+        if self.manifest and self.manifest.token:
+            return self.manifest.token[:8]
+        return NO_BASE if self.data is None else sha256(self.data).hexdigest()[:8]
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The names of the files that it names."""
+        return self.manifest.files if self.manifest else frozenset()
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where one checkpoint lies, and how messages speak of it.
+    """The folder of one checkpoint.
 
     Attributes
     ----------
@@ -56,7 +68,7 @@ class Folder:
     name : str
         Name of the checkpoint.
     root : str
-        The root as it was given.
+        The root, as messages show it.
     """
 
     files: Files
@@ -65,7 +77,7 @@ class Folder:
     root: str
 
     def describe(self, index: int | None = None) -> str:
-        """Return how messages speak of the checkpoint or of one of its partitions."""
+        """Return the words for the checkpoint, or a partition of it, in messages."""
         of = "" if index is None else f"partition {index} of "
         return f"{of}checkpoint {self.name!r} under {self.root!r}"
 
@@ -78,47 +90,17 @@ class Folder:
         """The path of the done marker."""
         return self.file(DONE_MARKER)
 
-    def hold(self, run: str) -> AbstractContextManager[object]:
-        """Let others see that a run goes on, where the filesystem can tell."""
-        return self.files.hold(self.file(run_filename(run)))
-
-    def goes_on(self, run: str) -> bool:
-        """Whether a run certainly goes on at this moment."""
-        return self.files.is_held(self.file(run_filename(run)))
-
-    def in_use(self, filename: str) -> bool:
-        """Whether a file says that a run goes on, and so is not to be removed.
-
-        Without it, what that run stores from now on would be taken for what a run
-        has left that died.
-        """
-        return is_run_file(filename) and self.files.is_held(self.file(filename))
-
-    def sizes(self) -> dict[str, int]:
-        """Return names and sizes of the files in the folder, by one listing."""
+    def list(self) -> dict[str, FileInfo]:
+        """Return the files in the folder by name, from one listing."""
         with error_note(f"listing the files of {self.describe()}"):
-            return self.files.sizes(self.path)
-
-    def stored(self) -> dict[str, Stored]:
-        """Return what one listing says of the files in the folder, by name."""
-        with error_note(f"listing the files of {self.describe()}"):
-            return self.files.stored(self.path)
+            return self.files.list(self.path)
 
     def sync(self) -> None:
-        """Make durable what was done in the folder, by this run or by another."""
+        """Make durable what was done in the folder."""
         with suppress(FileNotFoundError):  # another run may remove it
             self.files.sync_folder(self.path)
 
-    def find_manifest(self) -> Manifest | None:
-        """Return what the done marker says, or None where there is none.
-
-        Raises
-        ------
-        CorruptCheckpointError, UnsupportedFormatError
-            As `manifest`.
-        """
-        data = self.read_marker()
-        return None if data is None else self.manifest_from(data)
+    # ---- the done marker ----
 
     def read_marker(self) -> bytes | None:
         """Return the content of the done marker, or None where there is none."""
@@ -128,36 +110,28 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def manifest_from(self, data: bytes) -> Manifest:
-        """Return what the content of a done marker says.
+    def find_manifest(self) -> Manifest | None:
+        """Return the manifest in the done marker, or None where there is none.
 
         Raises
         ------
         CorruptCheckpointError, UnsupportedFormatError
             As `manifest`.
         """
-        if data.startswith(b"{"):
-            return decode_manifest(data, self.describe())
-        sizes = self.sizes()
-        if not data.strip() and any(map(parse_filename, sizes)):
-            # A marker touched by hand has no partition files beside it.
-            raise CorruptCheckpointError(
-                f"the done marker of {self.describe()} is empty, cut or changed; "
-                "give the bag to save it again, or clear it"
-            )
-        return decode_legacy_manifest(data, sizes, self.describe())
+        data = self.read_marker()
+        return None if data is None else self.manifest_from(data)
 
     def manifest(self) -> Manifest:
-        """Return what the done marker says.
+        """Return the manifest in the done marker.
 
         Raises
         ------
         CheckpointNotFoundError
-            There is none.
+            There is no marker.
         CorruptCheckpointError
             It is empty, cut or changed.
         UnsupportedFormatError
-            It is from a newer version of the format.
+            It is of another version of the format.
         """
         manifest = self.find_manifest()
         if manifest is None:
@@ -166,102 +140,148 @@ class Folder:
             )
         return manifest
 
-    def missing(self, manifest: Manifest) -> list[DamagedPartition]:
-        """Return the partitions whose file is missing or of another size."""
-        sizes = self.sizes()
-        damaged = []
-        for index, info in enumerate(manifest.partitions):
-            size = sizes.get(info.file)
-            if size is None:
-                damaged.append(DamagedPartition(index, "its file is missing"))
-            elif size != info.bytes:
-                reason = f"its file has {size} bytes, not {info.bytes}"
-                damaged.append(DamagedPartition(index, reason))
-        return damaged
-
-    def open_file(self, index: int, info: PartitionInfo, piece: int = 0) -> BinaryIO:
-        """Open a partition file that the manifest names; *piece* as in `Files.open`.
+    def manifest_from(self, data: bytes) -> Manifest:
+        """Return the manifest in *data*, the content of a done marker.
 
         Raises
         ------
-        CorruptCheckpointError
-            It is not there.
+        CorruptCheckpointError, UnsupportedFormatError
+            As `manifest`.
         """
-        try:
-            return self.files.open(self.file(info.file), info.bytes, piece)
-        except FileNotFoundError:
-            raise self._missing_file(index, info) from None
-
-    def _missing_file(self, index: int, info: PartitionInfo) -> CorruptCheckpointError:
-        try:
-            current = self.find_manifest()
-        except CheckpointError:
-            current = None
-        if current is None or info.file not in current.files:
-            return CorruptCheckpointError(
-                f"{self.describe(index)} was replaced or cleared since this bag was "
-                "loaded; load the checkpoint again"
+        if data.startswith(b"{"):
+            return decode_manifest(data, self.describe())
+        listed = self.list()
+        if not data.strip() and any(map(parse_filename, listed)):
+            # A marker that was touched by hand has no partition files beside it.
+            raise CorruptCheckpointError(
+                f"the done marker of {self.describe()} is empty, cut or changed; "
+                "give the bag to save it again, or clear it"
             )
-        return CorruptCheckpointError(
-            f"{self.describe(index)} is damaged: its file is missing (or is being "
-            "replaced or cleared by another run right now); give the bag to repair "
-            "the checkpoint, or clear it"
-        )
+        return decode_agatha_manifest(data, listed, self.describe())
 
-    def clear(self) -> None:
-        """Remove the marker, then the library's other files, then the empty folder."""
-        with error_note(f"clearing {self.describe()}; clear it again"):
-            self._clear()
+    def readable_manifest(self, data: bytes) -> Manifest | None:
+        """Return the manifest in *data*, or None where it is corrupt."""
+        with suppress(CorruptCheckpointError):
+            return self.manifest_from(data)
+        return None
 
-    def _clear(self) -> None:
-        # Until a listing shows nothing: a run that found its files before we removed
-        # some of them has stored the others by then. It may mark them done, and what
-        # is left of them would be kept beside the records of the next run.
-        for _ in range(_MOST_PASSES):
-            own = self.own_files(self.sizes())
-            if not own:
-                break
-            if DONE_MARKER in own:
-                self.files.remove(self.path, [DONE_MARKER])
-                self.sync()
-            # The marker once more, as it may have been put meanwhile.
-            others = sorted(own - {DONE_MARKER})
-            self.files.remove(self.path, [*others, DONE_MARKER])
-            # Else a power cut might bring back what the next run would keep.
-            self.sync()
-        self.files.remove_folder(self.path)
+    # ---- partition files ----
 
-    def own_files(self, names: Iterable[str]) -> set[str]:
-        """Return those of the files in the folder that a clear removes.
+    def partition_file(
+        self, filename: str, size: int, index: int | None = None
+    ) -> "PartitionFile":
+        """Return a partition file; *index* is its partition, by default its own."""
+        name = parse_filename(filename)
+        if index is None and name is not None:
+            index = name.index
+        return PartitionFile(self, filename, name, size, self.describe(index))
 
-        What Agatha itself wrote is only ours as its marker names it.
+    def own_files(self, listed: Mapping[str, FileInfo]) -> set[str]:
+        """Return those of the *listed* files that a clear removes.
+
+        A file that Agatha wrote is only ours if its marker names it.
         """
-        own = {name for name in names if is_own_file(name) and not self.in_use(name)}
-        if DONE_MARKER in own and any(map(is_legacy_file, names)):
-            own |= self._named_by_marker()
+        own = {name for name in listed if is_own_file(name)}
+        if DONE_MARKER in own and any(map(is_agatha_file, listed)):
+            try:
+                manifest = self.find_manifest()
+            except CheckpointError:
+                manifest = None
+            own |= manifest.files if manifest else frozenset()
         return own
 
-    def _named_by_marker(self) -> frozenset[str]:
-        try:
-            manifest = self.find_manifest()
-        except CheckpointError:
-            return frozenset()
-        return manifest.files if manifest else frozenset()
+
+@dataclass(frozen=True)
+class PartitionFile:
+    """A partition file as its codec reads it.
+
+    Attributes
+    ----------
+    folder : Folder
+    filename : str
+    name : FileName, optional
+        Its parts; None for a file that Agatha wrote.
+    size : int
+        In bytes.
+    where : str
+        The partition, for messages.
+    """
+
+    folder: Folder
+    filename: str
+    name: FileName | None
+    size: int
+    where: str
+
+    @property
+    def remote(self) -> bool:
+        """Whether reading costs a trip over a network."""
+        return self.folder.files.remote
+
+    def open(self, piece: int = 0) -> BinaryIO:
+        """Open it for reading; *piece* as in `Files.open`."""
+        path = self.folder.file(self.filename)
+        return self.folder.files.open(path, self.size, piece)
+
+    def tail(self, count: int) -> bytes:
+        """Return its last *count* bytes."""
+        path = self.folder.file(self.filename)
+        return self.folder.files.tail(path, self.size, count)
+
+
+def missing_file_error(
+    folder: Folder, index: int, info: PartitionInfo
+) -> CorruptCheckpointError:
+    """Return the error for a partition file that is not there."""
+    try:
+        current = folder.find_manifest()
+    except CheckpointError:
+        current = None
+    if current is None or info.file not in current.files:
+        return CorruptCheckpointError(
+            f"{folder.describe(index)} was replaced or cleared since this bag was "
+            "loaded; load the checkpoint again"
+        )
+    return CorruptCheckpointError(
+        f"{folder.describe(index)} is damaged: its file is missing; give the bag to "
+        "repair the checkpoint, or clear it"
+    )
+
+
+def all_present(
+    folder: Folder, infos: Iterable[PartitionInfo], listed: Mapping[str, FileInfo]
+) -> bool:
+    """Return whether each file is there with its size."""
+    return all(
+        listed[info.file].bytes == info.bytes
+        if info.file in listed
+        else _is_readable(folder, info)
+        for info in infos
+    )
+
+
+def _is_readable(folder: Folder, info: PartitionInfo) -> bool:
+    """Return whether a file is there that a listing lacks, as NFS's may."""
+    try:
+        folder.files.tail(folder.file(info.file), info.bytes, min(info.bytes, 1))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def make_folder(files: Files, path: str, what: str) -> None:
-    """Make a folder, *what* messages call it, where the filesystem has folders.
+    """Make a folder, *what* in messages, where the filesystem has folders.
 
     Raises
     ------
     RootNotSetError
-        It cannot be made, and not for want of space.
+        It cannot be made, and not for lack of space.
     """
     try:
         with error_note(f"making {what}"):
             files.make_folder(path)
     except (OSError, NotImplementedError) as error:
-        if getattr(error, "errno", None) in _FULL:
+        if getattr(error, "errno", None) in _NO_SPACE:
             raise
         raise RootNotSetError(
             f"{what} cannot be made ({type(error).__name__}: {error}); set a root that "

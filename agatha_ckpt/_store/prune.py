@@ -1,4 +1,4 @@
-"""Which checkpoints and left-over files may go, and why the others stay."""
+"""Which checkpoints and leftovers may be deleted, and why the others stay."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,42 +6,42 @@ from datetime import UTC, datetime
 
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._human import seconds_since
-from agatha_ckpt._store.contents import Contents
-from agatha_ckpt._store.status import Status
-from agatha_ckpt._store.store import CheckpointStore
+from agatha_ckpt._store.contents import Contents, clear, contents_of, remove_leftovers
+from agatha_ckpt._store.folder import Folder
+from agatha_ckpt._store.status import State, Status, status_of
 
-# Where it cannot be seen that a run goes on, what it wrote is not touched for so long.
-UNSEEN_SECONDS = 24 * 3600
+# A run may be writing what is younger than this, in seconds.
+MIN_AGE = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """What is to go.
+    """What is to be deleted.
 
     Attributes
     ----------
     older_than : float, optional
-        Only what was last written so many seconds ago.
+        Only what was last written more than so many seconds ago.
     partial : bool
         Unfinished checkpoints.
     leftovers : bool
-        Files that no done marker names, beside a done marker or alone.
+        Files that no done marker names.
 
-    With neither of the last two, whole checkpoints in whatever state are meant.
+    With neither of the last two, whole checkpoints in any state are meant.
     """
 
     older_than: float | None = None
     partial: bool = False
     leftovers: bool = False
 
-    def concerns(self, status: Status) -> bool:
-        """Whether such a checkpoint, or files beside it, can be meant at all."""
-        match status.condition:
-            case "partial":
+    def concern(self, state: State) -> bool:
+        """Return whether a checkpoint in *state*, or leftovers in it, can be meant."""
+        match state:
+            case State.PARTIAL:
                 return self.partial or not self.leftovers
-            case "absent":
+            case State.ABSENT:
                 return self.leftovers
-            case "done":
+            case State.DONE:
                 return self.leftovers or not self.partial
             case _:
                 return not (self.partial or self.leftovers)
@@ -55,95 +55,88 @@ class Removal:
     ----------
     status : Status
     contents : Contents
-        The files that go.
+        The files to remove.
     whole : bool
-        Whether the checkpoint itself goes, and not only what is left over beside it.
-    stays : str, optional
-        Half a sentence that says why nothing goes after all.
+        Whether the checkpoint itself is removed, and not only leftovers.
+    skip_reason : str, optional
+        Why this is not deleted.
     """
 
     status: Status
     contents: Contents
     whole: bool = True
-    stays: str | None = None
+    skip_reason: str | None = None
 
     @property
     def changed(self) -> str | None:
         """When it was last written, ISO 8601, where that is known."""
         return (self.whole and self.status.changed) or self.contents.changed
 
-    def same_as(self, other: "Removal | None") -> bool:
-        """Whether nothing has happened to what goes."""
+    def is_same(self, other: "Removal | None") -> bool:
+        """Return whether the files to remove are the same."""
         return (
             other is not None
-            and other.stays is None
+            and other.skip_reason is None
             and self.whole == other.whole
             and self.contents.own == other.contents.own
         )
 
+    def apply(self, folder: Folder) -> None:
+        """Remove the files."""
+        if self.whole:
+            clear(folder)
+        else:
+            remove_leftovers(folder, self.contents.own)
 
-def removals(
-    store: CheckpointStore, names: list[str], criteria: Criteria
-) -> Iterator[Removal]:
-    """Yield what can go of each of the checkpoints, and what stays though it is meant.
+
+def find_removals(folders: list[Folder], criteria: Criteria) -> Iterator[Removal]:
+    """Yield what the criteria mean of each checkpoint, also what is skipped.
 
     Costs what the status costs, and one listing for each that can be meant.
     """
-    for removal in map_ordered(lambda name: removal_of(store, name, criteria), names):
+    for removal in map_ordered(lambda f: find_removal(f, criteria), folders):
         if removal is not None:
             yield removal
 
 
-def removal_of(store: CheckpointStore, name: str, criteria: Criteria) -> Removal | None:
-    """Return what can go of a checkpoint; None where it is not meant."""
-    status = store.status(name)
-    if not criteria.concerns(status):
+def find_removal(folder: Folder, criteria: Criteria) -> Removal | None:
+    """Return what the criteria mean of a checkpoint; None if nothing."""
+    status = status_of(folder)
+    if not criteria.concern(status.state):
         return None
-    return decide(status, store.contents(name), criteria, datetime.now(UTC))
+    return decide(status, contents_of(folder), criteria, datetime.now(UTC))
 
 
 def decide(
     status: Status, contents: Contents, criteria: Criteria, now: datetime
 ) -> Removal | None:
-    """Return what is to go of a checkpoint; None where it is not meant.
+    """Return what the criteria mean of a checkpoint; None if nothing.
 
     Parameters
     ----------
     status : Status
-        One that *criteria* concern.
+        In a state that *criteria* concern.
     contents : Contents
     criteria : Criteria
     now : datetime
     """
-    whole = not (criteria.leftovers and status.condition in ("done", "absent"))
-    going = contents if whole else contents.left_over(status.manifest)
+    whole = not (criteria.leftovers and status.state in (State.DONE, State.ABSENT))
+    going = contents if whole else contents.leftovers(status.manifest)
     if not going.own:
         return None
     removal = Removal(status, going, whole)
-    finished = whole and status.condition == "done"
-    stays = _reason_to_stay(removal, criteria, finished, now)
-    if stays == "":
-        return None
-    return Removal(status, going, whole, stays)
-
-
-def _reason_to_stay(
-    removal: Removal, criteria: Criteria, finished: bool, now: datetime
-) -> str | None:
-    """Return why it stays; "" where it is simply not old enough; None where it goes."""
     age = seconds_since(removal.changed, now)
+    reason = None
     if criteria.older_than is not None:
         if age is None:
-            return "when it was written is not known"
-        if age < criteria.older_than:
-            return ""
-    if removal.status.condition == "newer":
-        return "it takes a newer version of this program"
-    if removal.contents.goes_on:
-        return "a run is saving it now"
-    if finished:
-        return None
-    unseen = removal.contents.goes_on is None and criteria.older_than is None
-    if unseen and (age is None or age < UNSEEN_SECONDS):
-        return "a run may be saving it: it was written less than 24 h ago"
-    return None
+            reason = "the time of its last write is not known"
+        elif age < criteria.older_than:
+            return None
+    if status.state is State.UNSUPPORTED:
+        reason = "it is in another version of the format"
+    finished = whole and status.state is State.DONE
+    if reason is None and criteria.older_than is None and not finished:
+        newest = seconds_since(contents.changed, now)
+        if newest is None or newest < MIN_AGE:
+            reason = "it was written less than 24 h ago, so a run may be saving it"
+    return Removal(status, going, whole, reason)

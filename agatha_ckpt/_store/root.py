@@ -1,4 +1,4 @@
-"""Where checkpoints lie: the root as it was given, as a path, and as a URL."""
+"""The root of a store: as it was given, as a path, and as a URL."""
 
 import inspect
 import os
@@ -30,7 +30,7 @@ class Root:
     Raises
     ------
     RootNotSetError
-        *root* is empty, no path, or a file; or its filesystem is not installed.
+        *root* is empty, not a path, or a file; or its filesystem is not installed.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Root:
         fs: fsspec.AbstractFileSystem | None,
         storage_options: dict[str, Any] | None,
     ) -> None:
-        self.given = _text_of(root)
+        self.given = _as_text(root)
         self.shown = redact(self.given)
         # A UPath brings options of its own.
         own = dict(getattr(root, "storage_options", {}))
@@ -63,13 +63,13 @@ class Root:
 
     @property
     def portable(self) -> str:
-        """What makes the same root in a process with another working directory."""
+        """The root as another process can use it, whatever its working directory."""
         return self.base if self.is_local else self.given
 
     def path(self, *segments: str) -> Path | str:
-        """Return a place below the root: a path on local disk, a URL elsewhere.
+        """Return a place below the root, relative or absolute as the root was given.
 
-        It begins as the root was given.
+        It is a path on local disk, and a URL elsewhere.
         """
         if not self.is_local:
             url = self.given if "://" in self.given else self.url
@@ -82,7 +82,7 @@ class Root:
         return f"{self.base.rstrip('/')}/{validate_name(name)}"
 
     def name_of(self, name: object) -> str:
-        """Return the checkpoint name that *name* is, or is the path of.
+        """Return the checkpoint name in *name*: itself, or the last part of a path.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Root:
         return validate_name(name)
 
 
-def _text_of(root: object) -> str:
+def _as_text(root: object) -> str:
     if isinstance(root, str):
         text = root
     elif hasattr(root, "storage_options"):
@@ -110,7 +110,7 @@ def _text_of(root: object) -> str:
     else:
         text = ""
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        # Storage options in the place of the root would be shown.
+        # A dict in the place of the root may be storage options: do not show it.
         hidden = isinstance(root, dict | list | tuple | set)
         what = f"a {type(root).__name__}" if hidden else repr(root)
         raise RootNotSetError(
@@ -127,20 +127,20 @@ def _filesystem_of(
         if protocol not in ("file", "local", "memory"):
             cls = fsspec.get_filesystem_class(protocol)
             if "kwargs" in inspect.signature(cls.__init__).parameters:
-                # With their listing cache on, s3fs and gcsfs do not find what
-                # another process wrote after they listed the folder.
+                # With a listing cache, s3fs and gcsfs do not find files that
+                # another process wrote after the folder was listed.
                 options.setdefault("use_listings_cache", False)
         fs, base = fsspec.core.url_to_fs(root, **options)
     except (ImportError, ValueError) as error:
         raise RootNotSetError(
             f"the root {redact(root)!r} cannot be used: {redact(str(error))}; "
-            f"{_mending(error, fsspec.utils.get_protocol(root))}"
+            f"{_advice(error, fsspec.utils.get_protocol(root))}"
         ) from None  # it may show what is redacted here
     return fs, base
 
 
-def _mending(error: Exception, protocol: str) -> str:
-    """Return what to do about a filesystem that cannot be made."""
+def _advice(error: Exception, protocol: str) -> str:
+    """Return what to do where a filesystem cannot be made."""
     if isinstance(error, ImportError):
         if extra := _EXTRAS.get(protocol):
             return f"pip install 'agatha-ckpt[{extra}]' brings what it needs"

@@ -1,7 +1,8 @@
-"""What is stored under a name, in figures."""
+"""The state of a checkpoint, and its figures."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from agatha_ckpt._errors import (
     CheckpointError,
@@ -9,58 +10,61 @@ from agatha_ckpt._errors import (
     error_note,
     refusal,
 )
+from agatha_ckpt._filesystem.base import FileInfo
 from agatha_ckpt._filesystem.parallel import map_ordered
-from agatha_ckpt._format.framing import HEADER_BYTES, read_header
+from agatha_ckpt._format.codec import codec_of_suffix
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import (
-    MSGPACK,
-    TEXT,
-    FileName,
-    parse_filename,
-    parse_text_attempt,
-)
+from agatha_ckpt._format.names import is_own_file, parse_filename
 from agatha_ckpt._store.contents import newest
 from agatha_ckpt._store.folder import Folder
 
-UNREADABLE = "unreadable"  # a state
+
+class State(StrEnum):
+    """The state of a checkpoint."""
+
+    ABSENT = "absent"
+    PARTIAL = "partial"  # partition files without a done marker
+    DONE = "done"
+    DAMAGED = "damaged"  # its done marker is empty, cut or changed
+    UNSUPPORTED = "unsupported"  # done, in another version of the format
+    UNREADABLE = "unreadable"  # this account may not read it
 
 
 @dataclass(frozen=True)
 class Status:
-    """What is stored under a name.
+    """The state of a checkpoint, and its figures.
 
     Attributes
     ----------
     name : str
-    state : str
-        ``"absent"``, ``"partial"`` or ``"done"``; ``"unreadable"`` where several are
-        asked for, and this account may not read this one.
+    state : State
+        ``"absent"``, ``"partial"`` or ``"done"``; ``"damaged"`` where the done marker
+        cannot be read, ``"unsupported"`` where it is of another version of the format,
+        ``"unreadable"`` where this account may not read it (`statuses` only).
     partitions : int
         Number of partitions that are stored.
     expected : int, optional
-        Number of partitions of the bag, where it is known.
+        Partition count of the collection, where it is known.
     records : int, optional
-        Number of records of a done checkpoint (Agatha's own kept no count).
+        Number of records of a done checkpoint (Agatha kept no count).
     bytes : int
         Size of the partition files.
     format : str, optional
         ``"msgpack"``, ``"text"`` or ``"pickle"``.
     version : str, optional
-        The caller's label.
+        The caller's version label.
     created : str, optional
         Time of the commit, ISO 8601 with offset.
     problem : str, optional
-        Why a checkpoint with a done marker is not done, or, where it is done, why
-        this version cannot read it, or why nothing is known of it.
+        Why the state is damaged, unsupported or unreadable.
     changed : str, optional
         Time of the commit, or when the newest file of a partial was written; ISO
         8601 with offset.
     manifest : Manifest, optional
-        What the done marker says.
     """
 
     name: str
-    state: str
+    state: State
     partitions: int = 0
     expected: int | None = None
     records: int | None = None
@@ -72,26 +76,14 @@ class Status:
     changed: str | None = None
     manifest: Manifest | None = field(default=None, repr=False, compare=False)
 
-    @property
-    def condition(self) -> str:
-        """The state for people, in one word.
-
-        ``"done"``, ``"partial"``, ``"absent"``, ``"unreadable"``; ``"damaged"`` where
-        there is a marker that is cut or changed; ``"newer"`` where a newer version of
-        this library is needed to read it.
-        """
-        if self.problem is None or self.state == UNREADABLE:
-            return self.state
-        return "newer" if self.state == "done" else "damaged"
-
 
 def statuses_of(folders: Iterable[Folder]) -> Iterator[Status]:
     """Yield the status of each checkpoint that is there, read concurrently.
 
-    One that may not be read is no reason to say nothing of the others.
+    One that may not be read has the state ``"unreadable"``.
     """
     for status in map_ordered(_status_or_refusal, folders):
-        if status.condition != "absent":
+        if status.state is not State.ABSENT:
             yield status
 
 
@@ -100,10 +92,10 @@ def _status_or_refusal(folder: Folder) -> Status:
         return status_of(folder)
     except PermissionError as error:
         problem = (
-            f"{folder.describe()} is not known: {refusal(error)}; use an account that "
-            "may read it, or give its credentials as storage options"
+            f"{folder.describe()} cannot be read: {refusal(error)}; use an account "
+            "that may read it, or give its credentials as storage options"
         )
-        return Status(folder.name, UNREADABLE, problem=problem)
+        return Status(folder.name, State.UNREADABLE, problem=problem)
 
 
 def status_of(folder: Folder) -> Status:
@@ -115,16 +107,16 @@ def status_of(folder: Folder) -> Status:
     try:
         manifest = folder.find_manifest()
     except UnsupportedFormatError as error:
-        return replace(_partial(folder), state="done", problem=str(error))
+        return replace(_partial(folder), state=State.UNSUPPORTED, problem=str(error))
     except CheckpointError as error:
-        return replace(_partial(folder), problem=str(error))
+        return replace(_partial(folder), state=State.DAMAGED, problem=str(error))
     if manifest is None:
         return _partial(folder)
     plan, partitions = manifest.plan, manifest.partitions
     counted = all(info.records >= 0 for info in partitions)
     return Status(
         folder.name,
-        "done",
+        State.DONE,
         partitions=len(partitions),
         expected=plan.npartitions,
         records=sum(info.records for info in partitions) if counted else None,
@@ -138,36 +130,41 @@ def status_of(folder: Folder) -> Status:
 
 
 def _partial(folder: Folder) -> Status:
-    stored = folder.stored()
-    plans: dict[str, dict[str, FileName]] = {}
-    for filename in stored:
-        if parsed := parse_filename(filename):
-            plans.setdefault(parsed.plan, {})[filename] = parsed
-    if not plans:
-        return Status(folder.name, "absent")
-    files = max(plans.values(), key=len)
-    filename, parsed = next(iter(files.items()))
+    """Return the status of a checkpoint without a marker, from its newest run."""
+    listed = folder.list()
+    parsed = {name: parse_filename(name) for name in listed}
+    files = {name: part for name, part in parsed.items() if part is not None}
+    if not files:
+        return _unreleased(folder, listed)
+    last = max(files, key=lambda name: (listed[name].modified or 0, name))
+    files = {n: part for n, part in files.items() if part.base == files[last].base}
+    codec = codec_of_suffix(files[last].suffix)
     return Status(
         folder.name,
-        "partial",
-        partitions=len({file.index for file in files.values()}),
-        expected=_expected(folder, filename, parsed, stored[filename].bytes),
-        bytes=sum(stored[filename].bytes for filename in files),
-        format=TEXT if parsed.suffix == "txt" else MSGPACK,
-        changed=newest(stored[filename] for filename in files),
+        State.PARTIAL,
+        partitions=len({part.fingerprint for part in files.values()}),
+        expected=_expected(folder, last, listed[last].bytes),
+        bytes=sum(listed[name].bytes for name in files),
+        format=codec.name if codec else None,
+        changed=newest(listed[name] for name in files),
     )
 
 
-def _expected(folder: Folder, filename: str, parsed: FileName, size: int) -> int | None:
-    if parsed.suffix == "txt":
-        text = parse_text_attempt(parsed.attempt)
-        return text[0] if text else None
-    where, path = folder.describe(parsed.index), folder.file(filename)
+def _unreleased(folder: Folder, listed: dict[str, FileInfo]) -> Status:
+    own = [file for name, file in listed.items() if is_own_file(name)]
+    if not any(name.startswith("part-") for name in listed if is_own_file(name)):
+        return Status(folder.name, State.ABSENT)
+    size = sum(file.bytes for file in own)
+    return Status(folder.name, State.PARTIAL, bytes=size, changed=newest(own))
+
+
+def _expected(folder: Folder, filename: str, size: int) -> int | None:
+    file = folder.partition_file(filename, size)
+    codec = codec_of_suffix(filename.rpartition(".")[2])
+    if codec is None:
+        return None
     try:
-        with (
-            error_note(f"reading {where}"),
-            folder.files.open(path, size, HEADER_BYTES) as source,
-        ):
-            return read_header(source, where).npartitions
+        with error_note(f"reading {file.where}"):
+            return codec.expected_partitions(file)
     except (CheckpointError, FileNotFoundError):
         return None

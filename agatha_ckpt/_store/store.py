@@ -1,34 +1,55 @@
-"""CheckpointStore: the files of one root on one fsspec filesystem."""
+"""CheckpointStore: the checkpoints of one root on one fsspec filesystem."""
 
+import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from agatha_ckpt._errors import error_note
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._format.names import Plan
-from agatha_ckpt._store.commit import adopt, commit
-from agatha_ckpt._store.contents import Contents, contents_of, remove_left_over
-from agatha_ckpt._store.folder import DamagedPartition, make_folder
-from agatha_ckpt._store.inventory import Inventory
-from agatha_ckpt._store.partition import Partition, write_partition
-from agatha_ckpt._store.survey import Survey, bag_of, faults_of, survey, verify
+import fsspec
+
+from agatha_ckpt._errors import (
+    CheckpointConflictError,
+    CorruptCheckpointError,
+    InvalidNameError,
+    UnsupportedFormatError,
+    error_note,
+)
+from agatha_ckpt._filesystem.base import Files
+from agatha_ckpt._filesystem.factory import files_for
+from agatha_ckpt._filesystem.parallel import map_ordered
+from agatha_ckpt._format.manifest import (
+    Manifest,
+    PartitionInfo,
+    Plan,
+    default_fingerprint,
+)
+from agatha_ckpt._format.names import DONE_MARKER, validate_name
+from agatha_ckpt._store.commit import commit
+from agatha_ckpt._store.contents import clear
+from agatha_ckpt._store.display import notebook_table
+from agatha_ckpt._store.folder import Folder, Marker, make_folder
+from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
+from agatha_ckpt._store.root import Root
+from agatha_ckpt._store.status import Status, status_of, statuses_of
+from agatha_ckpt._store.verify import DamagedPartition, verify
 
 
-class CheckpointStore(Inventory):
+class CheckpointStore:
     """The checkpoints under one root, as files.
 
     Parameters
     ----------
     root : str, os.PathLike or UPath
         fsspec URL or path of the folder under which the checkpoints lie. It need
-        not exist; nothing is touched before the first save.
+        not exist; nothing is written before the first save.
     fs : fsspec.AbstractFileSystem, optional
-        The filesystem to use; by default the one that *root* and
-        *storage_options* name.
+        The filesystem to use; by default the one that *root* and *storage_options*
+        name.
     storage_options : dict, optional
         Options for that filesystem, such as credentials. They are never written
-        to storage, and never shown.
+        to storage and never shown.
     fsync : bool, default True
         On local disk, whether what was written survives a power cut.
 
@@ -39,9 +60,11 @@ class CheckpointStore(Inventory):
 
     Notes
     -----
-    A store can be pickled (its pickle holds the storage options) and used by any
-    number of threads and processes at once. Two stores are equal when their roots
-    are.
+    The pickle of a store holds its storage options. A store can be used by any number
+    of threads and processes at once. Two stores are equal when their roots are.
+
+    Methods take the name of a checkpoint, or its path directly under the root, and
+    raise InvalidNameError where it is neither.
 
     Examples
     --------
@@ -52,43 +75,199 @@ class CheckpointStore(Inventory):
     []
     """
 
-    # ---- one partition ----
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        fs: fsspec.AbstractFileSystem | None = None,
+        storage_options: dict[str, Any] | None = None,
+        fsync: bool = True,
+    ) -> None:
+        self._root = Root(root, fs, storage_options)
+        self._files: Files = files_for(self._root.fs, fsync)
+        self.fsync = fsync
+
+    def __reduce__(self) -> Any:
+        make = partial(type(self), fs=self.fs, fsync=self.fsync)
+        return make, (self._root.portable,)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CheckpointStore):
+            return NotImplemented
+        return self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._root.shown!r})"
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.statuses)
+
+    # ---- the root ----
+
+    @property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        """The filesystem."""
+        return self._root.fs
+
+    @property
+    def root(self) -> Path | str:
+        """The root as it was given: a path on local disk, a URL elsewhere."""
+        return self._root.path()
+
+    @property
+    def url(self) -> str:
+        """The absolute root as a URL."""
+        return self._root.url
+
+    def path(self, name: str | os.PathLike[str]) -> Path | str:
+        """Return the folder of a checkpoint: a path on local disk, else a URL."""
+        return self._root.path(self._root.name_of(name))
+
+    def done_marker(self, name: str | os.PathLike[str]) -> Path | str:
+        """Return the place of the done marker, whether it exists or not."""
+        return self._root.path(self._root.name_of(name), DONE_MARKER)
+
+    def _folder(self, name: str | os.PathLike[str]) -> Folder:
+        name = self._root.name_of(name)
+        return Folder(self._files, self._root.folder(name), name, self._root.shown)
+
+    # ---- queries ----
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Return the sorted names of the done checkpoints that match *pattern*.
+
+        Parameters
+        ----------
+        pattern : str
+            Shell pattern (``*``, ``?``, ``[...]``), matched case-sensitively.
+
+        Notes
+        -----
+        Costs one listing of the root and one read for each folder that matches,
+        concurrently.
+        """
+        names = self._folder_names(pattern)
+        done = map_ordered(self.is_done, names)
+        return [name for name, is_done in zip(names, done, strict=True) if is_done]
+
+    def is_done(self, name: str | os.PathLike[str]) -> bool:
+        """Return whether a checkpoint is done, from one read of its marker.
+
+        A marker that is empty, cut or changed is not done. Nothing is written.
+        """
+        try:
+            return self._folder(name).find_manifest() is not None
+        except UnsupportedFormatError:
+            return True  # in another version of the format
+        except CorruptCheckpointError:
+            return False
+
+    def status(self, name: str | os.PathLike[str]) -> Status:
+        """Return the state of a checkpoint, and its figures."""
+        return status_of(self._folder(name))
+
+    def statuses(self, pattern: str = "*") -> Iterator[Status]:
+        """Yield the status of each checkpoint that matches, done or not, by name.
+
+        One that this account may not read has the state ``"unreadable"``; `status`
+        raises the `PermissionError`.
+
+        Notes
+        -----
+        Costs one listing of the root and what `status` costs for each folder that
+        matches, concurrently. Statuses are made as they are taken, so that their
+        manifests need not all be held in memory.
+        """
+        return statuses_of(map(self._folder, self._folder_names(pattern)))
+
+    def manifest(self, name: str | os.PathLike[str]) -> Manifest:
+        """Return the manifest of a done checkpoint.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            The checkpoint is not done.
+        CorruptCheckpointError
+            Its marker is empty, cut or changed.
+        UnsupportedFormatError
+            It is in another version of the format.
+        """
+        return self._folder(name).manifest()
+
+    def verify(
+        self, name: str | os.PathLike[str], allow_pickle: bool = False
+    ) -> list[DamagedPartition]:
+        """Read a done checkpoint in full and return the partitions that are damaged.
+
+        Of the pickles that Agatha wrote, only the presence is checked, unless
+        *allow_pickle*.
+
+        Raises
+        ------
+        CheckpointNotFoundError
+            The checkpoint is not done.
+        CorruptCheckpointError, UnsupportedFormatError
+            The marker itself cannot be read.
+        """
+        folder = self._folder(name)
+        return verify(folder, folder.manifest(), allow_pickle)
+
+    def _folder_names(self, pattern: str = "*", links: bool = True) -> list[str]:
+        """Return the sorted names of the folders that can be checkpoints."""
+        if not isinstance(pattern, str | os.PathLike):
+            raise InvalidNameError(
+                f"invalid pattern {pattern!r}: patterns are strings; use one such as "
+                "'*_sentences'"
+            )
+        found = []
+        with error_note(f"listing the checkpoints under {self._root.shown!r}"):
+            folders = self._files.folders(self._root.base, links)
+        for name in folders:
+            try:
+                validate_name(name)
+            except InvalidNameError:
+                continue
+            if fnmatchcase(name, os.fspath(pattern)):
+                found.append(name)
+        return sorted(found)
+
+    # ---- saving ----
 
     def write_partition(
         self,
-        name: str,
+        name: str | os.PathLike[str],
         plan: Plan,
         index: int,
         records: Iterable[Any],
         *,
+        fingerprint: str | None = None,
         compression: str | None = None,
         allow_pickle: bool = False,
-        bag: str = "",
-        run: str = "",
     ) -> PartitionInfo:
         """Write one partition, streamed; the file appears when it is whole.
 
         Parameters
         ----------
-        name : str
-            Name of the checkpoint; `begin` must have been called for it.
+        name : str or os.PathLike
         plan : Plan
         index : int
             Partition number, from 0.
         records : iterable
-            What it raises passes through unchanged, and nothing appears.
+            What it raises passes through unchanged, and no file appears.
+        fingerprint : str, optional
+            32 hex digits that identify what the partition is computed from; by default
+            a digest of plan and index.
         compression : {None, "zstd"}
         allow_pickle : bool
-            Whether values of types that the format does not know are pickled.
-        bag : str
-            dask's name of the bag, kept as a hint.
-        run : str
-            8 hexadecimal digits that are the same for all partitions of a run.
+            Whether values of types that the format does not have are pickled.
 
         Returns
         -------
         PartitionInfo
-            What the manifest has to say of it.
+            The partition's entry in the manifest.
 
         Raises
         ------
@@ -99,198 +278,121 @@ class CheckpointStore(Inventory):
 
         Notes
         -----
-        The file name is used once and never again, so that no other writer of the
-        same partition can touch the file.
+        The file name is used once and never again, so no other writer of the same
+        partition can change the file.
         """
         folder = self._folder(name)
-        return write_partition(
-            folder, plan, index, records, compression, allow_pickle, bag, run
+        make_folder(folder.files, folder.path, f"the folder of {folder.describe()}")
+        options = WriteOptions(
+            plan.format,
+            plan.npartitions,
+            Marker(folder.read_marker()).base,
+            compression=compression,
+            allow_pickle=allow_pickle,
         )
+        fingerprint = fingerprint or default_fingerprint(plan, index)
+        return write_partition(folder, records, index, fingerprint, "", options)
 
     def open_partition(
         self,
-        name: str,
+        name: str | os.PathLike[str],
         plan: Plan,
         index: int,
         info: PartitionInfo,
         *,
         allow_pickle: bool = False,
     ) -> Partition:
-        """Return one partition of a done checkpoint, lazily.
+        """Return one partition of a done checkpoint, as a lazy sequence.
 
         Reading it raises CorruptCheckpointError where the file is missing, cut,
-        changed or another partition's, PickleNotAllowedError where it holds
-        pickled values that were not allowed, and UnsupportedFormatError where it
-        is from a newer version.
+        changed or another partition's, PickleNotAllowedError where it holds pickled
+        values that were not allowed, and UnsupportedFormatError where it is in
+        another version of the format.
         """
-        return Partition(self._folder(name), plan, index, info, allow_pickle)
-
-    # ---- saving ----
-
-    def begin(self, name: str) -> None:
-        """Make the folder of a checkpoint, where the filesystem has folders.
-
-        Raises
-        ------
-        RootNotSetError
-            The folder cannot be made.
-        """
-        folder = self._folder(name)
-        make_folder(self._files, folder.path, f"the folder of {folder.describe()}")
-
-    def sync(self, name: str) -> None:
-        """Make durable, on local disk, what a run that was killed had just done."""
-        if self.fsync:
-            self._folder(name).sync()
-
-    def hold(self, name: str, run: str) -> AbstractContextManager[object]:
-        """Let other processes see that a run goes on, where files can be locked."""
-        return self._folder(name).hold(run)
-
-    def make_root(self) -> None:
-        """Make the root, on local disk; a bucket is never made.
-
-        Raises
-        ------
-        RootNotSetError
-            The folder cannot be made.
-        """
-        if self._root.is_local:
-            make_folder(self._files, self._root.base, f"the root {self._root.shown!r}")
-
-    def survey(
-        self,
-        name: str,
-        plan: Plan,
-        exclude: frozenset[str] = frozenset(),
-        **only: Any,
-    ) -> Survey:
-        """Return which partition files a resume with *plan* may keep, after checks.
-
-        Parameters
-        ----------
-        name : str
-        plan : Plan
-        exclude : frozenset of str, optional
-            File names that are not to be kept.
-        **only : ``run``, ``index`` and ``bag``, whose files alone count
-
-        Notes
-        -----
-        Costs one listing (one for each 1,000 files on an object store) and one read
-        for each file of the plan: where it is large and remote, of its footer.
-        """
-        return survey(self._folder(name), plan, exclude, **only)
-
-    def bag_of(self, name: str, index: int, info: PartitionInfo) -> str:
-        """Return dask's name of the bag that a partition came from, or ""."""
-        return bag_of(self._folder(name), index, info)
+        return Partition(self._folder(name), plan.format, index, info, allow_pickle)
 
     def mark_done(
         self,
-        name: str,
+        name: str | os.PathLike[str],
         manifest: Manifest,
         replaces: Manifest | None = None,
-        seen: frozenset[str] | None = None,
     ) -> Manifest:
-        """Commit: make *manifest* what the checkpoint is. The last step of a save.
+        """Commit: write the done marker with *manifest*. The last step of a save.
 
         Parameters
         ----------
-        name : str
+        name : str or os.PathLike
         manifest : Manifest
         replaces : Manifest, optional
-            The manifest of the done checkpoint that is being repaired or computed
-            again; without it, the first marker wins.
-        seen : frozenset of str, optional
-            The files that `survey` saw, where any are kept.
+            The manifest of the done checkpoint that is to be replaced; without it
+            there must be none.
 
         Returns
         -------
         Manifest
-            *manifest*; or that of another run with the same plan that committed
-            first, which is then the checkpoint.
+            *manifest*; or that of another run with equal fingerprints that committed
+            first.
 
         Raises
         ------
         CheckpointConflictError
-            Another run with another plan committed first, or the files were
-            cleared meanwhile. Either way this run's own files are removed.
-
-        Notes
-        -----
-        Costs one listing, the marker, and a delete of left-over files if any.
-        """
-        with error_note(f"marking {self.describe(name)} done"):
-            return commit(self._folder(name), manifest, replaces, seen)
-
-    # ---- checking and clearing ----
-
-    def verify(
-        self, name: str, allow_pickle: bool = False, manifest: Manifest | None = None
-    ) -> list[DamagedPartition]:
-        """Read a done checkpoint in full and return the partitions that are damaged.
-
-        Of Agatha's own pickles only the presence is checked, unless *allow_pickle*.
-        What is read is what *manifest* names, by default what the done marker says.
-
-        Raises
-        ------
-        CheckpointNotFoundError
-            The checkpoint is not done.
-        CorruptCheckpointError, UnsupportedFormatError
-            The marker itself cannot be read.
+            Another run with other fingerprints committed first, or files were
+            removed meanwhile.
         """
         folder = self._folder(name)
-        return verify(folder, manifest or folder.manifest(), allow_pickle)
+        marker = Marker()
+        if replaces is not None:
+            data = folder.read_marker()
+            found = data and folder.readable_manifest(data)
+            if not found or found.token != replaces.token:
+                raise CheckpointConflictError(
+                    f"{folder.describe()} is not what was to be replaced; another run "
+                    "has replaced or cleared it; load it again"
+                )
+            marker = Marker(data, found)
+        return commit(folder, manifest, marker)
 
-    def faults(
-        self, done: Iterable[tuple[str, Manifest]], allow_pickle: bool = False
-    ) -> Iterator[str | PermissionError | None]:
-        """Yield of each partition of each checkpoint what is wrong with it, or None.
+    # ---- deleting ----
 
-        As `verify`, for several checkpoints at once, and as it is found out. That a
-        file may not be read says nothing of the others, and is not raised.
+    def clear(self, name: str | os.PathLike[str]) -> bool:
+        """Remove a checkpoint, done or partial, and return whether there was one.
+
+        The marker is removed first, so that no reader uses the rest. Files that are
+        not this library's stay, and then their folder stays too.
         """
-        folders = ((self._folder(name), manifest) for name, manifest in done)
-        return faults_of(folders, allow_pickle)
-
-    def adopt(
-        self, name: str, plan: Plan, replaces: Manifest | None, run: str
-    ) -> Manifest | None:
-        """Return what another run with the same plan committed meanwhile, if one did.
-
-        The files that the run *run* wrote are then removed.
-        """
-        with error_note(f"taking what another run has saved of {self.describe(name)}"):
-            return adopt(self._folder(name), plan, replaces, run)
-
-    def clear(self, name: str) -> None:
-        """Remove a checkpoint, done or partial; nothing happens where there is none.
-
-        The marker goes first, so that no reader takes the rest for a checkpoint.
-        Files that are not this library's stay, and so does then their folder.
-        """
-        self._folder(name).clear()
-
-    def contents(self, name: str) -> Contents:
-        """Return what of this library's lies in a folder, by one listing."""
-        return contents_of(self._folder(name))
-
-    def remove_left_over(self, name: str, files: Iterable[str]) -> None:
-        """Remove files of this library that the done marker does not name.
-
-        Others, and any that are not this library's, stay.
-        """
-        folder = self._folder(name)
-        with error_note(f"removing what is left over beside {folder.describe()}"):
-            remove_left_over(folder, files)
+        return clear(self._folder(name))
 
     def clear_all(self) -> None:
         """Clear every checkpoint under the root, and remove empty folders there.
 
-        Files that are not this library's stay, and so does the root. What a link
-        leads to may lie anywhere and stays as well: clear it by its name.
+        Files that are not this library's stay, and so does the root. Symbolic links
+        are not followed: clear a linked checkpoint by its name.
         """
-        for name in self.folders(links=False):
+        for name in self._folder_names(links=False):
             self.clear(name)
+
+
+def store_over(files: Files, root: str) -> CheckpointStore:
+    """Return a store over another implementation of *files*."""
+    store = CheckpointStore(root)
+    store._files = files
+    return store
+
+
+def make_root(store: CheckpointStore) -> None:
+    """Make the root on local disk; a bucket is never made.
+
+    Raises
+    ------
+    RootNotSetError
+        The folder cannot be made.
+    """
+    root = store._root
+    if root.is_local:
+        make_folder(store._files, root.base, f"the root {root.shown!r}")
+
+
+def root_exists(store: CheckpointStore) -> bool:
+    """Return whether the root exists; on an object store, whether it has objects."""
+    with error_note(f"looking for the root {store._root.shown!r}"):
+        return bool(store.fs.exists(store._root.base))
