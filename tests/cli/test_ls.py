@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 import dask
 import pytest
 
-from agatha_ckpt import Checkpointer
+from agatha_ckpt import Checkpointer, Plan
 from agatha_ckpt._format.manifest import Manifest, encode_manifest
-from agatha_ckpt._format.names import Plan
 from agatha_ckpt._human import age
 from tests.cli.cli_cases import (
     cells,

@@ -15,9 +15,8 @@ import pytest
 from dask._task_spec import Task
 from dask.bag import Bag
 
-from agatha_ckpt import Checkpointer, CorruptCheckpointError, EncodeError
+from agatha_ckpt import Checkpointer, CorruptCheckpointError, EncodeError, Plan
 from agatha_ckpt._dask.bags import SavePartition, parents_of
-from agatha_ckpt._format.names import Plan
 
 NUMBERS = [5, 3, 8, 1, 9, 2, 7, 7, 4, 6, 0, 3]
 

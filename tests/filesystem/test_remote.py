@@ -6,10 +6,10 @@ import dask.bag
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointStore
+from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointStore, Plan
 from agatha_ckpt._filesystem.remote import ObjectFiles
 from agatha_ckpt._format.manifest import Manifest, encode_manifest
-from agatha_ckpt._format.names import DONE_MARKER, Plan
+from agatha_ckpt._format.names import DONE_MARKER
 from tests.servers.proxy import Fault, Proxy, Status
 
 NUMBERS = list(range(8))

@@ -21,11 +21,10 @@ import msgpack
 import numpy as np
 import pytest
 
-from agatha_ckpt import Checkpointer, CheckpointStore, PickleNotAllowedError
+from agatha_ckpt import Checkpointer, CheckpointStore, PickleNotAllowedError, Plan
 from agatha_ckpt._format.blocks import encode_blocks
 from agatha_ckpt._format.codec import encode_partition
 from agatha_ckpt._format.framing import Header
-from agatha_ckpt._format.names import Plan
 from tests.format.test_types import assert_same
 
 SAMPLES = Path(__file__).parent / "data" / "v1"

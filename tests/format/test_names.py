@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agatha_ckpt import CorruptCheckpointError, InvalidNameError
+from agatha_ckpt import CorruptCheckpointError, InvalidNameError, Plan
 from agatha_ckpt._format.manifest import (
     Manifest,
     PartitionInfo,
@@ -18,7 +18,6 @@ from agatha_ckpt._format.manifest import (
 from agatha_ckpt._format.names import (
     DONE_MARKER,
     FileName,
-    Plan,
     is_own_file,
     is_temporary,
     new_attempt,

@@ -27,9 +27,9 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     CheckpointStore,
     CorruptCheckpointError,
+    Plan,
 )
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import Plan
 from agatha_ckpt._store import rivals as _rivals
 
 past_the_barrier = []  # to be called there

@@ -32,10 +32,10 @@ from agatha_ckpt import (
     CheckpointError,
     CheckpointStore,
     InvalidNameError,
+    Plan,
 )
 from agatha_ckpt._cli.main import main
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import Plan
 from tests.cli.cli_cases import without_privileges
 from tests.reliability.hostile_names import ILLEGAL, LEGAL, elsewhere, is_legal
 

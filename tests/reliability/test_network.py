@@ -14,9 +14,9 @@ import dask.bag
 import pytest
 import s3fs
 
-from agatha_ckpt import Checkpointer, CheckpointError, CheckpointStore
+from agatha_ckpt import Checkpointer, CheckpointError, CheckpointStore, Plan
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import DONE_MARKER, Plan
+from agatha_ckpt._format.names import DONE_MARKER
 from tests.servers.proxy import (
     CutBody,
     Delay,

@@ -16,9 +16,9 @@ import dask.bag
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from agatha_ckpt import Checkpointer, CheckpointStore, EncodeError
+from agatha_ckpt import Checkpointer, CheckpointStore, EncodeError, Plan
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._format.names import Plan, partition_filename
+from agatha_ckpt._format.names import partition_filename
 from tests.dask.cluster_cases import wait_until
 
 PEAK_MEMORY = Path(__file__).with_name("peak_memory.py")

@@ -24,11 +24,12 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     CheckpointStore,
     CorruptCheckpointError,
+    Plan,
     RootNotSetError,
     UnsupportedFormatError,
 )
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import DONE_MARKER, TEXT, Plan, parse_filename
+from agatha_ckpt._format.names import DONE_MARKER, TEXT, parse_filename
 
 DAMAGED = (CorruptCheckpointError, UnsupportedFormatError)
 GONE = (CheckpointConflictError, RootNotSetError)

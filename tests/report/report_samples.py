@@ -3,8 +3,8 @@
 import random
 from datetime import UTC, datetime, timedelta
 
+from agatha_ckpt import Plan
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._format.names import Plan
 from agatha_ckpt._report.lineage import lineage
 from agatha_ckpt._report.summary import Entry, Report
 from agatha_ckpt._store.folder import DamagedPartition

@@ -2,8 +2,8 @@
 
 import pytest
 
+from agatha_ckpt import Plan
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._format.names import Plan
 from agatha_ckpt._report.lineage import Kin, Parent, lineage
 
 

@@ -9,10 +9,10 @@ from agatha_ckpt import (
     CheckpointError,
     CheckpointNotFoundError,
     PickleNotAllowedError,
+    Plan,
     Settings,
 )
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._format.names import Plan
 from agatha_ckpt._run.decision import Action, Request, Stored, decide
 from agatha_ckpt._store.folder import DamagedPartition
 

@@ -17,10 +17,11 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
     InvalidNameError,
+    Plan,
     RootNotSetError,
 )
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import DONE_MARKER, Plan
+from agatha_ckpt._format.names import DONE_MARKER
 
 EVERY_FILESYSTEM = True
 
