@@ -109,7 +109,7 @@ def _read(
     bar: "tqdm[None]",
 ) -> Iterator[list[DamagedPartition]]:
     folders = ((store._folder(name), manifest) for name, manifest in done)
-    faults = find_faults(folders, allow_pickle)
+    faults = find_faults(folders, allow_pickle, store._files.concurrent)
     for _, manifest in done:
         found: list[DamagedPartition] = []
         for index, info in enumerate(manifest.partitions):
@@ -133,7 +133,7 @@ def _by_size(
             reason = refusal(error)
             return [Unreadable(i, reason) for i in range(len(manifest.partitions))]
 
-    return map_ordered(missing, done)
+    return map_ordered(missing, done, store._files.concurrent)
 
 
 def grouped(damaged: Iterable[DamagedPartition]) -> Iterator[str]:

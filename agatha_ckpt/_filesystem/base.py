@@ -47,6 +47,8 @@ class Files(Protocol):
         Whether a read is a request over a network.
     one_process : bool
         Whether other processes see other files.
+    concurrent : bool
+        Whether several threads may use it at once.
     atomic_swap : bool
         Whether `swap` is atomic. Otherwise it reads, compares and then writes, and
         two processes that swap at the same moment may both succeed.
@@ -55,6 +57,7 @@ class Files(Protocol):
     local: bool
     remote: bool
     one_process: bool
+    concurrent: bool
     atomic_swap: bool
 
     def read(self, path: str) -> bytes:

@@ -40,6 +40,7 @@ class LocalFiles:
     local = True
     remote = False
     one_process = False
+    concurrent = True
     atomic_swap = HAS_LOCKS
 
     def __init__(self, fsync: bool) -> None:

@@ -12,10 +12,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def map_ordered(
+    function: Callable[[T], R], items: Iterable[T], concurrent: bool = True
+) -> Iterator[R]:
     """Yield ``function(item)`` for each item, in order, computed in threads.
 
-    Items are taken as results are, so that neither needs to fit into memory. What
+    If not *concurrent*, the calls are made one after the other by this thread. Items
+    are taken as results are, so that neither needs to fit into memory. What
     *function* raises is raised in its place, and no further call begins.
 
     Examples
@@ -23,6 +26,9 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     >>> list(map_ordered(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
+    if not concurrent:
+        yield from map(function, items)
+        return
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
         try:

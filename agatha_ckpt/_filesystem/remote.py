@@ -35,6 +35,8 @@ class RemoteFiles:
 
     def __init__(self, fs: AbstractFileSystem) -> None:
         self._fs = fs
+        # Others may share one connection between threads.
+        self.concurrent = bool(getattr(fs, "async_impl", False))
 
     def read(self, path: str) -> bytes:
         data: bytes = self._fs.cat_file(path)

@@ -148,7 +148,11 @@ def gather(store: CheckpointStore) -> Report:
     statuses = list(store.statuses())
     kin = lineage_of(statuses)
     entries = tuple(
-        map_ordered(lambda status: _entry(store, status, kin[status.name]), statuses)
+        map_ordered(
+            lambda status: _entry(store, status, kin[status.name]),
+            statuses,
+            store._files.concurrent,
+        )
     )
     return Report(redact(str(store.root)), entries)
 

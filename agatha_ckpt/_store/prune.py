@@ -94,7 +94,10 @@ def find_removals(folders: list[Folder], criteria: Criteria) -> Iterator[Removal
 
     Costs what the status costs, and one listing for each that can be meant.
     """
-    for removal in map_ordered(lambda f: find_removal(f, criteria), folders):
+    concurrent = all(folder.files.concurrent for folder in folders)
+    for removal in map_ordered(
+        lambda folder: find_removal(folder, criteria), folders, concurrent
+    ):
         if removal is not None:
             yield removal
 

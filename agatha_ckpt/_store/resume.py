@@ -80,7 +80,11 @@ def find_reusable(
         else:
             partials.append((parsed, filename, listed[filename].bytes))
     whole = [(parsed, info) for parsed, info in named if parsed.fingerprint in needed]
-    checked = map_ordered(lambda file: _inspect(folder, codec, *file[1:]), partials)
+    checked = map_ordered(
+        lambda file: _inspect(folder, codec, *file[1:]),
+        partials,
+        folder.files.concurrent,
+    )
     for (parsed, *_), found in zip(partials, checked, strict=True):
         if isinstance(found, str):
             refused.append(found)

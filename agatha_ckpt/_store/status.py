@@ -77,12 +77,12 @@ class Status:
     manifest: Manifest | None = field(default=None, repr=False, compare=False)
 
 
-def statuses_of(folders: Iterable[Folder]) -> Iterator[Status]:
-    """Yield the status of each checkpoint that is there, read concurrently.
+def statuses_of(folders: Iterable[Folder], concurrent: bool) -> Iterator[Status]:
+    """Yield the status of each checkpoint that is there.
 
     One that may not be read has the state ``"unreadable"``.
     """
-    for status in map_ordered(_status_or_refusal, folders):
+    for status in map_ordered(_status_or_refusal, folders, concurrent):
         if status.state is not State.ABSENT:
             yield status
 

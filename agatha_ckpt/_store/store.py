@@ -150,7 +150,7 @@ class CheckpointStore:
         concurrently.
         """
         names = self._folder_names(pattern)
-        done = map_ordered(self.is_done, names)
+        done = map_ordered(self.is_done, names, self._files.concurrent)
         return [name for name, is_done in zip(names, done, strict=True) if is_done]
 
     def is_done(self, name: str | os.PathLike[str]) -> bool:
@@ -181,7 +181,9 @@ class CheckpointStore:
         matches, concurrently. Statuses are made as they are taken, so that their
         manifests need not all be held in memory.
         """
-        return statuses_of(map(self._folder, self._folder_names(pattern)))
+        return statuses_of(
+            map(self._folder, self._folder_names(pattern)), self._files.concurrent
+        )
 
     def manifest(self, name: str | os.PathLike[str]) -> Manifest:
         """Return the manifest of a done checkpoint.

@@ -50,7 +50,10 @@ def verify(
     Files that Agatha wrote have no checksum. They are unpickled if that is allowed.
     """
     damaged = []
-    for index, fault in enumerate(find_faults([(folder, manifest)], allow_pickle)):
+    concurrent = folder.files.concurrent
+    for index, fault in enumerate(
+        find_faults([(folder, manifest)], allow_pickle, concurrent)
+    ):
         if isinstance(fault, PermissionError):
             raise fault
         if fault:
@@ -59,11 +62,11 @@ def verify(
 
 
 def find_faults(
-    done: Iterable[tuple[Folder, Manifest]], allow_pickle: bool
+    done: Iterable[tuple[Folder, Manifest]], allow_pickle: bool, concurrent: bool
 ) -> Iterator[str | PermissionError | None]:
     """Yield for each partition of each checkpoint what is wrong with it, or None.
 
-    The partitions of several checkpoints are read concurrently. A file that may not
+    Where *concurrent*, the partitions of several checkpoints are read at once. A file that may not
     be read is not damaged; its PermissionError is yielded in place of a reason.
     """
     partitions = (
@@ -71,7 +74,9 @@ def find_faults(
         for folder, manifest in done
         for index in range(manifest.plan.npartitions)
     )
-    return map_ordered(lambda partition: _fault(*partition, allow_pickle), partitions)
+    return map_ordered(
+        lambda partition: _fault(*partition, allow_pickle), partitions, concurrent
+    )
 
 
 def _fault(
