@@ -1,14 +1,17 @@
-"""Replacing a variable of the caller: what ``ckpt("bag")`` is made of."""
+"""The caller's variable that ``ckpt("bag")`` replaces by its checkpoint."""
+
+from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
-
-from dask.bag import Bag
+from typing import TYPE_CHECKING, Any
 
 from agatha_ckpt._errors import EncodeError, InvalidNameError
+
+if TYPE_CHECKING:
+    from dask.bag import Bag
 
 
 def checkpoint_variable(
@@ -16,28 +19,30 @@ def checkpoint_variable(
     frame: FrameType,
     bag_name: str,
     ckpt_prefix: str | None,
-    kwargs: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> None:
     """Replace the variable *bag_name* of *frame* by its checkpoint.
 
     Parameters
     ----------
     checkpoint : callable
-        Called with the checkpoint's name, the bag, and *kwargs*. Where it returns
+        Called with the checkpoint's name, the bag, and *options*. Where it returns
         None, the variable stays.
     frame : frame
         The caller's.
     bag_name : str
     ckpt_prefix : str, optional
-    kwargs : dict
+    options : mapping
 
     Raises
     ------
     InvalidNameError
         The caller sees no variable of that name.
     EncodeError
-        It holds no bag.
+        It does not hold a bag.
     """
+    from dask.bag import Bag
+
     name = bag_name if ckpt_prefix is None else f"{ckpt_prefix}_{bag_name}"
     for namespace in (frame.f_locals, frame.f_globals):
         if bag_name in namespace:
@@ -54,7 +59,7 @@ def checkpoint_variable(
             f"the variable {bag_name!r} holds a {type(bag).__name__}, not a dask bag; "
             "give the name of a variable that holds a bag"
         )
-    loaded = checkpoint(name, bag, **kwargs)
+    loaded = checkpoint(name, bag, **options)
     if loaded is not None:
         _rebind(frame, bag_name, loaded)
 

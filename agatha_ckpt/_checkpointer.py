@@ -1,28 +1,37 @@
-"""Checkpointer: a store, settings, and what happens when a checkpoint is asked for."""
+"""Checkpointer: a store, settings, and the calls that save and load."""
+
+from __future__ import annotations
 
 import os
 import sys
 import threading
-from typing import Any, Self
-
-from dask.bag import Bag
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from agatha_ckpt._caller_frame import checkpoint_variable
-from agatha_ckpt._config import configured_settings, configured_store
-from agatha_ckpt._dask.bags import load_bag
-from agatha_ckpt._dask.pool import WarmPool
-from agatha_ckpt._errors import CheckpointError, CheckpointHalt
-from agatha_ckpt._format.codec import codec_for
-from agatha_ckpt._run.decision import Action, Stored, decide
-from agatha_ckpt._run.execution import Call, check_bag, request_for
+from agatha_ckpt._errors import CheckpointError
+from agatha_ckpt._run.decision import Action
 from agatha_ckpt._run.explanation import Explanation
-from agatha_ckpt._run.progress import passing
-from agatha_ckpt._settings import Settings
+from agatha_ckpt._settings import (
+    CallOptions,
+    CkptOptions,
+    RepairOptions,
+    Settings,
+    SettingsDict,
+)
 from agatha_ckpt._store.display import notebook_table
-from agatha_ckpt._store.folder import Marker
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
-from agatha_ckpt._store.verify import verify
+
+if TYPE_CHECKING:  # dask is imported when the first call needs it
+    from dask.bag import Bag
+
+    from agatha_ckpt._dask.pool import WarmPool
+    from agatha_ckpt._run.execution import Call
+
+_SETTINGS = tuple(field.name for field in fields(Settings))
+_OPTIONS = ("bag", *_SETTINGS, "textfile", "version", "overwrite")
 
 
 class Checkpointer:
@@ -41,14 +50,14 @@ class Checkpointer:
     Raises
     ------
     TypeError
-        A name is no setting.
+        A name is not a setting.
     InvalidNameError
-        A value is none of those that the setting takes.
+        A setting does not take its value.
 
     Notes
     -----
-    Two of them never touch each other, in one process or in several. Making one
-    touches nothing.
+    Checkpointers share nothing, in one process or in several. Making one touches
+    nothing.
 
     Examples
     --------
@@ -67,18 +76,18 @@ class Checkpointer:
     def __init__(
         self,
         store: CheckpointStore | str | os.PathLike[str] | None = None,
-        **settings: Any,
+        **settings: Unpack[SettingsDict],
     ) -> None:
         if not (store is None or isinstance(store, CheckpointStore)):
             store = CheckpointStore(store)
         self._store = store
         self._settings = Settings(**settings)
         self._lock = threading.Lock()
-        self._pool = WarmPool()
+        self._pool: WarmPool | None = None
 
     @classmethod
     def from_config(cls) -> Self:
-        """Return a Checkpointer as the ``agatha-ckpt`` section of dask.config says.
+        """Return a Checkpointer with the ``agatha-ckpt`` section of dask.config.
 
         Keys are ``root``, ``storage-options``, ``fsync`` and the names of the
         settings, with ``-`` or ``_``; in the environment ``DASK_AGATHA_CKPT__ROOT``
@@ -87,12 +96,14 @@ class Checkpointer:
         Raises
         ------
         RootNotSetError
-            The section has no root, or none that can be used.
+            The section has no root, or one that cannot be used.
         InvalidNameError
-            A value is none of those that its key takes.
+            A key does not take its value.
         TypeError
-            It has a key that is no setting.
+            A key is not a setting.
         """
+        from agatha_ckpt._config import configured_settings, configured_store
+
         return cls(configured_store(), **vars(configured_settings()))
 
     @property
@@ -106,6 +117,8 @@ class Checkpointer:
         """
         with self._lock:
             if self._store is None:
+                from agatha_ckpt._config import configured_store
+
                 self._store = configured_store()
             return self._store
 
@@ -119,15 +132,15 @@ class Checkpointer:
         """The settings in force."""
         return self._settings
 
-    def configure(self, **changes: Any) -> None:
+    def configure(self, **changes: Unpack[SettingsDict]) -> None:
         """Replace settings.
 
         Raises
         ------
         TypeError
-            A name is no setting.
+            A name is not a setting.
         InvalidNameError
-            A value is none of those that the setting takes.
+            A setting does not take its value.
         """
         with self._lock:
             self._settings = self._settings.override(**changes)
@@ -144,7 +157,8 @@ class Checkpointer:
         They take memory and nothing else, and end with the program in any case. The
         next such save starts new ones.
         """
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()
 
     def checkpoint(
         self,
@@ -156,7 +170,8 @@ class Checkpointer:
         textfile: bool = False,
         *,
         version: str | None = None,
-        **compute_kw: Any,
+        overwrite: bool = False,
+        **options: Unpack[CallOptions],
     ) -> Bag | None:
         """Save *bag* under *name* unless that is done, and return a bag that loads it.
 
@@ -174,8 +189,12 @@ class Checkpointer:
             Save strings, one record a line, for other programs; returns None.
         version : str, optional
             A label of yours. A done checkpoint with another label is stale.
-        **compute_kw
-            Passed to dask: ``scheduler``, ``num_workers``, ``retries``, ...
+        overwrite : bool, default False
+            Compute every partition, whatever is stored.
+        **options
+            Other fields of `Settings`, for this call; and what dask takes:
+            ``scheduler`` and the keywords of that scheduler, such as ``num_workers``,
+            or ``retries`` on a cluster.
 
         Returns
         -------
@@ -194,7 +213,7 @@ class Checkpointer:
         CorruptCheckpointError
             Its marker is damaged and no bag was given.
         EncodeError
-            *bag* is no bag, or holds a record that cannot be stored faithfully.
+            *bag* is not a bag, or holds a record that cannot be stored faithfully.
         PickleNotAllowedError
             It holds pickled values and pickle is not allowed.
         CheckpointConflictError
@@ -203,37 +222,20 @@ class Checkpointer:
             It was written by a newer version of this library.
         CheckpointHalt
             After the checkpoint is done, where a halt was asked for.
+        TypeError
+            Neither the call nor the scheduler in force takes an option.
 
         Notes
         -----
-        The checkpoint is done at once and whole, or not at all. What the bag's own
-        functions raise reaches the caller as it is; partitions that were saved
-        before stay, and the next call with the same plan keeps them.
+        The checkpoint becomes done at once and whole, or not at all. What the bag's
+        own functions raise reaches the caller unchanged; partitions that were saved
+        before stay, and the next call keeps those that are still right.
         """
-        call = self._call(
-            name,
-            bag,
-            textfile,
-            version,
-            compute_kw,
-            verbose=verbose,
-            allow_partial=allow_partial,
-            halt_after=halt_after,
+        given = dict(
+            options, verbose=verbose, allow_partial=allow_partial, halt_after=halt_after
         )
-        stored = call.look()
-        decision = decide(call.settings, call.request, stored)
-        if decision.action is Action.PASS_THROUGH:
-            call.reporter.say(passing(decision))
-            return bag
-        manifest = call.act(decision, stored)
-        if call.halts:
-            call.reporter.say("Halting")
-            raise CheckpointHalt(f"halted after {call.request.where}, as asked for")
-        if textfile:
-            return None
-        return load_bag(
-            call.store, call.folder.name, manifest, call.settings.allow_pickle
-        )
+        call = self._call(name, bag, textfile, version, overwrite, given)
+        return call.checkpoint()
 
     def explain(
         self,
@@ -245,16 +247,17 @@ class Checkpointer:
         textfile: bool = False,
         *,
         version: str | None = None,
-        **compute_kw: Any,
+        overwrite: bool = False,
+        **options: Unpack[CallOptions],
     ) -> Explanation:
         """Return what `checkpoint` would do with the same arguments; touch nothing.
 
         Parameters
         ----------
-        name, bag, allow_partial, halt_after, textfile, version
+        name, bag, verbose, allow_partial, halt_after, textfile, version, overwrite
             As for `checkpoint`.
-        verbose, **compute_kw
-            Not used: a call is explained by changing its name.
+        **options
+            As for `checkpoint`; those of dask are checked and not used.
 
         Returns
         -------
@@ -278,25 +281,17 @@ class Checkpointer:
         CheckpointNotFoundError("checkpoint 'numbers' under 'memory://doctest-explain'...
         """
         try:
-            return self._call(
-                name,
-                bag,
-                textfile,
-                version,
-                {},
-                allow_partial=allow_partial,
-                halt_after=halt_after,
-            ).explain()
+            given = dict(options, allow_partial=allow_partial, halt_after=halt_after)
+            call = self._call(name, bag, textfile, version, overwrite, given)
+            return call.explain()
         except CheckpointError as error:
-            return Explanation(str(name), "error", str(error), error=error)
+            return Explanation(str(name), Action.ERROR, str(error), error=error)
 
     def repair(
         self,
         name: str | os.PathLike[str],
         bag: Bag,
-        *,
-        verbose: bool | None = None,
-        **compute_kw: Any,
+        **options: Unpack[RepairOptions],
     ) -> Bag | None:
         """Read a done checkpoint in full, and compute again what is damaged.
 
@@ -306,10 +301,8 @@ class Checkpointer:
             Name of the checkpoint, or its path directly under the root.
         bag : dask.bag.Bag
             The bag that was saved.
-        verbose : bool, optional
-            In place of the setting of that name, for this call.
-        **compute_kw
-            Passed to dask.
+        **options
+            The fields of `Settings`, for this call, and what dask takes.
 
         Returns
         -------
@@ -323,27 +316,17 @@ class Checkpointer:
         CheckpointError
             As `checkpoint`.
         """
-        store = self.store
+        from agatha_ckpt._run.execution import check_bag
+
         check_bag(bag)
-        folder = store._folder(name)
-        data = folder.read_marker()
-        manifest = folder.manifest() if data is None else folder.manifest_from(data)
-        plan = manifest.plan
-        textfile = codec_for(plan.format).suffix == "txt"
-        call = self._call(
-            name, bag, textfile, plan.version, compute_kw, verbose=verbose, enabled=True
-        )
-        allow_pickle = call.settings.allow_pickle
-        # Of what was read above: another run may repair it at the same moment.
-        damaged = tuple(verify(folder, manifest, allow_pickle))
-        stored = Stored(Marker(data, manifest), damaged)
-        manifest = call.act(decide(call.settings, call.request, stored), stored)
-        if textfile:
-            return None
-        return load_bag(store, folder.name, manifest, allow_pickle)
+        given = {"enabled": True} | options
+        return self._call(name, bag, False, None, False, given, _SETTINGS).repair()
 
     def ckpt(
-        self, bag_name: str, ckpt_prefix: str | None = None, **kwargs: Any
+        self,
+        bag_name: str,
+        ckpt_prefix: str | None = None,
+        **kwargs: Unpack[CkptOptions],
     ) -> None:
         """Replace the caller's variable *bag_name* by its checkpoint.
 
@@ -373,13 +356,24 @@ class Checkpointer:
         bag: Bag | None,
         textfile: bool,
         version: str | None,
-        compute_kw: dict[str, Any],
-        **changes: Any,
+        overwrite: bool,
+        options: Mapping[str, Any],
+        known: tuple[str, ...] = _OPTIONS,
     ) -> Call:
-        settings = self._settings.override_given(**changes)
+        from agatha_ckpt._dask.pool import WarmPool
+        from agatha_ckpt._dask.scheduler import check_keywords
+        from agatha_ckpt._run.execution import Call, request_for
+
+        changes = {k: v for k, v in options.items() if k in _SETTINGS}
+        compute_kw = {k: v for k, v in options.items() if k not in _SETTINGS}
+        scheduler = compute_kw.get("scheduler")
+        check_keywords(compute_kw.keys() - {"scheduler"}, scheduler, known)
+        settings = self._settings.override_given(changes)
         store = self.store
         folder = store._folder(name)
-        request = request_for(folder, bag, version, textfile)
+        request = request_for(folder, bag, version, textfile, overwrite)
+        with self._lock:
+            self._pool = self._pool or WarmPool()
         return Call(store, folder, bag, request, settings, compute_kw, self._pool)
 
     def names(self, pattern: str = "*") -> list[str]:
@@ -387,7 +381,7 @@ class Checkpointer:
         return self.store.names(pattern)
 
     def is_done(self, name: str | os.PathLike[str]) -> bool:
-        """Say whether a checkpoint is done; nothing is written."""
+        """Return whether a checkpoint is done; nothing is written."""
         return self.store.is_done(name)
 
     def status(self, name: str | os.PathLike[str]) -> Status:

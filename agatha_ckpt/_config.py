@@ -11,7 +11,7 @@ from typing import Any
 import dask.config
 
 from agatha_ckpt._errors import InvalidNameError, RootNotSetError
-from agatha_ckpt._settings import Settings
+from agatha_ckpt._settings import Settings, fault_of
 from agatha_ckpt._store.store import CheckpointStore
 
 _SECTION = "agatha-ckpt"
@@ -22,9 +22,9 @@ _SETTINGS = tuple(field.name for field in fields(Settings))
 
 @cache
 def _load_defaults() -> None:
-    """Give dask the packaged defaults, which whatever the user has set goes before.
+    """Give dask the packaged defaults, which what the user has set overrides.
 
-    When the section is first read, and not at import: that touches no file.
+    Called when the section is first read: importing the package reads no file.
     """
     for defaults in dask.config.collect_yaml([str(_DEFAULTS)]):
         dask.config.update_defaults(defaults)
@@ -42,11 +42,10 @@ def _section() -> dict[str, Any]:
     found = {str(key).replace("-", "_"): value for key, value in section.items()}
     for name in found.keys() - {*_STORE_KEYS, *_SETTINGS}:
         close = get_close_matches(name, [*_STORE_KEYS, *_SETTINGS], n=1)
-        instead = f"{_shown(close[0])} is one" if close else "remove it"
+        advice = f"use {_shown(close[0])}" if close else "remove it"
         known = ", ".join(map(_shown, [*_STORE_KEYS, *_SETTINGS]))
         raise TypeError(
-            f"{_key(name)} in dask's configuration is no setting; {instead} "
-            f"(all of them: {known})"
+            f"{_label(name)} is not a setting; {advice} (known are {known})"
         )
     return found
 
@@ -66,30 +65,30 @@ def configured_store(
     Raises
     ------
     RootNotSetError
-        There is no root, or what the section says of it is none.
+        There is no root, or the section's root cannot be used.
     InvalidNameError
         ``fsync`` is neither true nor false.
     TypeError
-        The section has a key that is no setting.
+        The section has a key that is not a setting.
     """
     section = _section()
     if root is None:
         root = section.get("root") or None
     if root is None:
         raise RootNotSetError(
-            "no root is set for checkpoints; call set_root(path_or_url), make a "
-            "Checkpointer(CheckpointStore(path_or_url)), or set "
+            "no root is set for checkpoints; call set_root(path_or_url), use "
+            "Checkpointer(path_or_url), or set "
             "DASK_AGATHA_CKPT__ROOT in the environment"
         )
     if not isinstance(root, str):
         # dask reads the environment as Python, and 2026 as a number.
         raise RootNotSetError(
-            f"{_key('root')} in dask's configuration is the {type(root).__name__} "
+            f"{_label('root')} is the {type(root).__name__} "
             f"{root!r}, not a path or URL; write it as './{root}' or in full"
         )
     fsync = section.get("fsync", True)
-    if not isinstance(fsync, bool):
-        raise _bad_value("fsync", fsync, "use one of True, False")
+    if fault := fault_of("fsync", fsync, _label("fsync")):
+        raise InvalidNameError(fault)
     options = _mapping(section.get("storage_options") or {})
     return CheckpointStore(
         root, storage_options=options | (storage_options or {}), fsync=fsync
@@ -103,45 +102,35 @@ def _mapping(options: object) -> dict[str, Any]:
             options = json.loads(options)
     if not isinstance(options, dict):
         raise RootNotSetError(
-            f"{_key('storage_options')} in dask's configuration is no mapping; write "
-            "it as JSON, such as '{\"anon\": true}'"
+            f"{_label('storage_options')} is not a mapping; write it as JSON, such as "
+            "'{\"anon\": true}'"
         )
     return options
 
 
 def configured_settings() -> Settings:
-    """Return the settings that the configuration names.
+    """Return the settings of the configuration.
 
     Raises
     ------
     InvalidNameError
-        A value is none of those that the setting takes.
+        A setting does not take its value.
     TypeError
-        The section has a key that is no setting.
+        The section has a key that is not a setting.
     """
-    section, settings = _section(), Settings()
-    for name in _SETTINGS:
-        if name not in section:  # a section that was set as a whole
-            continue
-        try:
-            settings = settings.override(**{name: section[name]})
-        except InvalidNameError as error:
-            advice = str(error).partition("; ")[2]
-            raise _bad_value(name, section[name], advice) from None
-    return settings
-
-
-def _bad_value(name: str, value: object, advice: str) -> InvalidNameError:
-    return InvalidNameError(
-        f"{value!r} is no value for {_key(name)} in dask's configuration; {advice}"
-    )
+    section = _section()  # without all keys where it was set as a whole
+    found = {name: section[name] for name in _SETTINGS if name in section}
+    for name, value in found.items():
+        if fault := fault_of(name, value, _label(name)):
+            raise InvalidNameError(fault)
+    return Settings(**found)
 
 
 def _shown(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _key(name: str) -> str:
-    """Return how messages speak of a setting: as in YAML and in the environment."""
+def _label(name: str) -> str:
+    """Return what messages call a key: its name in YAML and in the environment."""
     variable = f"DASK_AGATHA_CKPT__{name.upper().replace('-', '_')}"
-    return f"{_SECTION}.{_shown(name)} ({variable})"
+    return f"{_SECTION}.{_shown(name)} ({variable}) in dask's configuration"

@@ -1,19 +1,27 @@
 """The default Checkpointer, and the documented functions over it."""
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path
-from typing import Any, cast
-
-from dask.bag import Bag
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from agatha_ckpt._caller_frame import checkpoint_variable
 from agatha_ckpt._checkpointer import Checkpointer
-from agatha_ckpt._settings import Settings
+from agatha_ckpt._settings import (
+    CallOptions,
+    CkptOptions,
+    Compression,
+    OnStale,
+    Settings,
+)
 from agatha_ckpt._store.folder import make_folder
 from agatha_ckpt._store.store import CheckpointStore, make_root
 
-# Made at import, and does nothing then.
+if TYPE_CHECKING:  # dask is imported when the first call needs it
+    from dask.bag import Bag
+
 _default = Checkpointer()
 
 
@@ -26,9 +34,13 @@ def checkpoint(
     textfile: bool = False,
     *,
     version: str | None = None,
-    **compute_kw: Any,
+    overwrite: bool = False,
+    **options: Unpack[CallOptions],
 ) -> Bag | None:
     """Save *bag* under *name* unless that is done, and return a bag that loads it.
+
+    As `Checkpointer.checkpoint` of the default Checkpointer, whose settings
+    `set_verbose` and its like replace.
 
     Parameters
     ----------
@@ -36,20 +48,19 @@ def checkpoint(
         Name of the checkpoint, or its path directly under the root.
     bag : dask.bag.Bag, optional
         What to save. Without it the checkpoint must be done.
-    verbose : bool, optional
-        Print what happens; by default as `set_verbose` says.
-    allow_partial : bool, optional
-        Keep the whole partitions of an unfinished run; by default as
-        `set_allow_partial` says.
+    verbose, allow_partial : bool, optional
+        In place of the settings of that name, for this call.
     halt_after : str, optional
-        Stop the program after exactly the checkpoint of this name; by default as
-        `set_halt_point` says.
+        In place of the halt point: stop after exactly the checkpoint of this name.
     textfile : bool, default False
         Save strings, one record a line, for other programs; returns None.
     version : str, optional
         A label of yours. A done checkpoint with another label is stale.
-    **compute_kw
-        Passed to dask: ``scheduler``, ``num_workers``, ``retries``, ...
+    overwrite : bool, default False
+        Compute every partition, whatever is stored.
+    **options
+        Other fields of `Settings`, for this call; and what dask takes: ``scheduler``
+        and the keywords of that scheduler.
 
     Returns
     -------
@@ -61,28 +72,8 @@ def checkpoint(
     ------
     RootNotSetError
         No root was set, or it cannot be written to.
-    InvalidNameError
-        The name is not legal.
-    CheckpointNotFoundError
-        The checkpoint is not done and no bag was given.
-    CorruptCheckpointError
-        Its marker is damaged and no bag was given.
-    EncodeError
-        *bag* is no bag, or holds a record that cannot be stored faithfully.
-    PickleNotAllowedError
-        It holds pickled values and pickle is not allowed.
-    CheckpointConflictError
-        Another run saved the name with another plan meanwhile.
-    UnsupportedFormatError
-        It was written by a newer version of this library.
-    CheckpointHalt
-        After the checkpoint is done, where a halt was asked for.
-
-    Notes
-    -----
-    The checkpoint is done at once and whole, or not at all. What the bag's own
-    functions raise reaches the caller as it is; partitions that were saved before
-    stay, and the next call with the same plan keeps them.
+    CheckpointError, CheckpointHalt, TypeError
+        As `Checkpointer.checkpoint`.
     """
     return _default.checkpoint(
         name,
@@ -92,11 +83,14 @@ def checkpoint(
         halt_after,
         textfile,
         version=version,
-        **compute_kw,
+        overwrite=overwrite,
+        **options,
     )
 
 
-def ckpt(bag_name: str, ckpt_prefix: str | None = None, **kwargs: Any) -> None:
+def ckpt(
+    bag_name: str, ckpt_prefix: str | None = None, **kwargs: Unpack[CkptOptions]
+) -> None:
     """Replace the variable *bag_name* of the caller by its checkpoint.
 
     ``ckpt("sentences")`` is ``sentences = checkpoint("sentences", sentences)``.
@@ -117,7 +111,7 @@ def ckpt(bag_name: str, ckpt_prefix: str | None = None, **kwargs: Any) -> None:
     InvalidNameError
         The caller sees no variable of that name.
     EncodeError
-        It holds no bag.
+        It does not hold a bag.
     CheckpointError
         As `checkpoint`.
     """
@@ -139,7 +133,7 @@ def set_root(
         The root is empty, is a file, or cannot be made.
     """
     root = storage_options.pop("ckpt_root", root)
-    # None is no root, which the store says.
+    # The store refuses None with a message of its own.
     store = CheckpointStore(cast(str, root), storage_options=storage_options)
     make_root(store)
     _default.store = store
@@ -162,7 +156,7 @@ def enable() -> None:
 
 
 def disable() -> None:
-    """Make `checkpoint` hand back the bag that it is given.
+    """Make `checkpoint` return the bag that it is given.
 
     Without a bag, a done checkpoint still loads.
     """
@@ -180,12 +174,12 @@ def get_allow_partial() -> bool:
 
 
 def set_verbose(is_verbose: bool) -> None:
-    """Set whether it is printed what happens to each checkpoint, and why."""
+    """Set whether progress messages are printed."""
     _default.configure(verbose=is_verbose)
 
 
 def get_verbose() -> bool:
-    """Return whether it is printed what happens to each checkpoint, and why."""
+    """Return whether progress messages are printed."""
     return _default.settings.verbose
 
 
@@ -203,18 +197,42 @@ def get_allow_pickle() -> bool:
     return _default.settings.allow_pickle
 
 
+def set_compression(compression: Compression) -> None:
+    """Set how new partitions are compressed: ``"auto"``, None or ``"zstd"``."""
+    _default.configure(compression=compression)
+
+
+def get_compression() -> Compression:
+    """Return how new partitions are compressed: ``"auto"``, None or ``"zstd"``."""
+    return _default.settings.compression
+
+
+def set_on_stale(on_stale: OnStale) -> None:
+    """Set what happens to a stale checkpoint.
+
+    ``"warn"`` loads it with a warning, ``"recompute"`` computes it again, ``"error"``
+    raises CheckpointConflictError.
+    """
+    _default.configure(on_stale=on_stale)
+
+
+def get_on_stale() -> OnStale:
+    """Return what happens to a stale checkpoint."""
+    return _default.settings.on_stale
+
+
 def set_halt_point(name: str) -> None:
     """Set the name of the checkpoint after which the program stops."""
     _default.configure(halt_after=name)
 
 
 def clear_halt_point() -> None:
-    """Let the program run to its end again."""
+    """Remove the halt point."""
     _default.configure(halt_after=None)
 
 
 def is_ckpt_done(name: str | os.PathLike[str]) -> bool:
-    """Say whether a checkpoint is done; nothing is written.
+    """Return whether a checkpoint is done; nothing is written.
 
     Raises
     ------

@@ -1,17 +1,16 @@
-"""Settings: one frozen value that says how checkpoints are made."""
+"""Settings: one frozen value that determines how checkpoints are made."""
 
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 from agatha_ckpt._errors import InvalidNameError
 
+Compression = Literal["auto", "zstd"] | None
+OnStale = Literal["warn", "recompute", "error"]
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "verbose": (True, False),
-    "allow_partial": (True, False),
-    "enabled": (True, False),
-    "allow_pickle": (True, False),
     "compression": ("auto", None, "zstd"),
-    "on_stale": ("warn", "recompute", "error"),
+    "on_stale": get_args(OnStale),
 }
 
 
@@ -24,7 +23,7 @@ class Settings:
     verbose : bool, default True
         Print what happens to each checkpoint, and why.
     allow_partial : bool, default True
-        Keep the whole partitions of an unfinished run with the same plan.
+        Keep the whole partitions of an unfinished run that are still right.
     enabled : bool, default True
         If false, a bag that is given is handed back as it is.
     halt_after : str, optional
@@ -37,12 +36,12 @@ class Settings:
         ``"auto"`` is zstd on remote filesystems and none on local disk.
     on_stale : {"warn", "recompute", "error"}
         What to do with a done checkpoint that has another version label or other
-        parents than asked for: load it and say so, compute it again, or raise.
+        parents than asked for: load it and warn, compute it again, or raise.
 
     Raises
     ------
     InvalidNameError
-        A value is none of those listed.
+        A value is not among those listed.
 
     Examples
     --------
@@ -55,24 +54,14 @@ class Settings:
     enabled: bool = True
     halt_after: str | None = None
     allow_pickle: bool = False
-    compression: str | None = "auto"
-    on_stale: str = "warn"
+    compression: Compression = "auto"
+    on_stale: OnStale = "warn"
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            # By identity and type too: 1 is no True, and 0 no False.
-            if not any(value == c and type(value) is type(c) for c in choices):
-                allowed = ", ".join(map(repr, choices))
-                raise InvalidNameError(
-                    f"{value!r} is no value for the setting {name}; use one of "
-                    f"{allowed}"
-                )
-        if not isinstance(self.halt_after, str | None):
-            raise InvalidNameError(
-                f"{self.halt_after!r} is no value for the setting halt_after; use "
-                "the name of a checkpoint, or None"
-            )
+        for field in fields(self):
+            fault = fault_of(field.name, getattr(self, field.name))
+            if fault:
+                raise InvalidNameError(fault)
 
     def __repr__(self) -> str:
         changed = [
@@ -82,19 +71,113 @@ class Settings:
         ]
         return f"Settings({', '.join(changed)})"
 
-    def override(self, **changes: Any) -> Self:
+    def override(self, **changes: Unpack["SettingsDict"]) -> Self:
         """Return settings with *changes*.
 
         Raises
         ------
         TypeError
-            A name is no setting.
+            A name is not a setting.
         InvalidNameError
-            A value is none of those that the setting takes.
+            A setting does not take the value.
         """
         return replace(self, **changes)
 
-    def override_given(self, **changes: Any) -> Self:
-        """Return settings with those *changes* that are not None."""
-        given = {name: value for name, value in changes.items() if value is not None}
-        return self.override(**given)
+    def override_given(self, changes: Mapping[str, Any]) -> Self:
+        """Return settings with those *changes* that are given.
+
+        None means not given, except for ``compression``, which can be None.
+        """
+        return replace(
+            self,
+            **{k: v for k, v in changes.items() if v is not None or k == "compression"},
+        )
+
+
+def fault_of(name: str, value: object, label: str = "") -> str | None:
+    """Return why the setting *name* does not take *value*; None where it does.
+
+    Parameters
+    ----------
+    name : str
+    value : object
+    label : str, optional
+        How the message calls the setting, if not by its name.
+    """
+    label = label or f"the setting {name}"
+    if name == "halt_after":
+        if isinstance(value, str | None):
+            return None
+        expected = "the name of a checkpoint, or None"
+    else:
+        choices = _CHOICES.get(name, (True, False))
+        # By type too: 1 == True.
+        if any(value == c and type(value) is type(c) for c in choices):
+            return None
+        expected = " or ".join(map(repr, choices))
+    return f"invalid value {value!r} for {label}: expected {expected}"
+
+
+# The keyword arguments of calls, for type checkers.
+
+
+class _Others(TypedDict, total=False):
+    enabled: bool
+    allow_pickle: bool
+    compression: Compression
+    on_stale: OnStale
+
+
+class SettingsDict(_Others, total=False):
+    """The fields of `Settings`."""
+
+    verbose: bool
+    allow_partial: bool
+    halt_after: str | None
+
+
+class LocalOptions(TypedDict, total=False):
+    """What dask's own schedulers take."""
+
+    num_workers: int
+    pool: Any
+    cache: MutableMapping[Any, Any]
+    callbacks: Any
+    chunksize: int
+    initializer: Callable[[], object]
+    func_loads: Callable[[bytes], Any]
+    func_dumps: Callable[[Any], bytes]
+    rerun_exceptions_locally: bool
+    optimize_graph: bool
+
+
+class ClusterOptions(TypedDict, total=False):
+    """What ``distributed.Client.persist`` takes, beside ``optimize_graph``."""
+
+    workers: str | Collection[str]
+    allow_other_workers: bool
+    resources: Mapping[str, float]
+    retries: int
+    priority: int
+    fifo_timeout: str | float
+    actors: bool | Mapping[str, bool] | None
+
+
+class CallOptions(_Others, LocalOptions, ClusterOptions, total=False):
+    """The keyword arguments of ``checkpoint`` that are not among its parameters."""
+
+    scheduler: Any
+
+
+class RepairOptions(SettingsDict, LocalOptions, ClusterOptions, total=False):
+    """The keyword arguments of ``repair``."""
+
+    scheduler: Any
+
+
+class CkptOptions(RepairOptions, total=False):
+    """The keyword arguments of ``ckpt``."""
+
+    textfile: bool
+    version: str | None
+    overwrite: bool

@@ -1,7 +1,7 @@
 """What a call has to do, and why: decided before anything is touched."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from agatha_ckpt._errors import (
     CheckpointConflictError,
@@ -15,14 +15,16 @@ from agatha_ckpt._store.folder import Marker
 from agatha_ckpt._store.verify import DamagedPartition
 
 
-class Action(Enum):
-    """What to do."""
+class Action(StrEnum):
+    """What a call does."""
 
-    PASS_THROUGH = "hand back the bag"
+    PASS_THROUGH = "pass through"
     LOAD = "load"
-    SAVE = "save what is missing"
-    REPAIR = "save what is damaged"
-    RECOMPUTE = "save all of it again"
+    COMPUTE = "compute"
+    RESUME = "resume"  # compute, where partitions are kept
+    REPAIR = "repair"
+    RECOMPUTE = "recompute"
+    ERROR = "error"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Request:
         Whether a text checkpoint is asked for.
     name : str
         Name of the checkpoint.
+    overwrite : bool
+        Whether all partitions are to be computed, whatever is stored.
     """
 
     where: str
@@ -51,6 +55,7 @@ class Request:
     version: str | None = None
     textfile: bool = False
     name: str = ""
+    overwrite: bool = False
 
     @property
     def has_bag(self) -> bool:
@@ -129,9 +134,21 @@ def decide(settings: Settings, request: Request, stored: Stored) -> Decision:
     """
     if not settings.enabled and request.has_bag:
         return Decision(Action.PASS_THROUGH, "checkpoints are disabled")
+    if request.overwrite:
+        return _overwrite(request, stored)
     if stored.manifest is None:
         return _without_manifest(settings, request, stored)
     return _with_manifest(settings, request, stored, stored.manifest)
+
+
+def _overwrite(request: Request, stored: Stored) -> Decision:
+    if not request.has_bag:
+        raise CheckpointNotFoundError(
+            f"{request.where} cannot be computed again, because no bag was given; give "
+            "the bag, or call without overwrite=True"
+        )
+    action = Action.RECOMPUTE if stored.manifest else Action.COMPUTE
+    return Decision(action, "overwrite=True")
 
 
 def _without_manifest(settings: Settings, request: Request, stored: Stored) -> Decision:
@@ -142,8 +159,8 @@ def _without_manifest(settings: Settings, request: Request, stored: Stored) -> D
         )
     keep = settings.allow_partial
     if stored.problem:
-        return Decision(Action.SAVE, stored.problem, keep, warn=True)
-    return Decision(Action.SAVE, keep_partial=keep)
+        return Decision(Action.COMPUTE, stored.problem, keep, warn=True)
+    return Decision(Action.COMPUTE, keep_partial=keep)
 
 
 def _with_manifest(

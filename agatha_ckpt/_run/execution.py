@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
 from typing import Any
@@ -14,12 +14,14 @@ from agatha_ckpt._dask.bags import (
     Fingerprints,
     SavePartition,
     fingerprint_bag,
+    load_bag,
     parents_of,
     save_partitions,
 )
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._errors import (
     CheckpointConflictError,
+    CheckpointHalt,
     CorruptCheckpointError,
     EncodeError,
     InvalidNameError,
@@ -43,15 +45,9 @@ from agatha_ckpt._store.folder import Folder, Marker, make_folder
 from agatha_ckpt._store.partition import WriteOptions
 from agatha_ckpt._store.resume import Reusable, find_reusable
 from agatha_ckpt._store.store import CheckpointStore
-from agatha_ckpt._store.verify import find_missing
+from agatha_ckpt._store.verify import find_missing, verify
 
 _ADOPTED = "Another run with the same inputs was first; taking its records"
-_WORDS = {
-    Action.LOAD: "load",
-    Action.PASS_THROUGH: "pass through",
-    Action.REPAIR: "repair",
-    Action.RECOMPUTE: "recompute",
-}
 
 
 def request_for(
@@ -59,6 +55,7 @@ def request_for(
     bag: Bag | None,
     version: str | None,
     textfile: bool,
+    overwrite: bool,
 ) -> Request:
     """Return what a caller asks for.
 
@@ -76,10 +73,10 @@ def request_for(
             f"{type(version).__name__}; use str({version!r})"
         )
     if bag is None:
-        return Request(where, version=version, textfile=textfile, name=name)
+        return Request(where, None, (), version, textfile, name, overwrite)
     check_bag(bag)
     parents = parents_of(bag)
-    return Request(where, bag.npartitions, parents, version, textfile, name)
+    return Request(where, bag.npartitions, parents, version, textfile, name, overwrite)
 
 
 def check_bag(bag: object) -> None:
@@ -167,26 +164,56 @@ class Call:
         decision = decide(self.settings, self.request, stored)
         action, reason, halts = decision.action, decision.reason, self.halts
         if action is Action.PASS_THROUGH:
-            return Explanation(
-                self.folder.name, _WORDS[action], passing(decision), reason
-            )
+            return Explanation(self.folder.name, action, passing(decision), reason)
         if action is Action.LOAD or self.bag is None:
             assert stored.manifest is not None
             line = loading(decision, stored.manifest)
-            return Explanation(
-                self.folder.name, _WORDS[action], line, reason, halts=halts
-            )
+            return Explanation(self.folder.name, action, line, reason, halts=halts)
         reusable = self._reusable(decision, stored)
         missing = self._missing(reusable)
+        if action is Action.COMPUTE and reusable.kept:
+            action = Action.RESUME
         return Explanation(
             self.folder.name,
-            _WORDS.get(action) or ("resume" if reusable.kept else "compute"),
+            action,
             saving(decision, reusable, missing),
             reason,
             tuple(missing),
             len(reusable.kept),
             halts,
         )
+
+    def checkpoint(self) -> Bag | None:
+        """Execute the call; return the bag that its caller gets."""
+        return self._finish(self.look())
+
+    def repair(self) -> Bag | None:
+        """Read the done checkpoint in full, and compute again what is damaged."""
+        if not self.settings.enabled:
+            return self.checkpoint()
+        data = self.folder.read_marker()
+        manifest = self.folder.manifest_from(data) if data else self.folder.manifest()
+        plan = manifest.plan
+        textfile = codec_for(plan.format).suffix == "txt"
+        request = replace(self.request, version=plan.version, textfile=textfile)
+        # Of the manifest read above: another run may repair it at the same moment.
+        damaged = tuple(verify(self.folder, manifest, self.settings.allow_pickle))
+        call = replace(self, request=request)
+        return call._finish(Stored(Marker(data, manifest), damaged))
+
+    def _finish(self, stored: Stored) -> Bag | None:
+        decision = decide(self.settings, self.request, stored)
+        if decision.action is Action.PASS_THROUGH:
+            self.reporter.say(passing(decision))
+            return self.bag
+        manifest = self.act(decision, stored)
+        if self.halts:
+            self.reporter.say("Halting")
+            raise CheckpointHalt(f"halted after {self.request.where}, as asked for")
+        if self.request.textfile:
+            return None
+        allow_pickle = self.settings.allow_pickle
+        return load_bag(self.store, self.folder.name, manifest, allow_pickle)
 
     def act(self, decision: Decision, stored: Stored) -> Manifest:
         """Execute a decision and return the manifest that is then in place."""

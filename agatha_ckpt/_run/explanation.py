@@ -5,23 +5,24 @@ from dataclasses import dataclass, field
 from itertools import count, groupby
 
 from agatha_ckpt._errors import CheckpointError
+from agatha_ckpt._run.decision import Action
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `Checkpointer.checkpoint` would do, and why; ``str`` of it says so.
+    """What `Checkpointer.checkpoint` would do, and why; ``str`` of it is a sentence.
 
     Attributes
     ----------
     name : str
         Name of the checkpoint.
     action : str
-        ``"load"``, ``"compute"`` (nothing is kept), ``"resume"`` (what an unfinished
-        run left is kept), ``"repair"`` (what is damaged is computed again),
+        ``"load"``, ``"compute"`` (nothing is kept), ``"resume"`` (partitions of an
+        unfinished run are kept), ``"repair"`` (what is damaged is computed again),
         ``"recompute"`` (what is done is replaced), ``"pass through"`` (the bag is
         handed back), or ``"error"``.
     line : str
-        What the call would say of it; of an error, its message.
+        The line that the call would print; of an error, its message.
     reason : str
         Why, where there is more to it than what is stored.
     compute : tuple of int
@@ -35,7 +36,7 @@ class Explanation:
     """
 
     name: str
-    action: str
+    action: Action
     line: str
     reason: str = ""
     compute: tuple[int, ...] = ()

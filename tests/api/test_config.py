@@ -90,7 +90,7 @@ def test_an_unknown_key_is_a_type_error_that_names_it(tmp_path):
     section = {"root": str(tmp_path), "verbos": False}
     with (
         dask.config.set({"agatha-ckpt": section}),
-        pytest.raises(TypeError, match=r"verbos .*; verbose is one"),
+        pytest.raises(TypeError, match=r"verbos .*; use verbose"),
     ):
         Checkpointer.from_config()
 
@@ -253,7 +253,7 @@ def test_a_bad_value_is_named_as_in_yaml_and_in_the_environment(key, value, erro
     assert isinstance(caught.value, CheckpointError)
     variable = f"DASK_AGATHA_CKPT__{key.upper().replace('-', '_')}"
     assert f"agatha-ckpt.{key} ({variable})" in str(caught.value)
-    assert "; " in str(caught.value)  # and what to do
+    assert re.search("; |expected", str(caught.value))  # and what to do
 
 
 def test_a_section_that_is_no_mapping_is_refused():

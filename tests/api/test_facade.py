@@ -26,7 +26,7 @@ from agatha_ckpt import (
 
 SIGNATURES = {
     "checkpoint": "(name, bag=None, verbose=None, allow_partial=None, halt_after=None,"
-    " textfile=False, *, version=None, **compute_kw)",
+    " textfile=False, *, version=None, overwrite=False, **options)",
     "ckpt": "(bag_name, ckpt_prefix=None, **kwargs)",
     "clear_all_ckpt": "()",
     "clear_ckpt": "(name)",
@@ -35,6 +35,8 @@ SIGNATURES = {
     "enable": "()",
     "get_allow_partial": "()",
     "get_allow_pickle": "()",
+    "get_compression": "()",
+    "get_on_stale": "()",
     "get_checkpoints_like": "(glob_pattern)",
     "get_done_file_path": "(name)",
     "get_or_make_ckpt_dir": "(name)",
@@ -44,6 +46,8 @@ SIGNATURES = {
     "reset": "()",
     "set_allow_partial": "(allow)",
     "set_allow_pickle": "(allow)",
+    "set_compression": "(compression)",
+    "set_on_stale": "(on_stale)",
     "set_halt_point": "(name)",
     # Both set_root(path) and the documented set_root(ckpt_root=path).
     "set_root": "(root=None, **storage_options)",
@@ -612,14 +616,23 @@ def test_verbose_of_the_call_counts_more_than_the_setting(folder, capsys):
 # ---- settings ----
 
 
-@pytest.mark.parametrize("setting", ["allow_partial", "allow_pickle", "verbose"])
-def test_a_setting_is_what_was_set_last(setting):
+@pytest.mark.parametrize(
+    "setting, values",
+    [
+        ("allow_partial", (True, False, True)),
+        ("allow_pickle", (False, True, False)),
+        ("verbose", (True, False, True)),
+        ("compression", ("auto", None, "zstd")),
+        ("on_stale", ("warn", "error", "recompute")),
+    ],
+)
+def test_a_setting_is_what_was_set_last(setting, values):
     read = getattr(checkpoint, f"get_{setting}")
     write = getattr(checkpoint, f"set_{setting}")
-    assert read() is {"allow_pickle": False}.get(setting, True)
-    for value in (True, False, True):
+    assert read() == values[0]  # the default
+    for value in values:
         write(value)
-        assert read() is value
+        assert read() == value
 
 
 @pytest.mark.parametrize(

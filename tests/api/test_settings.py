@@ -88,12 +88,6 @@ def test_settings_take_no_positional_arguments():
         Settings(True)
 
 
-def test_what_is_not_given_is_not_overridden():
-    settings = Settings(halt_after="one", verbose=False)
-    assert settings.override_given(verbose=None, halt_after=None) == settings
-    assert settings.override_given(verbose=True) == settings.override(verbose=True)
-
-
 def test_configure_replaces_the_value_and_leaves_the_old_one_alone():
     checkpointer = Checkpointer(verbose=False)
     before = checkpointer.settings
