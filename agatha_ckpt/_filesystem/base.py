@@ -4,9 +4,7 @@ Implemented by `LocalFiles` and, for the other fsspec filesystems, by `RemoteFil
 its subclasses. Paths are the filesystem's own, without protocol.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -31,9 +29,6 @@ class FileInfo:
 
     bytes: int
     modified: float | None = None
-
-
-Stored = FileInfo
 
 
 class Files(Protocol):
@@ -79,12 +74,6 @@ class Files(Protocol):
         The result is empty where the folder does not exist.
         """
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Return the names and sizes of the files in a folder, from one listing."""
-
-    def stored(self, folder: str) -> dict[str, FileInfo]:
-        """Return the files in a folder by name, from one listing."""
-
     def folders(self, folder: str, links: bool) -> Sequence[str]:
         """Return the names of the folders in a folder, from one listing.
 
@@ -125,12 +114,6 @@ class Files(Protocol):
             The folder does not exist, on filesystems that have folders.
         """
 
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless it exists; return whether it was written."""
-
-    def replace(self, path: str, data: bytes) -> None:
-        """Write a file in place of the one that exists."""
-
     def remove(self, folder: str, names: Iterable[str]) -> None:
         """Remove files by name; names of absent files are ignored."""
 
@@ -140,21 +123,5 @@ class Files(Protocol):
     def remove_folder(self, folder: str) -> None:
         """Remove a folder if it is empty."""
 
-    def hold(self, path: str) -> AbstractContextManager[object]:
-        """Hold a file that says, for as long as this process lives, that it does."""
-
-    def is_held(self, path: str) -> bool:
-        """Whether somebody certainly holds a file; False where it cannot be known."""
-
     def sync_folder(self, folder: str) -> None:
         """Make the entries of a folder durable."""
-
-
-def writer_of(data: bytes, path: str) -> Writer:
-    """Return a writer of *data* that names the file as *path* does."""
-
-    def write(file: BinaryIO) -> str:
-        file.write(data)
-        return os.path.basename(path)
-
-    return write

@@ -5,12 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from agatha_ckpt._filesystem.base import (
-    FileInfo,
-    FolderGoneError,
-    Writer,
-    writer_of,
-)
+from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError, Writer
 from agatha_ckpt._filesystem.folder_lock import (
     BUFFER_BYTES,
     HAS_LOCKS,
@@ -19,13 +14,7 @@ from agatha_ckpt._filesystem.folder_lock import (
 )
 from agatha_ckpt._format.names import temporary_filename
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 _TRIES = 100  # against other runs that make and remove a folder at the same moment
-_held: set[int] = set()  # descriptors
 
 
 class LocalFiles:
@@ -71,12 +60,6 @@ class LocalFiles:
                         found[entry.name] = FileInfo(stat.st_size, stat.st_mtime)
         return found
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        return {name: file.bytes for name, file in self.list(folder).items()}
-
-    def stored(self, folder: str) -> dict[str, FileInfo]:
-        return self.list(folder)
-
     def folders(self, folder: str, links: bool) -> Sequence[str]:
         with _scan(folder) as entries:
             return [e.name for e in entries if e.is_dir(follow_symlinks=links)]
@@ -89,7 +72,7 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def _written(self, folder: OpenFolder, write: Writer) -> Iterator[tuple[str, str]]:
-        """Give a whole and durable temporary file, and the name *write* returned."""
+        """Yield a whole and durable temporary file, and the name *write* returned."""
         temporary = temporary_filename()
         file = folder.create(temporary)
         try:
@@ -123,28 +106,27 @@ class LocalFiles:
     def _put(
         self, folder: OpenFolder, name: str, data: bytes, *, exclusive: bool
     ) -> bool:
-        with self._written(folder, writer_of(data, name)) as (temporary, _):
-            if exclusive:
-                # One writer wins, also where the filesystem has no locks.
-                try:
-                    folder.link(temporary, name)
-                except FileExistsError:
-                    folder.unlink(temporary)
-                    return False
-                except OSError:  # a filesystem without hard links
-                    folder.rename(temporary, name)
-                else:
-                    folder.unlink(temporary)
-            else:
+        def write(file: BinaryIO) -> str:
+            file.write(data)
+            return name
+
+        with self._written(folder, write) as (temporary, _):
+            if not exclusive:
                 folder.rename(temporary, name)
-        return True
-
-    def create(self, path: str, data: bytes) -> bool:
-        return self.swap(path, None, data)
-
-    def replace(self, path: str, data: bytes) -> None:
-        self.publish(os.path.dirname(path), writer_of(data, path))
-        self.sync_folder(os.path.dirname(path))
+                return True
+            # A link, so that one writer wins also on a filesystem without locks.
+            try:
+                folder.link(temporary, name)
+            except FileExistsError:
+                # NFS reports this too where its answer to the first try was lost.
+                written = folder.read(name) == data
+            except OSError:  # a filesystem without hard links
+                folder.rename(temporary, name)
+                return True
+            else:
+                written = True
+            folder.unlink(temporary)
+            return written
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
         # Locked, as one of them may be a file that another run swaps.
@@ -173,58 +155,6 @@ class LocalFiles:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
 
-    @contextlib.contextmanager
-    def hold(self, path: str) -> Iterator[None]:
-        # The system lets go of the lock when the process ends, however it ends. A
-        # child that is forked meanwhile must not hold it on.
-        descriptor = None
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a full disk
-                descriptor = self._locked(path)
-        if descriptor is None:
-            yield
-            return
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            _close(descriptor)
-
-    def _locked(self, path: str) -> int:
-        """Make a file that is locked when it appears, so that nobody removes it."""
-        folder = os.path.dirname(path)
-        for tries_left in reversed(range(_TRIES)):
-            temporary = os.path.join(folder, temporary_filename())
-            descriptor = None
-            try:
-                descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
-                _held.add(descriptor)
-                _lock(descriptor, fcntl.LOCK_EX)
-                os.replace(temporary, path)
-                return descriptor
-            except OSError as error:
-                if descriptor is not None:
-                    _close(descriptor)
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                if not isinstance(error, FileNotFoundError) or not tries_left:
-                    raise
-            self.make_folder(folder)  # another run clears it at this moment
-        raise AssertionError("unreachable")
-
-    def is_held(self, path: str) -> bool:
-        if fcntl is None:
-            return False
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            return not _lock(descriptor, fcntl.LOCK_SH)
-        finally:
-            os.close(descriptor)
-
     def sync_folder(self, folder: str) -> None:
         if self._fsync:
             OpenFolder(folder).sync()
@@ -235,28 +165,3 @@ def _scan(folder: str) -> Any:
         return os.scandir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return contextlib.nullcontext(())
-
-
-def _lock(descriptor: int, kind: int) -> bool:
-    """Lock an open file; say whether nobody certainly holds a lock against it."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a filesystem without locks
-        return True
-    return True
-
-
-def _close(descriptor: int) -> None:
-    _held.discard(descriptor)
-    os.close(descriptor)
-
-
-def _let_go() -> None:
-    while _held:
-        os.close(_held.pop())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)

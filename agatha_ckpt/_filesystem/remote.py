@@ -5,7 +5,6 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from shutil import copyfileobj
 from typing import Any, BinaryIO
@@ -79,12 +78,6 @@ class RemoteFiles:
             for name, entry in self._entries(folder, self._ls_files).items()
             if entry["type"] == "file"
         }
-
-    def sizes(self, folder: str) -> dict[str, int]:
-        return {name: file.bytes for name, file in self.list(folder).items()}
-
-    def stored(self, folder: str) -> dict[str, FileInfo]:
-        return self.list(folder)
 
     def folders(self, folder: str, links: bool) -> Sequence[str]:
         entries = self._entries(folder, self._ls)
@@ -169,12 +162,6 @@ class RemoteFiles:
             return self._content(path) == data
         return False
 
-    def create(self, path: str, data: bytes) -> bool:
-        return self.swap(path, None, data)
-
-    def replace(self, path: str, data: bytes) -> None:
-        self._fs.pipe_file(path, data)
-
     def remove(self, folder: str, names: Iterable[str]) -> None:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
@@ -186,12 +173,6 @@ class RemoteFiles:
     def remove_folder(self, folder: str) -> None:
         with contextlib.suppress(OSError):
             self._fs.rmdir(folder)
-
-    def hold(self, path: str) -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def is_held(self, path: str) -> bool:
-        return False
 
     def sync_folder(self, folder: str) -> None:
         """Do nothing: an upload that was answered is durable."""

@@ -8,7 +8,7 @@ import pytest
 
 from agatha_ckpt import Checkpointer, CheckpointStore
 from agatha_ckpt._cli import delete as _cli_clear
-from agatha_ckpt._filesystem.base import Stored
+from agatha_ckpt._filesystem.base import FileInfo
 from agatha_ckpt._format.names import (
     new_attempt,
     new_run,
@@ -321,7 +321,7 @@ NOW = datetime(2026, 3, 4, tzinfo=UTC)
 
 def contents(days=1.0, goes_on=None, names=("part-x",)):
     modified = NOW.timestamp() - days * DAY
-    return Contents({name: Stored(5, modified) for name in names}, 0, goes_on)
+    return Contents({name: FileInfo(5, modified) for name in names}, 0, goes_on)
 
 
 def ago(days):
@@ -350,7 +350,7 @@ def test_what_goes_and_why_the_rest_stays(state, days, goes_on, criteria, expect
     status = Status("x", state, changed=when)
     found = contents(days or 0, goes_on)
     if days is None:
-        found = Contents({"part-x": Stored(5)}, 0, goes_on)
+        found = Contents({"part-x": FileInfo(5)}, 0, goes_on)
     assert criteria.concerns(status)
     removal = decide(status, found, criteria, NOW)
     if expected is None:

@@ -7,7 +7,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointStore, Plan
-from agatha_ckpt._filesystem.remote import ObjectFiles
+from agatha_ckpt._filesystem.factory import files_for
 from agatha_ckpt._format.manifest import Manifest, encode_manifest
 from agatha_ckpt._format.names import DONE_MARKER
 from tests.servers.proxy import Fault, Proxy, Status
@@ -112,7 +112,7 @@ def test_a_file_that_a_listing_does_not_name_yet_is_committed():
 
 def test_a_range_beyond_the_end_of_an_object_is_empty_P5(cloud):
     """Each server refuses it with another error; the reader then says what is cut."""
-    files = ObjectFiles(cloud.fs)
+    files = files_for(cloud.fs, fsync=True)
     path = cloud.fs._strip_protocol(f"{cloud.new_root()}/object")
     for content in (b"", b"abc"):
         cloud.fs.pipe_file(path, content)
