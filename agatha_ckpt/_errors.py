@@ -1,25 +1,28 @@
-"""What can go wrong, by name, grouped by what the reader should do about it.
+"""Every error of this library, grouped by what to do about it.
 
 ::
 
     CheckpointError(Exception)
     ├── RootNotSetError          (also RuntimeError)        set a root
-    ├── InvalidNameError         (also ValueError)          fix the name
+    ├── InvalidNameError         (also ValueError)          correct the name or value
     ├── CheckpointNotFoundError  (also FileNotFoundError)   give a bag, or run the
-    │                                                       producer first
-    ├── CorruptCheckpointError                              verify, give the bag to
-    │                                                       repair, or clear
-    ├── EncodeError              (also TypeError)           change the records or
+    │                                                       program that saves it
+    ├── CorruptCheckpointError                              verify it, repair it with
+    │                                                       its bag, or clear it
+    ├── EncodeError              (also TypeError)           change the records, or
     │                                                       allow pickle
-    ├── PickleNotAllowedError                               allow pickle if you trust
-    │                                                       the root
-    ├── CheckpointConflictError                             another run is writing
-    │                                                       this name
-    └── UnsupportedFormatError                              written by a newer version
-    CheckpointHalt(SystemExit)                              not an error; code 0
+    ├── PickleNotAllowedError                               allow pickle, if the root
+    │                                                       is trusted
+    ├── CheckpointConflictError                             load what is stored, clear
+    │                                                       it, or use another name
+    └── UnsupportedFormatError                              upgrade, or clear it and
+                                                            compute it again
+    CheckpointHalt(SystemExit)                              not an error; status 0
+    StaleCheckpointWarning(UserWarning)                     pass on_stale="recompute"
+                                                            to update the checkpoint
 
-Every error takes one positional argument, the finished message: this is the only
-shape that survives the trip back from a worker process.
+Each takes one positional argument, the finished message: only in this shape does an
+exception survive pickling, on its way back from a worker process.
 """
 
 import re
@@ -28,82 +31,103 @@ from contextlib import contextmanager
 
 
 class CheckpointError(Exception):
-    """Base of every error that this library raises on its own account."""
+    """Base of the errors of this library."""
 
 
 class RootNotSetError(CheckpointError, RuntimeError):
-    """There is no usable root: none was set, or it is no folder that can be used."""
+    """No root is set, or the root cannot be used as a folder."""
 
 
 class InvalidNameError(CheckpointError, ValueError):
-    """A name cannot be used: of a checkpoint, or one of a fixed set of choices."""
+    """A name of a checkpoint, or a value of a setting, is not valid."""
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """A checkpoint was asked for that is not done, and no bag was given."""
+    """A checkpoint is not done, and no bag was given to save."""
 
 
 class CorruptCheckpointError(CheckpointError):
-    """What is stored is damaged, or was replaced while it was being read."""
+    """Stored files are damaged, or were replaced while they were being read."""
 
 
 class EncodeError(CheckpointError, TypeError):
-    """A value cannot be stored so that loading gives back an equal one."""
+    """A value cannot be stored so that loading returns an equal one."""
 
 
 class PickleNotAllowedError(CheckpointError):
-    """The checkpoint holds pickled values and the caller did not allow pickle."""
+    """The checkpoint holds pickled values, and the caller did not allow pickle."""
 
 
 class CheckpointConflictError(CheckpointError):
-    """What is stored under the name and what this run would store exclude each other.
+    """What is stored under the name excludes what this call would store or load.
 
-    Most often another run committed the same name with another plan first.
+    Another run committed other partitions under the name first, or a done checkpoint
+    is stale and ``on_stale="error"`` is set, or it has another version or format.
     """
 
 
 class UnsupportedFormatError(CheckpointError):
-    """The files were written in a form that this installation cannot read."""
+    """The files have a format that this version of the library cannot read."""
 
 
 class CheckpointHalt(SystemExit):
-    """Stops the program after a checkpoint, on purpose and with status 0.
+    """Stops the program after a checkpoint (``halt_after``), with status 0.
 
-    Uncaught, it ends a script as ``sys.exit(0)`` does, whatever the message says.
-    ``except Exception`` does not swallow it; a test or a notebook catches it by
-    name. The message is in ``str(halt)``.
+    Uncaught, it ends a script as ``sys.exit(0)`` does. ``except Exception`` does not
+    catch it; a test or a notebook catches it by name. ``str(halt)`` is the message.
     """
 
-    # SystemExit would take its argument for the exit status, and a text for 1. An
-    # attribute of the class holds however the exception was copied or unpickled.
+    # SystemExit would use its argument as the exit status, and 1 for a str. A class
+    # attribute holds also after copying and unpickling.
     code = 0
+
+
+class StaleCheckpointWarning(UserWarning):
+    """A stale checkpoint was loaded, because ``on_stale="warn"`` is set."""
 
 
 @contextmanager
 def error_note(doing: str) -> Iterator[None]:
-    """Add a note to an error that is not ours: what was being done, and to what."""
+    """Add a note to an error of another library: what was being done, and to what."""
     try:
         yield
-    except Exception as error:  # not all that a network raises is an OSError
+    except Exception as error:  # clients of object stores raise more than OSError
         if not isinstance(error, CheckpointError):
             error.add_note(f"while {doing}")
         raise
 
 
+def damaged(where: str, reason: object) -> CorruptCheckpointError:
+    """Return the error for a partition file that does not hold what was saved."""
+    return CorruptCheckpointError(
+        f"{where} is damaged: {reason}; verify the checkpoint, repair it with its bag "
+        "(Checkpointer.repair), or clear it"
+    )
+
+
+def pickle_refusal(where: str) -> PickleNotAllowedError:
+    """Return the error for pickled values that the caller did not allow."""
+    return PickleNotAllowedError(
+        f"{where} holds pickled values, and unpickling can run any code; allow it "
+        "(set_allow_pickle(True), or Checkpointer(..., allow_pickle=True)) if you "
+        "trust everyone who can write to the root"
+    )
+
+
 def refusal(error: PermissionError) -> str:
-    """Return, in half a sentence, that something may not be read.
+    """Return that a file cannot be read, as a reason inside a message.
 
     Examples
     --------
     >>> refusal(PermissionError(13, "Permission denied", "/data/x"))
-    'it may not be read (Permission denied)'
+    'no permission to read it (Permission denied)'
     """
     reason = redact(" ".join(str(error.strerror or error).split()))
-    return f"it may not be read ({reason or type(error).__name__})"
+    return f"no permission to read it ({reason or type(error).__name__})"
 
 
 def redact(text: str) -> str:
-    """Return *text* as messages may show it: without the secrets of a URL in it.
+    """Return *text* without the secrets of a URL in it.
 
     Examples
     --------
@@ -112,6 +136,6 @@ def redact(text: str) -> str:
     >>> redact("https://host/run?signature=secret")
     'https://host/run?***'
     """
-    # What follows a colon is a port where it is digits up to the path.
+    # A colon followed by digits up to the path is a port, not a password.
     text = re.sub(r"://([^/@:]*):(?!\d+(?:/|$)).*@", r"://\1:***@", text)
     return re.sub(r"(://[^?]*\?).+", r"\1***", text)
