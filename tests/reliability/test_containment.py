@@ -1,21 +1,23 @@
-"""T6: nothing outside of ``root/name`` is read for ours, written, or removed (P6, P7).
+"""P6, P7: files outside ``root/name`` are never read as ours, written or removed.
 
-Hostile names through every public call that takes one; a tree of foreign files around
-and inside the root, compared before and after every call; questions that leave no
-trace; roots that cannot be written to, and roots that were moved.
+Hostile names through every public call that takes a name; a tree of foreign files
+around and inside the root, compared before and after every call; queries, which leave
+no trace; roots that are read-only, and roots that were moved.
 """
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import unicodedata
 import uuid
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import dask
 import dask.bag
@@ -32,12 +34,9 @@ from agatha_ckpt import (
     CheckpointError,
     CheckpointStore,
     InvalidNameError,
-    Plan,
 )
 from agatha_ckpt._cli.main import main
-from agatha_ckpt._format.manifest import Manifest
 from tests.cli.cli_cases import without_privileges
-from tests.reliability.hostile_names import ILLEGAL, LEGAL, elsewhere, is_legal
 
 RECORDS = [["one", 1], ("two", {2})]
 LINES = ["one", "two"]
@@ -51,7 +50,7 @@ def _in_this_process():
 
 @pytest.fixture
 def figures(record_property):
-    """Counts; says at the end how many there were of each."""
+    """Counts, shown at the end of the test run."""
     counted = Counter()
     yield counted
     line = ", ".join(f"{n:,} {what}" for what, n in sorted(counted.items()))
@@ -59,7 +58,7 @@ def figures(record_property):
 
 
 class Place:
-    """A folder on some filesystem, in which a root called ``root`` will be."""
+    """A folder on some filesystem that will contain a root called ``root``."""
 
     def __init__(self, url):
         self.url = url.rstrip("/")
@@ -89,22 +88,26 @@ class Place:
         }
 
     def fill(self):
-        """Save a done, a text, a partial, a broken and a legacy checkpoint."""
+        """Save a done, a text, a partial, a damaged and an Agatha checkpoint."""
         save = self.checkpointer.checkpoint
         save("done", bag())
         save("lines", bag(LINES), textfile=True)
         save("broken", bag())
         self.put("root/broken/__done__", b"{")
-        plan = Plan(2)
-        self.store.begin("partial")
-        self.store.write_partition("partial", plan, 0, [RECORDS[0]])
+        self.leave_partial()
         for index, line in enumerate(LINES):
             self.put(f"root/legacy/part-{index}.txt", f"{line}\n".encode())
         self.put("root/legacy/__done__", b"/gone/part-0.txt\n/gone/part-1.txt\n")
 
+    def leave_partial(self):
+        self.checkpointer.checkpoint("partial", bag())
+        _, last = self.store.manifest("partial").partitions
+        for name in ("__done__", last.file):
+            self.fs.rm_file(f"{self.root}/partial/{name}")
+
 
 def local_tree(folder):
-    """Everything below *folder*: kind, rights, time, and target or content."""
+    """Everything below *folder*: kind, permissions, time, and target or content."""
     found = {}
     for path in [folder, *folder.rglob("*")]:
         status = path.lstat()
@@ -113,8 +116,8 @@ def local_tree(folder):
             content = os.readlink(path)
         elif path.is_file():
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-        said = (stat.filemode(status.st_mode), status.st_mtime_ns, content)
-        found[str(path.relative_to(folder))] = said
+        entry = (stat.filemode(status.st_mode), status.st_mtime_ns, content)
+        found[str(path.relative_to(folder))] = entry
     return found
 
 
@@ -135,108 +138,172 @@ def place(request, tmp_path):
         yield Place(request.getfixturevalue("s3").new_root())
 
 
+def command(place, *arguments):
+    """Run a command on the root; its arguments follow the root."""
+    first, *others = arguments
+    return CliRunner().invoke(main, [first, place.root, *others])
+
+
 # ---- names ----
+
+# Odd and legal: they can be saved beside each other in one root.
+LEGAL = [
+    *("a", "A", "a.", "a..b", "a-", "a b", "ab", "run", "run1", "run 1", "_"),
+    *("_SUCCESS", "__a", "a__", "__done__.bak", "done", "part-00000", "part-0.pkl"),
+    *("tmp-0123456789abcdef", "CON", "nul.txt", "COM1", "None", "0", "x" * 200),
+    "part-00000-0123abcd-0123456789abcdef.msgpack",
+    *("ह" * 66, "\u00e9", "ß", "\u0131", "\ufb01", "हिन्दी", "中文", "עברית"),
+]
+ILLEGAL = [
+    # paths and URLs
+    *("", ".", "..", "...", "../other", "../../../../etc/passwd", "name/../other"),
+    *("name/../../outside", "/", "/etc/passwd", "//host/share", "name/other", "name/"),
+    *("name/.", "name\\other", "..\\other", "\\\\host\\share", "C:\\other", "C:"),
+    *("name:stream", "zip::name", "s3://bucket/name", "file:///etc/passwd"),
+    *("memory://name", "name?versionId=1", "name%2F..%2Fother", "name#1"),
+    # patterns and shells
+    *("*", "nam*", "n?me", "name[1]", "{name,other}", "~", "$HOME", "-rf", "--help"),
+    # reserved
+    *(".name", ".tmp-0123456789abcdef", ".run-01234567", ".next-0123456789abcdef"),
+    *("__done__", "__name__", "__"),
+    # space and control characters
+    *(" ", " name", "name ", "a\u00a0b", "a\0b", "name\0", "a\nb", "name\n", "name\r"),
+    *("a\tb", "\x1b[2Jname", "name\x7f", "a\x85b", "a\u2028b"),
+    # too long, not NFC, not a letter
+    *("x" * 201, "ह" * 67, "x" * 100_000, "e\u0301", "\u212a", "\u0301"),
+    unicodedata.normalize("NFD", "한국어"),
+    *("a\u202eb", "a\u2066b", "a\u200bb", "a\u200db", "\ufeffname", "name\uff0fother"),
+    *("name\u2215other", "\u2025", "😀", "\ue000", "\u0378", "name\ud800", "x\udcff"),
+    # other types
+    *(None, 1, True, b"name", ["name"], {"name": 1}, ("name",)),
+    *(Path("/etc/passwd"), PurePosixPath("../other"), PureWindowsPath("C:/other")),
+]
+
+
+def nearly_below(root):
+    """Return paths and URLs that look like those of checkpoints of *root*."""
+    root = str(root)
+    parent = root.rsplit("/", 1)[0]
+    paths = [
+        *(root, f"{root}/", f"{parent}/name", f"{root}-2/name", f"{root}/../name"),
+        *(f"{root}/../root/name", f"{root}/name/other", f"{root}/name/__done__"),
+        *(f"{root}//name", f"{root}/*", f"{root}/__done__", f"{root}/.name"),
+    ]
+    # A path object drops a second slash.
+    objects = [p for p in paths if "://" not in p and not p.endswith(("/", "//name"))]
+    return [*paths, *map(Path, objects)]
+
+
+def is_legal(name):
+    """Apply the rule of the documentation, written differently than in the library.
+
+    "One path segment; letters and digits of any script in NFC, ``_ - .``, space inside;
+    not beginning with ``.`` or ``-``; not ``__x__``; at most 200 bytes."
+    """
+    if not isinstance(name, str) or name in ("", "__"):
+        return False
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return (
+        size <= 200
+        and not name.startswith((".", "-", " "))
+        and not name.endswith(" ")
+        and not (name.startswith("__") and name.endswith("__"))
+        and not unicodedata.category(name[0]).startswith("M")
+        and all(_is_letter(c) or c in "_-. " for c in name)
+        and unicodedata.normalize("NFC", name) == name
+    )
+
+
+def _is_letter(character):
+    # Marks are part of letters in many scripts.
+    return character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 def calls_of(place):
-    """Every public call that takes the name of a checkpoint, by its name."""
-    store, checkpointer, given_bag = place.store, place.checkpointer, bag()
-    plan = Plan(1)
-    functions = {
-        f"store.{name}": getattr(store, name)
-        for name in (
-            *("path", "done_marker", "name_of", "describe", "is_done", "manifest"),
-            *("find_manifest", "status", "verify", "begin", "clear"),
-            *("contents",),
-        )
+    """Yield every public call that takes the name of a checkpoint, by its name."""
+    manifest = place.store.manifest("name")
+    values = {
+        "plan": manifest.plan,
+        "index": 0,
+        "records": [],
+        "info": manifest.partitions[0],
+        "manifest": manifest,
+        "bag": bag(),
+        **{"replaces": None, "run": "01234567", "files": []},
     }
-    functions |= {
-        "store.write_partition": lambda n: store.write_partition(n, plan, 0, [1]),
-        "store.mark_done": lambda n: store.mark_done(n, Manifest(Plan(0), ())),
-        "store.survey": lambda n: store.survey(n, plan),
-        "store.missing": lambda n: store.missing(n, Manifest(Plan(0), ())),
-        "store.adopt": lambda n: store.adopt(n, plan, None, "01234567"),
-        "store.faults": lambda n: list(store.faults([(n, Manifest(plan, ()))])),
-        "store.sync": CheckpointStore(place.root).sync,
-        "store.hold": lambda n: store.hold(n, "01234567").__enter__(),
-        "store.remove_left_over": lambda n: store.remove_left_over(n, ["__done__"]),
-        "checkpoint": checkpointer.checkpoint,
-        "checkpoint with a bag": lambda n: checkpointer.checkpoint(n, given_bag),
-        "checkpoint of lines": lambda n: checkpointer.checkpoint(
-            n, given_bag, textfile=True
-        ),
-        "repair": lambda n: checkpointer.repair(n, given_bag),
-        "is_done": checkpointer.is_done,
-        "status": checkpointer.status,
-        "clear": checkpointer.clear,
-        "facade.checkpoint": agatha_ckpt.checkpoint,
-        "facade.checkpoint with a bag": lambda n: agatha_ckpt.checkpoint(n, given_bag),
-        "facade.is_ckpt_done": agatha_ckpt.is_ckpt_done,
-        "facade.get_or_make_ckpt_dir": agatha_ckpt.get_or_make_ckpt_dir,
-        "facade.get_done_file_path": agatha_ckpt.get_done_file_path,
-        "facade.clear_ckpt": agatha_ckpt.clear_ckpt,
-    }
-    return functions
+    functions = {n: getattr(agatha_ckpt, n) for n in agatha_ckpt.__all__}
+    for owner, members in {
+        "store": dict(inspect.getmembers(place.store, inspect.ismethod)),
+        "checkpointer": dict(inspect.getmembers(place.checkpointer, inspect.ismethod)),
+        "facade": {n: f for n, f in functions.items() if inspect.isfunction(f)},
+    }.items():
+        for called, function in members.items():
+            first, *others = inspect.signature(function).parameters.values() or [None]
+            if called.startswith("_") or first is None or first.name != "name":
+                continue
+            if called in ("set_halt_point", "sync"):  # no file is read or written
+                continue
+            named = [p for p in others if p.kind is not p.VAR_KEYWORD]
+            given = {p.name: values[p.name] for p in named if p.default is p.empty}
+            yield f"{owner}.{called}", lambda n, f=function, g=given: f(n, **g)
+            if any(p.name == "bag" for p in others):
+                given = given | {"bag": bag()}
+                yield (
+                    f"{owner}.{called} with a bag",
+                    lambda n, f=function, g=given: f(n, **g),
+                )
 
 
-def commands_of(place, name):
-    """The command lines that take the name of a checkpoint."""
-    return [
-        ["show", "--", place.root, name],
-        ["head", "--", place.root, name],
-        ["clear", "--yes", "--", place.root, name],
-    ]
-
-
-def hostile(place):
-    return {**ILLEGAL, **elsewhere(place.root)}
-
-
-def test_p6_every_call_refuses_every_hostile_name_and_touches_nothing(place, figures):
-    place.checkpointer.checkpoint("name", bag())
-    place.checkpointer.checkpoint("other", bag())
+def test_p6_every_call_refuses_every_hostile_name_and_changes_nothing(place, figures):
+    for name in ("name", "other"):
+        place.checkpointer.checkpoint(name, bag())
     place.put("other/__done__", b"beside the root")
     agatha_ckpt.set_root(place.root)
     agatha_ckpt.set_verbose(False)
-    before = place.tree()
-    escaped = []
-    for kind, name in hostile(place).items():
-        for call_name, call in calls_of(place).items():
+    calls = dict(calls_of(place))
+    assert len(calls) > 20, calls.keys()
+    before, accepted = place.tree(), []
+    for name in (*ILLEGAL, *nearly_below(place.root)):
+        assert not is_legal(name)
+        for call_name, call in calls.items():
             try:
                 found = call(name)
-                escaped.append(f"{call_name} takes {kind}: {found!r}")
             except InvalidNameError:
                 figures["calls refused"] += 1
+                continue
             except Exception as error:
-                escaped.append(f"{call_name} of {kind} raises {error!r}")
-        explained = place.checkpointer.explain(name)
-        assert type(explained.error) is InvalidNameError
-        assert place.tree() == before, kind
-    figures["names"] = len(hostile(place))
-    assert not escaped, "\n".join(escaped)
+                found = error
+            error = getattr(found, "error", None)  # of an explanation
+            if type(error) is not InvalidNameError:
+                accepted.append(f"{call_name} of {name!r:.50}: {found!r}")
+        figures["names"] += 1
+    assert not accepted, "\n".join(accepted)
+    assert place.tree() == before
 
 
-def test_p6_the_command_line_refuses_every_hostile_name_and_touches_nothing(
+def test_p6_the_command_line_refuses_every_hostile_name_and_changes_nothing(
     place, figures
 ):
-    place.checkpointer.checkpoint("name", bag())
-    place.checkpointer.checkpoint("other", bag())
-    before = place.tree()
-    escaped = []
-    for kind, name in hostile(place).items():
+    for name in ("name", "other"):
+        place.checkpointer.checkpoint(name, bag())
+    before, accepted = place.tree(), []
+    for name in (*ILLEGAL, *nearly_below(place.root)):
         if not isinstance(name, str):
             continue
-        for command in commands_of(place, name):
-            ended = CliRunner().invoke(main, command)
+        for what in (["show"], ["head"], ["clear", "--yes"]):
+            ended = CliRunner().invoke(main, [*what, "--", place.root, name])
             if ended.exit_code in (1, 2) and ended.stderr and not ended.stdout:
                 figures["command lines refused"] += 1
             else:
-                escaped.append(f"{command[0]} of {kind}: {ended!r} {ended.output}")
-        assert place.tree() == before, kind
-    assert not escaped, "\n".join(escaped)
+                accepted.append(f"{what[0]} of {name!r:.50}: {ended!r} {ended.output}")
+    assert not accepted, "\n".join(accepted)
+    assert place.tree() == before
 
 
-def test_p6_odd_legal_names_lie_beside_each_other(place, figures):
+def test_p6_odd_legal_names_are_checkpoints_beside_each_other(place, figures):
     checkpointer, store = place.checkpointer, place.store
     for name in LEGAL:
         assert is_legal(name)
@@ -244,18 +311,18 @@ def test_p6_odd_legal_names_lie_beside_each_other(place, figures):
     assert store.names() == sorted(LEGAL)
     for name in LEGAL:
         assert checkpointer.checkpoint(name).compute() == [[name, 1], [name, 2]]
-        assert checkpointer.checkpoint(store.path(name)).npartitions == 2
-        assert store.verify(name) == []
-    left = list(LEGAL)
-    for name in LEGAL:
+        assert checkpointer.is_done(store.path(name))
+    for name in LEGAL[::2]:
         store.clear(name)
-        left.remove(name)
-        assert store.names() == sorted(left)
-    assert {p for p in place.tree() if "part-" in p and "__" in p} == set()
+    left = sorted(LEGAL[1::2])
+    assert store.names() == left
+    assert not any(store.verify(name) for name in left)
+    store.clear_all()
+    assert not [path for path in place.tree() if "part-" in path and "__" in path]
     figures["names"] = len(LEGAL)
 
 
-# Text of what tools and filesystems give a meaning to, as it is and within words.
+# Text to which tools and filesystems give a meaning, alone and inside words.
 _piece = (
     st.sampled_from(
         ["..", ".", "/", "\\", "~", "root", "name", "__done__", "__", "%2F"]
@@ -270,7 +337,7 @@ _names = st.lists(_piece, max_size=8).map("".join) | st.text(max_size=80)
 
 
 class Below:
-    """A root on local disk, and whether a name leads out of it."""
+    """A root on local disk that tells whether a name leads out of it."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -283,21 +350,20 @@ class Below:
         return {str(p.relative_to(self.folder)) for p in self.folder.rglob("*")}
 
     def check(self, name):
-        """Save under *name*; return whether it was taken. Fail where it escapes."""
-        store, plan = self.place.store, Plan(1)
+        """Save under *name* and clear it; return whether the name is legal."""
+        store = self.place.store
         try:
-            store.begin(name)
+            if name != "name":
+                self.place.checkpointer.checkpoint(name, bag())
         except InvalidNameError:
             assert not is_legal(name)
             assert self.entries() == self.before
             return False
         assert is_legal(name)
         if name != "name":
-            info = store.write_partition(name, plan, 0, [name])
-            store.mark_done(name, Manifest(plan, (info,)))
-            new = self.entries() - self.before
             here = f"root/{name}"
-            assert new == {here, f"{here}/__done__", f"{here}/{info.file}"}
+            named = {f"{here}/{file}" for file in store.manifest(name).files}
+            assert self.entries() - self.before == {here, f"{here}/__done__", *named}
             store.clear(name)
         assert self.entries() == self.before
         return True
@@ -308,7 +374,7 @@ def below(tmp_path_factory):
     return Below(tmp_path_factory.mktemp("below"))
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=100)
 @given(_names)
 @example("..")
 @example("name/../../x")
@@ -319,10 +385,10 @@ def test_p6_no_text_leads_out_of_the_root(below, name):
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_p6_none_of_10_000_texts_leads_out_of_the_root(below, figures):
-    @settings(max_examples=10_000, deadline=None, database=None)
+    @settings(max_examples=10_000, derandomize=False, database=None)
     @given(_names)
     def check(name):
-        figures["taken" if below.check(name) else "refused"] += 1
+        figures["legal" if below.check(name) else "refused"] += 1
 
     check()
 
@@ -339,9 +405,9 @@ FOREIGN = {
     "root/__done__": b"in the root",
     f"root/{PART}": b"in the root",
     "root/.tmp-0123456789abcdef": b"in the root",
-    "root/.hidden/__done__": b"in a folder that is no name",
-    f"root/-x/{PART}": b"in a folder that is no name",
-    f"root/__x__/{PART}": b"in a folder that is no name",
+    "root/.hidden/__done__": b"in a folder whose name is not legal",
+    f"root/-x/{PART}": b"in a folder whose name is not legal",
+    f"root/__x__/{PART}": b"in a folder whose name is not legal",
     "root/data/table.csv": b"in a folder of its own",
     "root/data/part-0.pkl": b"that no marker names",
     f"root/done/deeper/{PART}": b"deeper",
@@ -390,35 +456,34 @@ def put_foreign(place):
 
 
 def foreign(place):
-    """What of the tree is not ours; of a folder of ours, its existence alone."""
+    """Return the part of the tree that is not ours."""
     ours = {"root/legacy", "root/legacy/part-0.txt", "root/legacy/part-1.txt"}
     names = ("done", "lines", "broken", "partial", "legacy", "new")
     folders = {f"root/{name}" for name in names}
     found = {}
-    for path, said in place.tree().items():
+    for path, entry in place.tree().items():
         path = path.lstrip("/")
-        folder = path.rpartition("/")[0]
-        is_ours = path in FOREIGN or path.endswith("/link") or "deeper" in path
+        is_foreign = path in FOREIGN or path.endswith("/link") or "deeper" in path
         if path in folders or path in ("root", ".") or path in ours:
             continue
-        if folder in folders and not is_ours:
+        if path.rpartition("/")[0] in folders and not is_foreign:
             continue
-        found[path] = said
+        found[path] = entry
     return found
 
 
-def questions_of(place):
-    """Every public call that only asks, by its name."""
+def queries_of(place):
+    """Return every public call that only reads, by its name."""
     store, checkpointer, given_bag = place.store, place.checkpointer, bag()
     names = ("done", "lines", "broken", "partial", "legacy", "absent", "data")
 
     def of_each(call):
-        def ask():
+        def query():
             for name in names:
                 with suppress(CheckpointError):
                     call(name)
 
-        return ask
+        return query
 
     def load(name):
         loaded = checkpointer.checkpoint(name)
@@ -426,24 +491,18 @@ def questions_of(place):
         loaded.count().compute()
         loaded.take(1)
 
-    def read(name):
-        manifest = store.manifest(name)
-        store.missing(name, manifest)
-        for index, info in enumerate(manifest.partitions):
-            list(store.open_partition(name, manifest.plan, index, info))
-            store.bag_of(name, index, info)
-
-    def command(*arguments):
-        return lambda: CliRunner().invoke(
-            main, [*arguments[:1], place.root, *arguments[1:]]
-        )
-
+    commands = [
+        ["ls"],
+        ["ls", "--json"],
+        ["report", "-o", "-"],
+        ["verify"],
+        ["prune", "--partial", "--leftovers", "--dry-run"],
+        ["clear", "--all", "--dry-run"],
+        *([what, name] for what in ("show", "head") for name in names),
+    ]
     return {
-        "names": store.names,
-        "names of a pattern": lambda: checkpointer.names("*one*"),
-        "folders": store.folders,
+        "names": lambda: (store.names(), checkpointer.names("*one*")),
         "statuses": lambda: list(store.statuses()),
-        "exists": store.exists,
         "repr": lambda: (repr(store), store._repr_html_(), checkpointer._repr_html_()),
         "path": of_each(store.path),
         "done_marker": of_each(store.done_marker),
@@ -451,9 +510,6 @@ def questions_of(place):
         "status": of_each(store.status),
         "manifest": of_each(store.manifest),
         "verify": of_each(store.verify),
-        "contents": of_each(store.contents),
-        "survey": of_each(lambda name: store.survey(name, Plan(2))),
-        "open_partition": of_each(read),
         "checkpoint, to load": of_each(load),
         "explain": of_each(lambda name: checkpointer.explain(name, given_bag)),
         "facade": lambda: (
@@ -464,36 +520,31 @@ def questions_of(place):
             agatha_ckpt.get_root(),
         ),
         "done, with its bag": lambda: checkpointer.checkpoint("done", given_bag),
-        "ls": command("ls"),
-        "ls --json": command("ls", "--json"),
-        "report": command("report", "-o", "-"),
-        "verify on the command line": command("verify"),
-        "prune --dry-run": command("prune", "--partial", "--leftovers", "--dry-run"),
-        "clear --dry-run": command("clear", "--all", "--dry-run"),
-        **{
-            f"{what} {name}": command(what, name)
-            for what in ("show", "head")
-            for name in names
-        },
+        **{" ".join(c): lambda c=c: command(place, *c) for c in commands},
     }
 
 
 def changes_of(place):
-    """Public calls that write and remove, in an order in which each does something."""
+    """Return public calls that write or remove, in an order in which each has to."""
     store, checkpointer = place.store, place.checkpointer
 
     def damage():
         (first, *_) = store.manifest("done").partitions
         place.put(f"root/done/{first.file}", b"damaged")
 
-    def command(*arguments):
-        ended = CliRunner().invoke(main, [*arguments[:1], place.root, *arguments[1:]])
+    def leave_a_file():
+        (first, *_) = store.manifest("new").partitions
+        other = first.file[:-9].translate(str.maketrans("0123", "1032")) + "e.msgpack"
+        place.put(f"root/new/{other}", b"of a run that failed")
+
+    def succeed(*arguments):
+        ended = command(place, *arguments)
         assert ended.exit_code == 0, ended.output
 
     return {
         "save": lambda: checkpointer.checkpoint("new", bag()),
         "resume": lambda: checkpointer.checkpoint("partial", bag()),
-        "save over a broken marker": lambda: checkpointer.checkpoint("broken", bag()),
+        "save over a damaged marker": lambda: checkpointer.checkpoint("broken", bag()),
         "damage": damage,
         "repair": lambda: checkpointer.repair("done", bag()),
         "recompute": lambda: Checkpointer(
@@ -501,21 +552,18 @@ def changes_of(place):
         ).checkpoint("lines", bag(LINES), textfile=True, version="2"),
         "get_or_make_ckpt_dir": lambda: agatha_ckpt.get_or_make_ckpt_dir("new"),
         "clear": lambda: checkpointer.clear("done"),
-        "clear of what is foreign": lambda: checkpointer.clear("data"),
+        "clear of foreign files": lambda: checkpointer.clear("data"),
         "clear_ckpt": lambda: agatha_ckpt.clear_ckpt("legacy"),
-        "clear on the command line": lambda: command("clear", "--yes", "lines"),
-        "a partial again": lambda: (
-            store.begin("partial"),
-            store.write_partition("partial", Plan(3), 0, [1]),
-        ),
-        "prune": lambda: command("prune", "--leftovers", "--older-than", "0h", "--yes"),
+        "clear on the command line": lambda: succeed("clear", "lines", "--yes"),
+        "a leftover": leave_a_file,
+        "prune": lambda: succeed("prune", "--leftovers", "--older-than", "0h", "--yes"),
         "clear_all_ckpt": agatha_ckpt.clear_all_ckpt,
         "clear_all": store.clear_all,
     }
 
 
 # Of what is there when they are called.
-CHANGES_NOTHING = ("get_or_make_ckpt_dir", "clear of what is foreign", "clear_all")
+CHANGES_NOTHING = ("get_or_make_ckpt_dir", "clear of foreign files", "clear_all")
 
 
 @pytest.fixture
@@ -527,16 +575,16 @@ def filled(place):
     return place
 
 
-def test_p6_a_question_leaves_no_trace(filled, figures):
+def test_p6_a_query_leaves_no_trace(filled, figures):
     before = filled.tree()
-    for what, ask in questions_of(filled).items():
-        ask()
+    for what, query in queries_of(filled).items():
+        query()
         assert filled.tree() == before, what
-        figures["questions"] += 1
+        figures["queries"] += 1
     figures["files compared"] = len(before)
 
 
-def test_p6_no_call_touches_a_foreign_file(filled, figures):
+def test_p6_no_call_changes_a_foreign_file(filled, figures):
     before = foreign(filled)
     assert before.keys() >= FOREIGN.keys()
     for what, call in changes_of(filled).items():
@@ -549,7 +597,7 @@ def test_p6_no_call_touches_a_foreign_file(filled, figures):
     assert filled.store.names() == []
 
 
-def test_p6_what_a_link_leads_to_is_cleared_by_its_name_and_not_with_all(tmp_path):
+def test_p6_the_target_of_a_link_is_cleared_by_its_name_only(tmp_path):
     elsewhere, here = Place(str(tmp_path / "a")), Place(str(tmp_path / "b"))
     elsewhere.checkpointer.checkpoint("done", bag())
     here.checkpointer.checkpoint("own", bag())
@@ -558,11 +606,8 @@ def test_p6_what_a_link_leads_to_is_cleared_by_its_name_and_not_with_all(tmp_pat
     Path(here.root, PART).write_bytes(b"in the root")
     before = elsewhere.tree()
     assert here.checkpointer.names() == ["linked", "own"]
-    for everything in (
-        ["clear", here.root, "--all", "--yes"],
-        ["prune", here.root, "--older-than", "0h", "--yes"],
-    ):
-        assert CliRunner().invoke(main, everything).exit_code == 0
+    for everything in (["clear", "--all"], ["prune", "--older-than", "0h"]):
+        assert command(here, *everything, "--yes").exit_code == 0
         assert here.checkpointer.names() == ["linked"]
         here.checkpointer.checkpoint("own", bag())
     here.store.clear_all()
@@ -573,7 +618,7 @@ def test_p6_what_a_link_leads_to_is_cleared_by_its_name_and_not_with_all(tmp_pat
     assert elsewhere.checkpointer.names() == []
 
 
-# ---- a root that cannot be written to ----
+# ---- a read-only root ----
 
 READS = """
 import json
@@ -584,7 +629,6 @@ dask.config.set(scheduler="sync")
 ckpt = Checkpointer(sys.argv[1], verbose=False)
 loaded = {n: [repr(r) for r in ckpt.checkpoint(n).compute()] for n in ckpt.names()}
 found = {n: ckpt.store.verify(n) for n in ckpt.names()}
-states = {n: ckpt.status(n).state for n in ("done", "partial", "broken", "absent")}
 refused = []
 for call in (
     lambda: ckpt.clear("done"),
@@ -594,41 +638,36 @@ for call in (
         call()
     except Exception as error:
         notes = getattr(error, "__notes__", [])
-        refused.append([type(error).__name__, str(error), notes])
-print(json.dumps([loaded, found, states, refused]))
+        refused.append([type(error).__name__, " ".join([str(error), *notes])])
+print(json.dumps([loaded, found, refused]))
 """
 
 
-def test_p6_p7_a_root_that_cannot_be_written_to_loads(tmp_path):
+def test_p6_p7_a_root_that_cannot_be_written_to_can_be_loaded(tmp_path):
     place = Place(str(tmp_path / "place"))
     place.fill()
     root = Path(place.root)
     folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
     for path in root.rglob("*"):
-        if path.is_file():
-            path.chmod(0o444)
-    for path in folders:
-        path.chmod(0o555)
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    root.chmod(0o555)
     before = local_tree(root)
     try:
-        command = without_privileges(sys.executable, "-c", READS, str(root))
-        ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        reads = without_privileges(sys.executable, "-c", READS, str(root))
+        ended = subprocess.run(reads, capture_output=True, text=True, cwd=tmp_path)
         assert ended.returncode == 0, ended.stderr
         assert local_tree(root) == before
     finally:
         for path in folders:
             path.chmod(0o755)
-    loaded, found, states, refused = json.loads(ended.stdout)
+    loaded, found, refused = json.loads(ended.stdout)
     assert loaded["done"] == [repr(record) for record in RECORDS]
     assert loaded["lines"] == loaded["legacy"] == [repr(line) for line in LINES]
     assert found == {"done": [], "legacy": [], "lines": []}
-    expected = {"done": "done", "partial": "partial", "broken": "partial"}
-    assert states == {**expected, "absent": "absent"}
-    (clearing, _, notes), (saving, said, _) = refused
-    assert clearing == "PermissionError"
-    assert "clearing checkpoint 'done'" in notes[0]
-    assert saving == "RootNotSetError"
-    assert "set a root that can be written to" in said
+    (clearing, notes), (saving, message) = refused
+    assert (clearing, saving) == ("PermissionError", "RootNotSetError")
+    assert "clearing checkpoint 'done'" in notes
+    assert "set a root that can be written to" in message
 
 
 class ReadOnly(MemoryFileSystem):
@@ -651,7 +690,7 @@ class ReadOnly(MemoryFileSystem):
         )
 
 
-def test_p6_a_user_who_may_only_read_an_object_store_loads():
+def test_p6_an_object_store_can_be_loaded_without_the_right_to_write():
     place = Place(f"memory://{uuid.uuid4().hex}")
     place.fill()
     before = place.tree()
@@ -682,7 +721,7 @@ def test_p6_a_user_who_may_only_read_an_object_store_loads():
 
 @pytest.fixture
 def moved_from(tmp_path):
-    """A root with checkpoints of each kind, and another working directory."""
+    """A root with a checkpoint of each kind."""
     place = Place(str(tmp_path / "place"))
     place.fill()
     place.checkpointer.configure(compression="zstd")
@@ -700,16 +739,17 @@ def _check_moved(root):
         assert checkpointer.store.verify(name) == []
     for name in ("lines", "legacy"):
         assert checkpointer.checkpoint(name).compute() == LINES
-    # Its parent is the same checkpoint, wherever it lies.
+    # The place of a parent is not part of its identity.
     child = checkpointer.checkpoint("compressed").map(str)
     again = checkpointer.checkpoint("child", child)
     assert again.compute() == [str(record) for record in RECORDS]
-    # The partition that was there is kept.
     assert checkpointer.explain("partial", bag()).kept == 1
     assert checkpointer.checkpoint("partial", bag()).compute() == RECORDS
 
 
-def test_p7_a_root_loads_and_goes_on_wherever_it_is(moved_from, tmp_path, monkeypatch):
+def test_p7_a_root_loads_and_resumes_wherever_it_was_moved(
+    moved_from, tmp_path, monkeypatch
+):
     copied = shutil.copytree(moved_from, tmp_path / "elsewhere" / "a copy")
     _check_moved(copied)
     linked = tmp_path / "linked"
@@ -723,7 +763,7 @@ def test_p7_a_root_loads_and_goes_on_wherever_it_is(moved_from, tmp_path, monkey
     _check_moved(renamed)
 
 
-def test_p7_a_bag_loads_after_its_program_went_to_another_folder(
+def test_p7_a_bag_loads_after_the_working_directory_has_changed(
     moved_from, monkeypatch
 ):
     monkeypatch.chdir(moved_from.parent)
