@@ -232,7 +232,9 @@ def calls_of(place):
         "info": manifest.partitions[0],
         "manifest": manifest,
         "bag": bag(),
-        **{"replaces": None, "run": "01234567", "files": []},
+        "replaces": None,
+        "run": "01234567",
+        "files": [],
     }
     functions = {n: getattr(agatha_ckpt, n) for n in agatha_ckpt.__all__}
     for owner, members in {

@@ -1,22 +1,34 @@
-"""P1, P4, P5: faults of the network and of the server, at each request of a call.
+"""P1, P3, P4, P5: faults of the network and of the server, at each request of a call.
 
-The proxy stands between the real client and an S3 server. Each record says which run
-made it, so that a mixture, a loss and a duplicate all show.
+A proxy stands between s3fs and an S3 server. A weak store, which answers with what was
+true before or ignores a condition, is not promised to give what was saved last; what it
+gives is right, not done, or a documented error.
 """
 
-import json
+import contextlib
+import itertools
+import random
 import re
-from dataclasses import dataclass, field
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 import botocore.exceptions
-import dask.bag
 import pytest
 import s3fs
 
-from agatha_ckpt import Checkpointer, CheckpointError, CheckpointStore, Plan
-from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt import (
+    CheckpointConflictError,
+    Checkpointer,
+    CheckpointError,
+    CheckpointStore,
+    CorruptCheckpointError,
+)
 from agatha_ckpt._format.names import DONE_MARKER
+from tests.reliability.runs import Run, labels
 from tests.servers.proxy import (
     CutBody,
     Delay,
@@ -28,17 +40,14 @@ from tests.servers.proxy import (
 )
 
 NAME = "numbers"
-PARTITIONS = 4
-RECORDS = 25  # in each partition
+PARTITIONS = 3
+OLD, NEW, NEXT, RIVAL = (
+    Run(label, PARTITIONS, sizes=(25,)) for label in ("old", "new", "next", "rival")
+)
+MIB = 1024 * 1024
+LONG = pytest.mark.long
 
-REQUESTS = {
-    "save": ["GET marker", "LIST", *["PUT"] * PARTITIONS, "LIST", "PUT marker"],
-    "load": ["GET marker", *["GET"] * PARTITIONS],
-}
-# One of each kind of request; of partitions one that is neither the first nor the last.
-ONE_OF_EACH = {"save": {0, 1, 4, 6, 7}, "load": {0, 2}}
-
-# What s3fs raises for a request that failed: botocore's errors are no OSError.
+# s3fs raises botocore's own errors for requests that failed; they are not OSErrors.
 FILESYSTEM_ERRORS = (
     OSError,
     aiohttp.ClientError,
@@ -57,66 +66,17 @@ class ErrorAfter(Fault):
 
 SLOW_DOWN = Status(503, "SlowDown")
 INTERNAL_ERROR = Status(500, "InternalError")
+TOO_MANY = Status(429, "TooManyRequests")
 CONFLICT = Status(409, "ConditionalRequestConflict")
-
-EVERY = "GET|LIST|PUT"
-READ = "GET|LIST"
-MARKER = "PUT marker"
-# Fault, how often in a row, and the requests at which it can happen.
-ONCE = {
-    "slow-down-twice": (SLOW_DOWN, 2, EVERY),
-    "internal-error": (INTERNAL_ERROR, 1, EVERY),
-    "error-though-done": (ErrorAfter(), 1, "PUT"),
-    "conflict": (CONFLICT, 1, MARKER),
-    "conflict-three-times": (CONFLICT, 3, MARKER),
-    "reset": (ResetBefore(), 1, EVERY),
-    "lost-answer": (LostAnswer(), 1, EVERY),
-    "cut-body": (CutBody(), 1, READ),
-    "delay": (Delay(0.3), 1, EVERY),
-}
-FOR_EVER = {
-    "slow-down": (SLOW_DOWN, None, EVERY),
-    "internal-error": (INTERNAL_ERROR, None, EVERY),
-    "error-though-done": (ErrorAfter(), None, "PUT"),
-    "conflict": (CONFLICT, None, MARKER),
-    "reset": (ResetBefore(), None, EVERY),
-    "lost-answer": (LostAnswer(), None, EVERY),
-    "cut-body": (CutBody(), None, READ),
-    "delay": (Delay(0.3), None, EVERY),
-}
-
-
-def each_request(faults, slow):
-    """Parametrise with each fault at each request at which it can happen.
-
-    Those in *slow* happen at each only where the long tests are asked for, else at one
-    request of each kind.
-    """
-    cases = []
-    for call, requests in REQUESTS.items():
-        for number, request in enumerate(requests):
-            alike = number not in ONE_OF_EACH[call]
-            cases += [
-                pytest.param(
-                    call,
-                    number,
-                    fault,
-                    id=f"{fault}-{call}-{number}-{request}",
-                    marks=pytest.mark.long if alike and fault in slow else [],
-                )
-                for fault, (_, _, where) in faults.items()
-                if re.match(where, request)
-            ]
-    return pytest.mark.parametrize("call, number, fault", cases)
 
 
 @dataclass
-class Happening:
-    """A fault from one request on, at that request's path only."""
+class From:
+    """A fault from one request on, at the path of that request only."""
 
     fault: Fault
     number: int
-    times: int | None = None  # in a row; None is for ever
+    times: int | None = None  # in a row; None means always
     path: str | None = field(default=None, init=False)
 
     def __call__(self, request):
@@ -129,58 +89,94 @@ class Happening:
         return self.fault
 
 
+@dataclass
+class Burst:
+    """The next requests fail, whatever they ask for, for a number or a time."""
+
+    fault: Fault
+    first: int = 0
+    times: int = 0
+    seconds: float = 0
+    _until: float = field(default=0, init=False)
+
+    def __call__(self, request):
+        if request.number < self.first:
+            return None
+        if self._until == 0:
+            self._until = time.monotonic() + self.seconds
+        self.times -= 1
+        return self.fault if self.times >= 0 or time.monotonic() < self._until else None
+
+
 class Network:
     """A root on the server, and the way to it through the proxy."""
 
     def __init__(self, proxy, server):
-        self.proxy = proxy
-        self.server = server
+        self.proxy, self.server = proxy, server
         self.root = server.new_root()
         self.folder = f"{self.root}/{NAME}"
+        self.begin()
 
     def checkpointer(self, verbose=False, **options):
-        """One whose requests go through the proxy."""
+        """Return one whose requests pass through the proxy."""
         options = self.server.through(self.proxy.url).options | options
         store = CheckpointStore(self.root, storage_options=options)
-        return Checkpointer(store, verbose=verbose)
+        return Checkpointer(store, verbose=verbose, on_stale="recompute")
 
     def impatient(self):
-        """One whose client gives up after one retry."""
+        """Return one whose client gives up after one retry."""
         ckpt = self.checkpointer(config_kwargs={"retries": {"max_attempts": 0}})
         ckpt.store.fs.retries = 2  # s3fs itself tries again, and has no option for it
         return ckpt
 
     def direct(self):
-        """A fresh store that does not know the proxy."""
+        """Return one that does not know the proxy."""
         store = CheckpointStore(self.root, storage_options=self.server.options)
-        return Checkpointer(store, verbose=False)
+        return Checkpointer(store, verbose=False, on_stale="recompute")
 
-    def begin(self, fault=None):
+    def begin(self, fault=lambda request: None):
         """Count requests from 0, and let the fault happen from now on."""
         self.proxy.forget()
-        self.proxy.fault = fault or (lambda request: None)
+        self.proxy.fault = fault
 
     @property
     def failed(self):
         return self.proxy.failed
 
     def files(self):
-        """Names of the objects in the checkpoint's folder."""
+        """Return the names of the objects in the folder of the checkpoint."""
         try:
             found = self.server.fs.ls(self.folder, detail=False)
         except FileNotFoundError:
-            return []
-        return [path.rpartition("/")[2] for path in found]
+            return set()
+        return {path.rpartition("/")[2] for path in found}
 
     def stored(self):
-        """Numbers of the partitions of which there is a file."""
+        """Return the numbers of the partitions that have a file."""
         matches = [re.match(r"part-(\d+)-", name) for name in self.files()]
-        return sorted(int(match[1]) for match in matches if match)
+        return {int(match[1]) for match in matches if match}
 
-    def marker(self):
-        return json.loads(self.server.fs.cat_file(f"{self.folder}/{DONE_MARKER}"))[
-            "manifest"
-        ]
+    def edit(self, index, edit):
+        """Change or remove the file of a partition."""
+        for path in self.server.fs.find(self.folder):
+            if f"/part-{index:05d}-" in path:
+                content = edit(self.server.fs.cat_file(path))
+                if content is None:
+                    self.server.fs.rm_file(path)
+                else:
+                    self.server.fs.pipe_file(path, content)
+
+    def load(self, ckpt=None):
+        ckpt = ckpt or self.direct()
+        return ckpt.checkpoint(NAME).compute(scheduler="sync")
+
+    def puts_of_marker(self):
+        requests = self.proxy.requests
+        return [r for r in requests if r.method == "PUT" and r.is_marker]
+
+    def first_put_of_marker(self, fault):
+        """Return *fault* as what happens to the first write of the marker."""
+        return lambda request: fault if self.puts_of_marker() == [request] else None
 
 
 @pytest.fixture(scope="module")
@@ -192,325 +188,357 @@ def proxy(s3_server):
 @pytest.fixture
 def network(proxy, s3_server):
     network = Network(proxy, s3_server)
-    network.begin()
     yield network
     network.begin()
+    network.direct().clear(NAME)  # the server keeps it in memory
 
 
-def record(run, partition, index, text=False):
-    return f"{run} {partition} {index}" if text else (run, partition, index)
+# ---- a fault at each request of each call ----
 
 
-def bag_of(run, computed, text=False):
-    """A bag that notes the partitions that it computes."""
-
-    def make(numbers):
-        [partition] = numbers
-        computed.append(partition)
-        return [record(run, partition, i, text) for i in range(RECORDS)]
-
-    return dask.bag.from_sequence(
-        range(PARTITIONS), npartitions=PARTITIONS
-    ).map_partitions(make)
+def nothing(network):
+    pass
 
 
-def records_of(runs, text=False):
-    """The records of a checkpoint whose partitions are of these runs."""
-    return [
-        record(run, partition, i, text)
-        for partition, run in enumerate(runs)
-        for i in range(RECORDS)
-    ]
+def done(network):
+    OLD.save(network.direct(), NAME)
 
 
-def save(ckpt, run, computed, text=False):
-    bag = bag_of(run, computed, text)
-    return ckpt.checkpoint(NAME, bag, textfile=text, scheduler="sync")
+def partial(network):
+    done(network)
+    network.server.fs.rm_file(f"{network.folder}/{DONE_MARKER}")
+    for index in (1, 2):
+        network.edit(index, lambda content: None)
 
 
-def load(ckpt):
-    return ckpt.checkpoint(NAME).compute(scheduler="sync")
+def damaged(network):
+    done(network)
+    network.edit(1, lambda content: None)
+    network.edit(2, lambda content: content[:-1] + bytes([content[-1] ^ 1]))
 
 
-def prepare(network, call, text):
-    if call in ("load", "again"):
-        save(network.direct(), 1, [], text)
-    if call == "resume":
-        network.begin(Happening(ResetBefore(), 4))
-        with pytest.raises(botocore.exceptions.ConnectionClosedError):
-            save(network.impatient(), 1, [], text)
+def text(network):
+    replace(OLD, text=True).save(network.direct(), NAME)
 
 
-def attempt(network, ckpt, call, fault, text=False):
-    """Do the call with the fault; return the error, or None where it went right.
+def save(run, ckpt, note):
+    run.save(ckpt, NAME, note)
 
-    Calls are save, resume (save, two partitions being stored), again (save what is
-    done) and load.
+
+def load(run, ckpt, note):
+    ckpt.checkpoint(NAME).compute(scheduler="sync")
+
+
+def repair(run, ckpt, note):
+    run.repair(ckpt, NAME, note)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call, what is stored before it, and the records that are right after it.
+
+    *before* and *after* are the labels of the runs whose partitions are loaded: where
+    the call failed, and where it did not.
     """
-    prepare(network, call, text)
-    stored, computed, error = network.stored(), [], None
-    network.begin(fault)
-    try:
-        if call == "load":
-            assert load(ckpt) == records_of([1] * PARTITIONS, text)
-        else:
-            save(ckpt, 1, computed, text)
-    except Exception as raised:
-        error = raised
-    network.proxy.fault = lambda request: None
-    assert network.failed, "the fault did not happen"
-    assert not set(computed) & set(stored)
-    return error
+
+    prepare: Callable
+    call: Callable
+    before: str | None
+    after: str
+    missing: frozenset = frozenset(range(PARTITIONS))
+    change: dict = field(default_factory=dict)  # of the runs
 
 
-def check_nothing_false(network, error, text=False):
-    """The checkpoint is not done, or right."""
-    ckpt = network.direct()
-    if ckpt.is_done(NAME):
-        assert load(ckpt) == records_of([1] * PARTITIONS, text)
-    else:
-        assert error is not None
-        assert DONE_MARKER not in network.files()
+ALL_OLD, ALL_NEW, MIXED = "old old old", "new new new", "old new new"
+NONE, ALL_BUT_THE_FIRST = frozenset(), frozenset({1, 2})
+CALLS = {
+    "save": Call(nothing, save, None, ALL_NEW),
+    "text": Call(nothing, save, None, ALL_NEW, change={"text": True}),
+    "load": Call(done, load, ALL_OLD, ALL_OLD, NONE),
+    "load text": Call(text, load, ALL_OLD, ALL_OLD, NONE, {"text": True}),
+    "save again": Call(done, save, ALL_OLD, ALL_OLD, NONE),
+    "resume": Call(partial, save, None, MIXED, ALL_BUT_THE_FIRST),
+    "recompute": Call(done, save, ALL_OLD, ALL_NEW, change={"version": "2"}),
+    "repair": Call(damaged, repair, "damaged", MIXED, ALL_BUT_THE_FIRST),
+}
+PASSING = {
+    "lost answer": (LostAnswer(), 1),
+    "reset": (ResetBefore(), 1),
+    "error though done": (ErrorAfter(), 1),
+    "internal error": (INTERNAL_ERROR, 1),
+    "slow down twice": (SLOW_DOWN, 2),
+    "cut body": (CutBody(), 1),
+    "delay": (Delay(0.3), 1),
+}
+LASTING = {
+    "lost answer": LostAnswer(),
+    "reset": ResetBefore(),
+    "error though done": ErrorAfter(),
+    "internal error": INTERNAL_ERROR,
+    "slow down": SLOW_DOWN,
+    "cut body": CutBody(),
+    "expired token": Status(400, "ExpiredToken"),
+    "skewed clock": Status(403, "RequestTimeTooSkewed"),
+}
+
+
+def each_with_each(faults, shift):
+    """Parametrise with each call, each fault, and the numbers of the requests.
+
+    By default each fault meets one call, at every third of its requests.
+    """
+    calls = itertools.islice(itertools.cycle(CALLS), shift, None)
+    by_default = [
+        pytest.param(call, fault, range(number % 2, 99, 3), id=f"{call}-{fault}")
+        for number, (call, fault) in enumerate(zip(calls, faults, strict=False))
+    ]
+    marks = [LONG, pytest.mark.timeout(3_600)]
+    in_full = [
+        pytest.param(call, fault, range(99), marks=marks, id=f"all-{call}-{fault}")
+        for call in CALLS
+        for fault in faults
+    ]
+    return pytest.mark.parametrize("call, fault, numbers", [*by_default, *in_full])
+
+
+class Happening:
+    """One call with a fault at one of its requests, and what comes of it."""
+
+    def __init__(self, network, case):
+        self.network, self.case = network, case
+        self.runs = [replace(run, **case.change) for run in (OLD, NEW, NEXT)]
+
+    def happen(self, number, fault, times):
+        """Make the call; return its error, and what was asked for; None if no fault."""
+        network = self.network
+        self.case.prepare(network)
+        computed = []
+        network.begin(From(fault, number, times))
+        ckpt = network.checkpointer() if times else network.impatient()
+        error = None
+        try:
+            self.case.call(self.runs[1], ckpt, computed.append)
+        except Exception as raised:
+            error = raised
+        failed, requests = bool(network.failed), network.proxy.requests[number:]
+        network.begin()
+        assert set(computed) <= self.case.missing
+        if not failed:
+            assert error is None
+            return None, None
+        return error, requests[0]
+
+    def judge(self, error):
+        """Assert that it is right, not done, or a documented error."""
+        case, ckpt = self.case, self.network.direct()
+        if not ckpt.is_done(NAME):
+            assert case.before is None
+            assert error is not None
+            assert DONE_MARKER not in self.network.files()
+            return
+        try:
+            found = labels(self.network.load(), self.runs)
+        except CorruptCheckpointError:
+            assert error is not None
+            assert case.before == "damaged"
+            return
+        allowed = [case.after.split()]
+        if error is not None and case.before:
+            allowed.append(case.before.split())
+        assert found in allowed
+
+    def next_run(self):
+        """The same call without a fault computes what is missing and is right."""
+        network, case, before = self.network, self.case, self.network.stored()
+        done_before = DONE_MARKER in network.files()
+        computed = []
+        case.call(self.runs[2], network.direct(), computed.append)
+        if case.before is None:  # nothing that was stored is computed again
+            assert sorted(computed) == sorted(set(range(PARTITIONS)) - before)
+            assert not (done_before and computed)
+        found = labels(network.load(), self.runs)
+        kept = [a for a, b in zip(found, case.after.split(), strict=True) if a == b]
+        assert all(label in ("old", "new", "next") for label in found)
+        assert len(kept) >= PARTITIONS - len(case.missing)
+        if computed:  # a run that loads leaves the leftovers of others
+            manifest = network.direct().store.manifest(NAME)
+            assert manifest.files | {DONE_MARKER} == network.files()
 
 
 def check_error(error):
-    """It is the filesystem's own, and a note names the checkpoint.
+    """Assert that it is the filesystem's error, with a note that names the checkpoint.
 
-    No error of the library's own would be true: nothing is damaged, absent, or of
-    another run.
+    No error of this library would be true: nothing is damaged, absent, or of another
+    run.
     """
     assert isinstance(error, FILESYSTEM_ERRORS), repr(error)
     assert not isinstance(error, CheckpointError | FileNotFoundError), repr(error)
     assert repr(NAME) in "\n".join(getattr(error, "__notes__", [])), repr(error)
 
 
-def check_next_run(network, text=False):
-    """With the fault gone: only what was not stored is computed, and all is right."""
-    stored = network.stored()
-    done = DONE_MARKER in network.files()
-    computed = []
-    save(network.checkpointer(), 2, computed, text)
-    missing = [i for i in range(PARTITIONS) if i not in stored]
-    assert sorted(computed) == missing
-    assert not (done and computed)
-    runs = [2 if i in missing else 1 for i in range(PARTITIONS)]
-    assert load(network.direct()) == records_of(runs, text)
-    named = network.marker()["partitions"]["file"]
-    assert sorted(network.files()) == sorted([*named, DONE_MARKER])
+def at_each_request(server, proxy, call, fault, times, numbers):
+    """Make the call once for each of these requests, with a fault there."""
+    found = Counter()
+    for number in numbers:
+        network = Network(proxy, server)
+        happening = Happening(network, CALLS[call])
+        error, request = happening.happen(number, fault, times)
+        if request is None:
+            break
+        try:
+            happening.judge(error)
+            happening.next_run()
+            if error is not None:
+                assert not times, "a fault that passes is not ridden out"
+                check_error(error)
+        except Exception as wrong:
+            what = f"{request.what} {request.path.rpartition('/')[2]}"
+            wrong.add_note(f"request {number}, {what}: {error!r}")
+            raise
+        found["right" if error is None else "documented error"] += 1
+        network.direct().clear(NAME)
+    assert found
+    return found
 
 
-def check_after(network, error, text, record_property, fault):
-    """All that must hold; the outcome goes into the report that --junitxml writes."""
-    kind = type(error)
-    outcome = "right" if error is None else f"{kind.__module__}.{kind.__qualname__}"
-    record_property("fault", fault)
-    record_property("outcome", outcome)
-    check_nothing_false(network, error, text)
-    check_next_run(network, text)
-    record_property("next run", "right")
-    if error is not None:
-        check_error(error)
-
-
-def test_the_tables_reach_each_request_of_a_save_and_of_a_load(network):
-    ckpt = network.checkpointer()
-    for call, expected in REQUESTS.items():
-        network.begin()
-        if call == "save":
-            save(ckpt, 1, [])
-        else:
-            load(ckpt)
-        requests = network.proxy.requests
-        assert [f"{r.what}{' marker' * r.is_marker}" for r in requests] == expected
-
-
-@each_request(ONCE, slow={"slow-down-twice", "internal-error"})
-def test_a_fault_that_passes_is_ridden_out(
-    network, call, number, fault, record_property
+@each_with_each(PASSING, shift=0)
+def test_p1_p5_a_fault_that_passes_is_ridden_out_at_each_request(
+    proxy, s3_server, call, fault, numbers, record_property
 ):
-    """P1, P5: and the records are those of the one run, none of them twice."""
-    what, times, _ = ONCE[fault]
-    error = attempt(
-        network, network.checkpointer(), call, Happening(what, number, times)
-    )
-    if error is not None:
-        raise error
-    assert len(network.failed) == times
-    assert network.stored() == list(range(PARTITIONS))
-    check_after(network, error, False, record_property, f"{call}: {fault}")
+    what, times = PASSING[fault]
+    found = at_each_request(s3_server, proxy, call, what, times, numbers)
+    record_property("figures", f"{call}, {fault}: {dict(found)}")
 
 
-@each_request(FOR_EVER, slow=set(FOR_EVER))
-def test_a_fault_that_lasts_is_an_error_that_names_the_checkpoint(
-    network, call, number, fault, record_property
+@each_with_each(LASTING, shift=7)
+def test_p1_p3_p5_a_fault_that_lasts_leaves_the_old_or_the_new_records(
+    proxy, s3_server, call, fault, numbers, record_property
 ):
-    """P1, P4, P5: nothing false can be read, and the next run is right."""
-    happening = Happening(FOR_EVER[fault][0], number)
-    error = attempt(network, network.impatient(), call, happening)
-    assert (error is None) == (fault == "delay"), repr(error)
-    check_after(network, error, False, record_property, f"{call}: {fault} for ever")
+    found = at_each_request(s3_server, proxy, call, LASTING[fault], None, numbers)
+    record_property("figures", f"{call}, {fault} always: {dict(found)}")
+    assert found["documented error"] > 0
 
 
-@pytest.mark.parametrize(
-    "call, number, fault, times",
-    [
-        ("again", 0, ResetBefore(), None),
-        ("again", 1, CutBody(), 1),
-        ("again", 1, INTERNAL_ERROR, None),
-        ("resume", 1, SLOW_DOWN, None),
-        ("resume", 2, CutBody(), 1),
-        ("resume", 2, CutBody(), None),
-        ("resume", 3, SLOW_DOWN, None),
-        ("text save", 3, LostAnswer(), 1),
-        ("text save", 3, ResetBefore(), None),
-        ("text save", 6, INTERNAL_ERROR, None),
-        ("text save", 7, LostAnswer(), 1),
-        ("text save", 7, LostAnswer(), None),
-        ("text resume", 2, ResetBefore(), None),
-        ("text load", 2, CutBody(), 1),
-        ("text load", 2, CutBody(), None),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Fault) else None,
-)
-def test_a_resume_a_second_look_and_text_checkpoints_meet_faults_alike(
-    network, call, number, fault, times, record_property
-):
-    """P1, P4, P5: what could not be read is not taken for damaged."""
-    text, call = call.startswith("text "), call.removeprefix("text ")
-    ckpt = network.impatient() if times is None else network.checkpointer()
-    error = attempt(network, ckpt, call, Happening(fault, number, times), text)
-    assert (error is None) == (times is not None), repr(error)
-    name = type(fault).__name__ + (" for ever" if times is None else "")
-    check_after(network, error, text, record_property, f"others: {name}")
+@LONG
+@pytest.mark.parametrize("fault", [LostAnswer(), ErrorAfter(), SLOW_DOWN])
+def test_p1_an_upload_in_parts_rides_out_a_fault_at_each_request(network, fault):
+    large = [(i, random.Random(i).randbytes(100_000)) for i in range(33 * MIB // 10**5)]
+    bag = OLD.bag().map_partitions(lambda part: large)
+    for number in itertools.count():
+        network.begin(From(fault, number, 1))
+        loaded = network.checkpointer().checkpoint(NAME, bag, scheduler="sync")
+        assert loaded.compute(scheduler="sync") == large * PARTITIONS
+        if not network.failed:
+            break
+        network.direct().clear(NAME)
+    assert number > 3 * PARTITIONS
+
+
+# ---- the done marker ----
 
 
 @pytest.mark.parametrize("fault", [LostAnswer(), ErrorAfter()], ids=["lost", "500"])
-def test_our_own_marker_met_by_a_retry_is_not_taken_for_another_runs(
-    network, fault, capsys
-):
-    """P3: the server has created it, and refuses to create it once more."""
-    network.begin(lambda r: fault if is_first_put_of_marker(network, r) else None)
-    save(network.checkpointer(verbose=True), 1, [])
-    said = capsys.readouterr().out
-    assert "Done!" in said
-    assert "nother run" not in said
-    assert len(puts_of_marker(network)) == 2
-    assert load(network.direct()) == records_of([1] * PARTITIONS)
-
-
-def test_a_marker_whose_answer_was_lost_holds_our_token(network):
-    """P3: and the manifest that commit returns is ours."""
-    store, plan = network.checkpointer().store, Plan(PARTITIONS, "msgpack")
-    infos = [
-        store.write_partition(NAME, plan, i, records_of([1])) for i in range(PARTITIONS)
-    ]
-    ours = Manifest(plan, tuple(infos))
-    network.begin(
-        lambda r: LostAnswer() if is_first_put_of_marker(network, r) else None
-    )
-    manifest = store.mark_done(NAME, ours)
-    assert network.failed
-    assert manifest.token == ours.token == network.marker()["token"]
+def test_p3_a_retry_that_finds_our_own_marker_has_committed(network, fault, capsys):
+    """The server has created it, and refuses to create it again."""
+    network.begin(network.first_put_of_marker(fault))
+    NEW.save(network.checkpointer(verbose=True), NAME)
+    output = capsys.readouterr().out
+    assert "Done!" in output
+    assert "nother run" not in output
+    assert len(network.puts_of_marker()) == 2
+    assert labels(network.load(), [NEW]) == ["new"] * PARTITIONS
 
 
 class RivalFirst(Fault):
     """Another run commits before the request reaches the server."""
 
     def __init__(self, network, then):
-        self.network = network
-        self.then = then
+        self.network, self.then = network, then
 
     def happen(self, handler, request):
-        bag = bag_of(3, [])
-        self.network.direct().checkpoint(
-            NAME, bag, allow_partial=False, scheduler="sync"
-        )
+        ckpt = self.network.direct()
+        ckpt.configure(allow_partial=False)
+        RIVAL.save(ckpt, NAME)
         self.then.happen(handler, request)
 
 
 @pytest.mark.parametrize("then", [Fault(), LostAnswer()], ids=["answered", "lost"])
-def test_another_runs_marker_met_by_a_retry_is_adopted_and_that_is_said(
+def test_p1_p3_a_retry_that_finds_the_marker_of_another_run_adopts_it(
     network, then, capsys
 ):
-    """P1, P3: a lost answer does not make the rival's marker ours."""
-    fault = RivalFirst(network, then)
-    network.begin(lambda r: fault if is_first_put_of_marker(network, r) else None)
-    save(network.checkpointer(verbose=True), 1, [])
+    network.begin(network.first_put_of_marker(RivalFirst(network, then)))
+    NEW.save(network.checkpointer(verbose=True), NAME)
     assert network.failed
-    said = capsys.readouterr().out
-    assert "Another run" in said
-    assert "Done!" not in said
-    assert load(network.direct()) == records_of([3] * PARTITIONS)
-    named = network.marker()["partitions"]["file"]
-    assert sorted(network.files()) == sorted([*named, DONE_MARKER])
+    output = capsys.readouterr().out
+    assert "nother run" in output
+    assert "Done!" not in output
+    assert labels(network.load(), [NEW, RIVAL]) == ["rival"] * PARTITIONS
+    named = network.direct().store.manifest(NAME).files
+    assert network.files() == named | {DONE_MARKER}
 
 
-def puts_of_marker(network):
-    requests = network.proxy.requests
-    return [r for r in requests if r.method == "PUT" and r.is_marker]
-
-
-def is_first_put_of_marker(network, request):
-    return puts_of_marker(network) == [request]
-
-
-def each_put_of_marker_is_lost(network, request):
+def each_put_of_the_marker_is_lost(network, request):
     if request.is_marker and request.method == "PUT":
         return LostAnswer()
     return None
 
 
-def the_marker_is_lost_and_then_out_of_reach(network, request):
-    if is_first_put_of_marker(network, request):
+def the_marker_is_lost_and_cannot_be_read(network, request):
+    if network.puts_of_marker() == [request]:
         return LostAnswer()
-    if request.is_marker and request.method == "GET" and puts_of_marker(network):
+    if request.is_marker and request.method == "GET" and network.puts_of_marker():
         return ResetBefore()
     return None
 
 
 @pytest.mark.parametrize(
-    "fault", [each_put_of_marker_is_lost, the_marker_is_lost_and_then_out_of_reach]
+    "fault", [each_put_of_the_marker_is_lost, the_marker_is_lost_and_cannot_be_read]
 )
-def test_an_error_after_the_commit_does_not_say_that_it_is_not_done(network, fault):
-    """P5: what cannot be known is not claimed."""
-    ckpt = network.impatient()
-    error = attempt(network, ckpt, "save", lambda r: fault(network, r))
-    assert network.direct().is_done(NAME)
-    check_nothing_false(network, error)
-    check_next_run(network)
-    if error is not None:
+def test_p5_an_error_after_the_commit_does_not_claim_that_it_is_not_done(
+    network, fault
+):
+    network.begin(lambda request: fault(network, request))
+    error = None
+    try:
+        NEW.save(network.impatient(), NAME)
+    except Exception as raised:
+        error = raised
         check_error(error)
+    assert network.failed
+    network.begin()
+    assert network.direct().is_done(NAME)
+    assert labels(network.load(), [NEW]) == ["new"] * PARTITIONS
     assert "is not done" not in "\n".join(getattr(error, "__notes__", []))
 
 
 @pytest.mark.parametrize("cached", [False, True], ids=["url", "fs-with-listing-cache"])
-def test_a_second_client_that_had_listed_sees_what_another_does_at_its_first_poll(
+def test_p2_a_second_client_that_has_listed_sees_changes_at_its_first_look(
     network, cached
 ):
-    """P2: an s3fs instance with its listing cache on would not."""
+    """An s3fs instance with its listing cache on would not."""
     options = network.server.options | {"skip_instance_cache": True}
     if cached:
         fs = s3fs.S3FileSystem(**options, use_listings_cache=True)
         second = CheckpointStore(network.root, fs=fs)
     else:
         second = CheckpointStore(network.root, storage_options=options)
+    ckpt = Checkpointer(second, verbose=False)
     marker = f"{network.folder}/{DONE_MARKER}"
-    network.direct().checkpoint("other", bag_of(1, []), scheduler="sync")
+    OLD.save(network.direct(), "other")
     second.fs.ls(network.root)
-    attempt(network, network.impatient(), "save", Happening(ResetBefore(), 4))
+    partial(network)
     second.fs.ls(network.folder)
     assert not second.is_done(NAME)
-    save(network.direct(), 1, [])
+    NEW.save(network.direct(), NAME)
     assert second.fs.exists(marker) == (not cached)  # the trap is set
 
     assert second.is_done(NAME)
-    assert second.missing(NAME, second.manifest(NAME)) == []
+    assert second.verify(NAME) == []
     assert second.names() == [NAME, "other"]
     computed = []
-    ckpt = Checkpointer(second, verbose=False)
-    save(ckpt, 2, computed)
+    RIVAL.save(ckpt, NAME, computed.append)
     assert computed == []
-    assert load(ckpt) == records_of([1] * PARTITIONS)
+    assert labels(network.load(ckpt), [OLD, NEW]) == ["old", "new", "new"]
 
     second.fs.ls(network.root)
     second.fs.ls(network.folder)
@@ -519,6 +547,241 @@ def test_a_second_client_that_had_listed_sees_what_another_does_at_its_first_pol
     assert not second.is_done(NAME)
     assert second.status(NAME).state == "absent"
     assert second.names() == ["other"]
-    save(ckpt, 3, computed)
+    NEXT.save(ckpt, NAME, computed.append)
     assert sorted(computed) == list(range(PARTITIONS))
-    assert load(network.direct()) == records_of([3] * PARTITIONS)
+    assert labels(network.load(), [NEXT]) == ["next"] * PARTITIONS
+
+
+# ---- throttling ----
+
+
+@pytest.mark.parametrize(
+    "burst, done",
+    [
+        (Burst(SLOW_DOWN, 2, 3), True),
+        (Burst(TOO_MANY, 3, 2), True),
+        (Burst(CONFLICT, 6, 5), True),
+        *(
+            pytest.param(Burst(SLOW_DOWN, first, times), times < 25, marks=LONG)
+            for first in (0, 3, 6)
+            for times in (1, 5, 10, 20, 30)  # s3fs tries 25 times
+        ),
+        *(
+            pytest.param(Burst(SLOW_DOWN, seconds=seconds), None, marks=LONG)
+            for seconds in (10, 30, 60)
+        ),
+    ],
+)
+def test_p1_p5_a_burst_of_refusals_is_ridden_out_or_an_error(
+    network, burst, done, record_property
+):
+    network.begin(burst)
+    error = None
+    try:
+        NEW.save(network.checkpointer(), NAME)
+    except Exception as raised:
+        error = raised
+        check_error(error)
+    failed = len(network.failed)
+    network.begin()
+    assert failed
+    NEXT.save(network.direct(), NAME)
+    found = labels(network.load(), [NEW, NEXT])
+    outcome = "an error" if error else "ridden out"
+    record_property("figures", f"a burst of {failed}: {outcome}")
+    if error is None:
+        assert found == ["new"] * PARTITIONS
+    assert done in (None, error is None)
+
+
+# ---- weak stores ----
+
+
+class Unconditional(Fault):
+    """A server that ignores conditions."""
+
+    def happen(self, handler, request):
+        for condition in ("If-None-Match", "If-Match"):
+            del handler.headers[condition]
+        super().happen(handler, request)
+
+
+class Remembered(Fault):
+    """Reads and listings are answered as they were when they were remembered.
+
+    What was not asked for then is answered as it is now.
+    """
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.answers = {}
+        self.stale = False
+
+    def happen(self, handler, request):
+        asked = request.path, str(sorted(request.query.items()))
+        if not self.stale or asked not in self.answers:
+            answer = handler.ask_server()
+            if not self.stale:
+                self.answers[asked] = answer
+        else:
+            answer = self.answers[asked]
+        handler.answer(*answer)
+
+    def __call__(self, request):
+        # A listing or a negative answer is not remembered for ever.
+        return self if request.what == self.kind and request.number < 60 else None
+
+
+def cleared(network):
+    network.direct().clear(NAME)
+
+
+def recomputed(network):
+    replace(RIVAL, version="2").save(network.direct(), NAME)
+
+
+def repaired(network):
+    network.edit(1, lambda content: None)
+    RIVAL.repair(network.direct(), NAME)
+
+
+HISTORIES = {
+    "nothing, then a partial": ([], partial),
+    "nothing, then done": ([], done),
+    "a partial, then done": ([partial], done),
+    "a partial, then cleared": ([partial], cleared),
+    "done, then cleared": ([done], cleared),
+    "done, then recomputed": ([done], recomputed),
+    "done, then repaired": ([done], repaired),
+}
+EVERY_FIFTH = itertools.cycle([LONG, LONG, LONG, [], LONG])
+
+
+@pytest.mark.parametrize(
+    "stale, history",
+    [
+        pytest.param(stale, history, marks=next(EVERY_FIFTH))
+        for stale in ("LIST", "GET")
+        for history in HISTORIES
+    ],
+)
+def test_p1_p4_p5_a_store_that_answers_with_the_past_gives_nothing_false(
+    proxy, s3_server, stale, history, record_property
+):
+    before, since = HISTORIES[history]
+    found = Counter()
+    for call in ("load", "save", "repair", "clear"):
+        network = Network(proxy, s3_server)
+        for step in before:
+            step(network)
+        memory = Remembered(stale)
+        network.begin(memory)
+        look = network.checkpointer()
+        look.status(NAME)
+        look.explain(NAME, NEW.bag())
+        memory.stale = True
+        since(network)
+        network.begin(memory)
+        ckpt, outcome = network.checkpointer(), "right"
+        try:
+            if call == "clear":
+                ckpt.clear(NAME)
+            else:
+                CALLS[call].call(NEW, ckpt, lambda index: None)
+        except CheckpointError as error:
+            outcome = type(error).__name__
+        found[outcome] += 1
+        assert len(proxy.requests) < 60, "the same request is made again and again"
+        network.begin()
+        check_right_or_loud(network)
+        network.direct().clear(NAME)
+    record_property("figures", f"{history}, {stale} stale: {dict(found)}")
+
+
+def check_right_or_loud(network):
+    runs = [OLD, NEW, NEXT, RIVAL]
+    if network.direct().is_done(NAME):
+        with contextlib.suppress(CorruptCheckpointError):
+            labels(network.load(), runs)
+    NEXT.save(network.direct(), NAME)
+    try:
+        labels(network.load(), runs)
+    except CorruptCheckpointError:  # a file of the right size, of another run
+        NEXT.repair(network.direct(), NAME)
+        labels(network.load(), runs)
+    assert network.direct().store.verify(NAME) == []
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same-plan", "another-plan"])
+def test_p1_p5_a_marker_written_over_another_is_right_or_loud(network, same):
+    """The server ignores the condition, and both runs have committed."""
+    rival = RivalFirst(network, Unconditional())
+    network.begin(network.first_put_of_marker(rival))
+    run = NEW if same else replace(NEW, version="2")
+    try:
+        run.save(network.checkpointer(), NAME)
+    except CheckpointConflictError:
+        assert not same
+    assert network.failed
+    network.begin()
+    check_right_or_loud(network)
+
+
+# ---- at random ----
+
+RANDOM = [
+    SLOW_DOWN,
+    INTERNAL_ERROR,
+    TOO_MANY,
+    ErrorAfter(),
+    ResetBefore(),
+    LostAnswer(),
+    CutBody(),
+]
+
+
+@pytest.mark.parametrize(
+    "rate, saves",
+    [
+        (0.05, 10),
+        *(
+            pytest.param(rate, 2_000, marks=[LONG, pytest.mark.timeout(7_200)])
+            for rate in (0.01, 0.05)
+        ),
+    ],
+)
+def test_p1_p5_random_faults_of_the_network_lose_nothing(
+    network, rate, saves, record_property
+):
+    """Each save is right, or a documented error after which the next one is."""
+    seed = 1 if saves < 100 else secrets.randbits(32)
+    found = Counter()
+    for number in range(saves):
+        rng = random.Random(f"{seed} {number}")
+
+        def fault(request, rng=rng):
+            if rng.random() >= rate:
+                return None
+            return CONFLICT if rng.random() < 0.1 else rng.choice(RANDOM)
+
+        run, records = replace(NEW, label=str(number)), None
+        network.begin(fault)
+        try:
+            records = run.save(network.checkpointer(), NAME).compute(scheduler="sync")
+        except Exception as error:
+            check_error(error)
+        found["faults"] += len(network.failed)
+        found["requests"] += len(network.proxy.requests)
+        network.begin()
+        if records is None:
+            run.save(network.direct(), NAME)
+        for loaded in (records, network.load()):
+            if loaded is not None:
+                what = f"seed {seed}, save {number}"
+                assert labels(loaded, [run]) == [run.label] * PARTITIONS, what
+        found["documented error" if records is None else "right"] += 1
+        network.direct().clear(NAME)
+    record_property("figures", f"{rate:.0%} of requests, seed {seed}: {dict(found)}")
+    assert found["faults"]
+    least = 0.999 if rate < 0.05 else 0.9
+    assert found["right"] >= saves * least - 1
