@@ -27,7 +27,7 @@ _PARTITION_FILE = re.compile(
 _TEMPORARY_FILE = re.compile(r"\.tmp-[0-9a-f]{16}")
 # Files of the format before its first release: only listed and removed.
 _UNRELEASED_FILE = re.compile(
-    r"part-\d{5,10}-[0-9a-f]{8}-[0-9a-f]{16,64}\.(?:msgpack|txt)"
+    r"part-(?:\d{5}|[1-9]\d{5,9})-[0-9a-f]{8}-[0-9a-f]{16,64}\.(?:msgpack|txt)"
     r"|\.next-[0-9a-f]{16}|\.run-[0-9a-f]{8}"
 )
 
@@ -50,7 +50,7 @@ def validate_name(name: object) -> str:
         )
     fault = _name_fault(name)
     if fault:
-        legal = "".join(c if _is_legal(c) else "_" for c in name).strip(" .-")
+        legal = "".join(c if _is_legal(c) else "_" for c in redact(name)).strip(" .-")
         advice = repr(legal)
         if _name_fault(legal) or legal != redact(legal):
             advice = "letters, digits, '_', '-', '.' and inner spaces"
