@@ -232,9 +232,6 @@ def calls_of(place):
         "info": manifest.partitions[0],
         "manifest": manifest,
         "bag": bag(),
-        "replaces": None,
-        "run": "01234567",
-        "files": [],
     }
     functions = {n: getattr(agatha_ckpt, n) for n in agatha_ckpt.__all__}
     for owner, members in {
@@ -246,7 +243,7 @@ def calls_of(place):
             first, *others = inspect.signature(function).parameters.values() or [None]
             if called.startswith("_") or first is None or first.name != "name":
                 continue
-            if called in ("set_halt_point", "sync"):  # no file is read or written
+            if called == "set_halt_point":  # no file is read or written
                 continue
             named = [p for p in others if p.kind is not p.VAR_KEYWORD]
             given = {p.name: values[p.name] for p in named if p.default is p.empty}
@@ -397,7 +394,7 @@ def test_p6_none_of_10_000_texts_leads_out_of_the_root(below, figures):
 
 # ---- foreign files ----
 
-PART = "part-00000-0123abcd-0123456789abcdef.msgpack"
+PART = f"part-00000-{'0123abcd' * 4}-00000000-0123456789abcdef.msgpack"
 FOREIGN = {
     "file": b"beside the root",
     "root-2/done/__done__": b"of a root whose name begins like ours",
@@ -428,8 +425,10 @@ FOREIGN = {
             PART.replace("00000", "0"),
             PART.replace("00000", "000000"),
             PART.replace("abcd", "ABCD"),
-            PART.replace("-0123abcd", ""),
-            PART.replace("msgpack", "pkl"),
+            PART.replace("-00000000", ""),
+            PART.replace("0123abcd", "0123abc"),
+            "part-000000-0123abcd-0123456789abcdef.msgpack",
+            "part-00000-0123abcd-0123456789abcde.msgpack",
             "part-0.pkl",
             "part-0.txt",
             ".tmp-0123456789abcde",

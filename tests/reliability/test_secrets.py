@@ -6,6 +6,7 @@ errors that this library makes of them are.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import pickle
@@ -41,7 +42,6 @@ from agatha_ckpt import (
     UnsupportedFormatError,
 )
 from agatha_ckpt._cli.main import main
-from tests.format.test_format import sealed
 from tests.servers import clouds
 from tests.servers.proxy import Proxy, Status
 
@@ -414,7 +414,10 @@ def provoke_every_error(output, store):
 
 
 def from_the_future(marker):
-    return sealed(json.loads(marker)["manifest"] | {"format_version": 99})
+    start, end = marker.index(b":") + 1, marker.rindex(b',"seal"')
+    body = marker[start:end].replace(b'"format_version":1', b'"format_version":99')
+    seal = hashlib.sha256(body).hexdigest().encode()
+    return marker[:start] + body + b',"seal":"' + seal + b'"}\n'
 
 
 @pytest.mark.parametrize("given", ["options", "filesystem", "URL"])
@@ -427,7 +430,7 @@ def test_no_error_of_this_library_contains_a_secret(bucket, vault, given, output
     else:
         store = store_by_filesystem(bucket)
     provoke_every_error(output, store)
-    output.check("its seal does not match", "another plan", "'a/b'")
+    output.check("its seal does not match", "from other inputs", "'a/b'")
 
 
 @pytest.mark.parametrize(
