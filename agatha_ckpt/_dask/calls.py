@@ -1,0 +1,178 @@
+"""How calls count that dask itself adds to a graph."""
+
+from typing import Any
+
+from dask._task_spec import DataNode, Dict, Task
+
+from agatha_ckpt._dask.canonical.callables import found_by_name, parameter
+from agatha_ckpt._dask.canonical.encoder import Encoder, tagged, text
+from agatha_ckpt._dask.graph import Call, Graph, Special, dict_members, join
+
+# Their results are read once: as a list or lazily makes no difference.
+_LAZY = frozenset(
+    {
+        ("builtins", "filter"),
+        ("builtins", "zip"),
+        ("cytoolz.itertoolz", "concat"),
+        ("cytoolz.itertoolz", "join"),
+        ("cytoolz.itertoolz", "pluck"),
+        ("cytoolz.itertoolz", "remove"),
+        ("dask.bag.core", "map_chunk"),
+        ("dask.bag.core", "random_sample"),
+        ("dask.bag.core", "starmap_chunk"),
+        ("itertools", "product"),
+        ("toolz.itertoolz", "concat"),
+        ("toolz.itertoolz", "join"),
+        ("toolz.itertoolz", "pluck"),
+        ("toolz.itertoolz", "remove"),
+    }
+)
+
+
+def special_of(function: Any) -> Special | None:
+    """Return what encodes the calls of a function that dask or a load adds."""
+    kind = type(function)
+    if kind.__name__ == "LoadPartition" and kind.__module__.startswith("agatha_ckpt."):
+        return _load
+    if (kind.__module__, kind.__name__) == ("dask.optimization", "SubgraphCallable"):
+        return _subgraph_callable
+    return _SPECIAL.get(_name_of(function))
+
+
+def loaded(_: Encoder, value: Any) -> bytes:
+    """Encode a stored partition that was not read yet."""
+    return _content(getattr(value, "info", None) or value._info)
+
+
+def _content(info: Any) -> bytes:
+    return tagged(b"load", text(info.digest or getattr(info, "fingerprint", "")))
+
+
+def _name_of(function: Any) -> tuple[str, str]:
+    """Return module and name of a function that is found by them."""
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", None)
+    found = found_by_name(function, module, name)
+    return (str(module), str(name)) if found else ("", "")
+
+
+def _load(call: Call) -> bytes | None:
+    """Encode the load of a stored partition: by its content, not its place."""
+    info = call.arguments[1]
+    return _content(info.value if isinstance(info, DataNode) else info)
+
+
+def _reify(call: Call) -> bytes | None:
+    return call.read(call.arguments[0])
+
+
+def _list(call: Call) -> bytes | None:
+    """Encode ``list(call)`` as the call, where its result is read once."""
+    if len(call.arguments) != 1:
+        return None
+    (inner,) = call.arguments
+    if type(inner) is Task:
+        called = inner.func
+    elif type(inner) is tuple and inner:
+        called = inner[0]
+    else:
+        return None
+    return call.read(inner) if _name_of(called) in _LAZY else None
+
+
+def _cast(call: Call) -> bytes | None:
+    """Encode a container that dask has made a task, because of the keys in it."""
+    tags = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
+    kind = call.keywords.get("typ")
+    if kind not in tags:
+        return None
+    return join(tags[kind], [call.read(member) for member in call.arguments])
+
+
+def _fused(call: Call) -> bytes | None:
+    """Encode tasks that dask has fused into one, as if it had not."""
+    tasks, key, names, *rest = call.arguments
+    if isinstance(names, tuple | list):
+        given = dict(zip(names, map(call.read, rest), strict=True))
+    else:  # before dask 2025.1: the values by name
+        given = {
+            name: call.read(part)
+            for each in (names, *rest)
+            for name, part in _items_of(each)
+        }
+    return _inner(call.graph, tasks, key, given)
+
+
+def _subgraph_callable(call: Call) -> bytes | None:
+    subgraph = call.function
+    given = dict(zip(subgraph.inkeys, map(call.read, call.arguments), strict=True))
+    return _inner(call.graph, subgraph.dsk, subgraph.outkey, given)
+
+
+def _inner(graph: Graph, tasks: Any, key: Any, given: dict[Any, bytes]) -> bytes:
+    data, steps = Graph(tasks, graph.walk, graph, given).digest(key)
+    graph.refs.append(steps)
+    return data
+
+
+def _map(call: Call) -> bytes | None:
+    """Encode a call of dask that calls its first argument with the others."""
+    graph = call.graph
+    called, *rest = call.arguments
+    function = graph.walk.function(called)
+    graph.encoder.steps += function.steps
+    parts = [graph.walk.function(call.function).data, function.data]
+    for part in rest:
+        if type(part) is list or _is_cast(part):
+            members = part if type(part) is list else part.args
+            names = (parameter(called, place) for place in range(len(members)))
+            found = [
+                graph.named(called, name, member, call.read)
+                for name, member in zip(names, members, strict=True)
+            ]
+            parts.append(tagged(b"l", *found))
+        elif type(part) is dict or type(part) is Dict:
+            found = []
+            for name, member in _items_of(part):
+                found.append(graph.argument(name))
+                found.append(graph.named(called, repr(name), member, graph.argument))
+            parts.append(tagged(b"m", *found))
+        else:
+            parts.append(graph.named(called, "", part, call.read))
+    return tagged(b"c%d." % len(call.arguments), *parts)
+
+
+def _is_cast(part: Any) -> bool:
+    if type(part) is not Task or part.kwargs.get("typ") is not list:
+        return False
+    return _name_of(part.func) == ("dask._task_spec", "_identity_cast")
+
+
+def _items_of(part: Any) -> list[tuple[Any, Any]]:
+    if not isinstance(part, Dict):
+        return list(part.items())
+    members = list(dict_members(part))
+    return list(zip(members[::2], members[1::2], strict=True))
+
+
+def _folder(_: Call) -> bytes | None:
+    """Encode a temporary folder, which has another name in each run."""
+    return b"partd;"
+
+
+def _apply(call: Call) -> bytes | None:
+    if _name_of(call.arguments[0]) == ("partd.file", "File"):
+        return _folder(call)
+    return _map(call)
+
+
+_SPECIAL: dict[tuple[str, str], Special] = {
+    ("builtins", "list"): _list,
+    ("dask._task_spec", "_execute_subgraph"): _fused,
+    ("dask._task_spec", "_identity_cast"): _cast,
+    ("dask.bag.core", "map_chunk"): _map,
+    ("dask.bag.core", "reify"): _reify,
+    ("dask.bag.core", "starmap_chunk"): _map,
+    ("dask.utils", "apply"): _apply,
+    ("partd.file", "File"): _folder,
+}

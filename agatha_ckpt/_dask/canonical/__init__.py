@@ -1,0 +1,1 @@
+"""Canonical bytes of values: equal for equal values, in every process."""

@@ -1,0 +1,358 @@
+"""Canonical encoding of values: equal values have equal bytes in every process.
+
+An encoding is self-delimiting and at most 64 bytes long; what is longer is replaced by
+its digest. Two values of different type or content have different encodings. A value
+that cannot be looked into is opaque: it counts by the name of its type, and is listed.
+
+Other modules add encodings of their types as handlers, by the name of the type, so
+that nothing is imported that the program has not imported itself.
+"""
+
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from agatha_ckpt._dask.canonical.objects import (
+    article,
+    display,
+    full_name,
+    has_state,
+    is_opaque_type,
+    reduced,
+    state_of,
+)
+
+LIMIT = 100_000_000
+"""Bytes above which a value is opaque."""
+
+ABOVE_LIMIT = "above 100 MB"
+"""Why such a value is opaque."""
+
+_DEPTH = 100  # nested containers and objects
+_NOT_SEEN = 1 << 62
+
+Handler = Callable[["Encoder", Any], bytes]
+
+
+class TooLargeError(Exception):
+    """A value cannot be encoded as a whole; the message is the reason."""
+
+
+@dataclass
+class Opaque:
+    """A value that was not looked into, and how messages speak of it."""
+
+    value: Any
+    why: str = ""
+    label: str = ""
+
+
+def pack(data: bytes) -> bytes:
+    """Return *data*, or its digest where it is long."""
+    if len(data) <= 64:
+        return data
+    return b"#" + blake2b(data, digest_size=16).digest()
+
+
+def tagged(tag: bytes, *parts: bytes) -> bytes:
+    """Return the encoding of a value that is made of encoded parts."""
+    return pack(b"%b%d:%b" % (tag, len(parts), b"".join(parts)))
+
+
+def text(value: str) -> bytes:
+    """Return the encoding of a string."""
+    data = value.encode("utf-8", "surrogatepass")
+    return pack(b"s%d:%b" % (len(data), data))
+
+
+def binary(value: Any) -> bytes:
+    """Return the encoding of bytes, or of what has their buffer."""
+    view = memoryview(value).cast("B") if not isinstance(value, bytes) else value
+    if len(view) <= 60:
+        return b"b%d:%b" % (len(view), bytes(view))
+    digest = blake2b(b"b%d:" % len(view), digest_size=16)
+    digest.update(view)
+    return b"#" + digest.digest()
+
+
+class Encoder:
+    """Encodes the values of one graph; equal objects are looked into once.
+
+    Parameters
+    ----------
+    handlers : mapping
+        What encodes the content of a type, by the type's full name. Types derived from
+        it are encoded by the same content, their own name and state.
+    scalars : iterable of handlers
+        Those of them that are called for each value, as no value holds itself.
+    limit : int
+        Bytes above which a value is opaque.
+
+    Attributes
+    ----------
+    opaque : list of Opaque
+        What was not looked into, in order.
+    steps : list
+        The functions met, each with a digest of its code, in order.
+    """
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        scalars: Iterable[Handler] = (),
+        limit: int = LIMIT,
+    ) -> None:
+        self.limit = limit
+        self.opaque: list[Opaque] = []
+        self.steps: list[Any] = []
+        self.size = 0
+        self._named = handlers
+        self._scalars = frozenset(scalars)
+        self._of_type: dict[type, Handler] = {}
+        # The value is kept so that its id is not given to another one.
+        self._known: dict[int, tuple[Any, bytes, int, tuple[Any, ...]]] = {}
+        self._open: dict[int, int] = {}
+        self._path: list[int] = []
+        self._count = self._depth = 0
+        self._low = _NOT_SEEN  # the first of the open values that is referred to
+        self._lasting = True
+
+    def encode(self, value: Any) -> bytes:
+        """Return the canonical encoding of *value*."""
+        handler = self._of_type.get(type(value))
+        if handler is None:
+            handler = self._find(type(value))
+        return handler(self, value)
+
+    def encode_all(self, values: Iterable[Any]) -> list[bytes]:
+        """Return the canonical encodings of *values*."""
+        return [self.encode(value) for value in values]
+
+    def value(self, value: Any) -> bytes:
+        """Return the encoding of a value that has a limit of its own.
+
+        What is too large or nested too deeply is opaque as a whole.
+        """
+        opaque, steps, path = len(self.opaque), len(self.steps), len(self._path)
+        saved = self._count, self._depth, self._low, self._lasting
+        base, self.size = self.size, 0
+        try:
+            return self.encode(value)
+        except TooLargeError as error:
+            for key in self._path[path:]:
+                del self._open[key]
+            del self.opaque[opaque:], self.steps[steps:], self._path[path:]
+            self._count, self._depth, self._low, self._lasting = saved
+            return self.refuse(value, str(error))
+        finally:
+            self.size = base
+
+    def named(self, value: Any, label: str) -> bytes:
+        """Return the encoding of a value that messages know by *label*."""
+        start = len(self.opaque)
+        data = self.value(value)
+        if len(self.opaque) > start:
+            self.name(start, label, value)
+        return data
+
+    def name(self, start: int, label: str, holder: Any = None) -> None:
+        """Name the opaque values from number *start* on that have no name yet."""
+        for found in self.opaque[start:]:
+            if not found.label:
+                what = article(display(type(found.value))) + found.why
+                if holder is not None and holder is not found.value:
+                    what = f"{what} in {article(display(type(holder)))}"
+                found.label = f"{label}, {what}"
+
+    def refuse(self, value: Any, why: str = "") -> bytes:
+        """Return the encoding of a value that is not looked into, and list it."""
+        self.opaque.append(Opaque(value, f" ({why})" if why else ""))
+        return tagged(b"O", text(full_name(type(value))))
+
+    def count(self, size: int) -> None:
+        """Add to the size of the value that is being encoded."""
+        self.size += size
+        if self.size > self.limit:
+            raise TooLargeError(ABOVE_LIMIT)
+
+    def of_type(self, cls: type) -> bytes:
+        """Return the encoding of a type."""
+        return self.encode(cls)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Encode something else in the middle of a value.
+
+        What encloses it holds for this place only, and is not remembered.
+        """
+        saved = self._open, self._path, self._count, self._depth, self._low, self.size
+        self._open, self._path, self.size = {}, [], 0
+        self._count = self._depth = 0
+        try:
+            yield
+        finally:
+            self._open, self._path, self._count, self._depth, self._low, self.size = (
+                saved
+            )
+            self._lasting = False
+
+    def _find(self, cls: type) -> Handler:
+        """Return what encodes values of *cls*, and remember it."""
+        names = [f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__]
+        first = next((n for n in names if n in _FIRST), None)
+        if not first and is_opaque_type(cls):
+            handler: Handler = Encoder.refuse
+        elif not first and hasattr(cls, "__dask_graph__"):
+            handler = _visited(_collection)
+        elif not first and hasattr(cls, "__dask_tokenize__"):
+            handler = _visited(_tokenized)
+        else:
+            base, inner, whole = cls, _object_of(cls), True
+            for candidate, name in zip(cls.__mro__, names, strict=True):
+                if name in self._named and (not first or name == first):
+                    base, inner = candidate, self._named[name]
+                    whole = bool(_WHOLE.fullmatch(name))
+                    break
+            if base is cls and inner in self._scalars:
+                handler = inner
+            elif base is cls or whole:
+                handler = _visited(inner)
+            else:
+                handler = _visited(_derived(inner))
+        self._of_type[cls] = handler
+        return handler
+
+    def visit(self, value: Any, inner: Handler) -> bytes:
+        """Encode *value* once, and end where it holds itself.
+
+        What is met again while it is being encoded is replaced by how many values ago
+        it was met. A value that refers to one that encloses it is not remembered, as
+        its encoding holds for this place only.
+        """
+        key = id(value)
+        if known := self._known.get(key):
+            _, data, size, steps = known
+            self.count(size)
+            self.steps += steps
+            self._count += 1
+            return data
+        number = self._open.get(key)
+        if number is not None:
+            self._low = min(self._low, number)
+            return b"@%d;" % (self._count - number)
+        number, start, first = self._count, self.size, len(self.steps)
+        self._open[key] = number
+        self._path.append(key)
+        self._count += 1
+        outer, self._low = (self._low, self._lasting), _NOT_SEEN
+        self._lasting = True
+        if self._depth >= _DEPTH:
+            raise TooLargeError("nested too deeply")
+        self._depth += 1
+        data = inner(self, value)
+        self._depth -= 1
+        self.count(len(data) + 32)
+        if self._low >= number:
+            place = self._path.index(key)
+            for closed in self._path[place:]:
+                del self._open[closed]
+            del self._path[place:]
+            self._count = number + 1
+            if self._lasting:
+                size = self.size - start
+                self._known[key] = value, data, size, tuple(self.steps[first:])
+        else:
+            outer = min(outer[0], self._low), outer[1]
+        self._low, self._lasting = outer[0], outer[1] and self._lasting
+        return data
+
+    def unordered(self, values: Iterable[Any]) -> list[bytes]:
+        """Return the sorted encodings of the members of a set."""
+        outer, self._low = self._low, _NOT_SEEN
+        steps, found = self.steps, []
+        for value in values:
+            self.steps = []
+            found.append((self.encode(value), self.steps))
+        found.sort()
+        self.steps = steps
+        for _, own in found:
+            steps += own
+        if self._low != _NOT_SEEN:
+            raise TooLargeError("a set that holds itself")  # its order would count
+        self._low = outer
+        return [data for data, _ in found]
+
+
+def _visited(inner: Handler) -> Handler:
+    return lambda encoder, value: encoder.visit(value, inner)
+
+
+# Types whose encoding says all of the types that are derived from them.
+_WHOLE = re.compile(
+    r"builtins\.type|enum\.Enum|fsspec\.spec\.AbstractFileSystem|pandas\..*|pyarrow\..*"
+    r"|pathlib\..*|numpy\.(generic|dtype)|zoneinfo\.ZoneInfo"
+)
+
+# What is looked for before a type's own __dask_tokenize__, or before str and int.
+_FIRST = (
+    "enum.Enum",
+    "fsspec.spec.AbstractFileSystem",
+    "dask._task_spec.GraphNode",
+    "dask._task_spec.TaskRef",
+    "builtins.type",
+)
+
+# Objects
+
+
+def _derived(inner: Handler) -> Handler:
+    """Return what encodes values of a type that is derived from one with a handler."""
+
+    def encode(encoder: Encoder, value: Any) -> bytes:
+        content = inner(encoder, value)
+        kind = encoder.of_type(type(value))
+        try:
+            state = state_of(value)
+        except Exception:
+            return tagged(b"D", kind, content, encoder.refuse(value))
+        return tagged(b"D", kind, content, encoder.encode(state))
+
+    return encode
+
+
+def _object_of(cls: type) -> Handler:
+    # Two plain objects are told apart by identity only, iterators by what is left.
+    if cls is object or (hasattr(cls, "__next__") and not has_state(cls)):
+        return Encoder.refuse
+    return _object
+
+
+def _object(encoder: Encoder, value: Any) -> bytes:
+    """Encode an object by its type and state."""
+    cls = type(value)
+    try:
+        state = state_of(value) if has_state(cls) else reduced(value)
+    except Exception:
+        return encoder.refuse(value)
+    parts = [encoder.of_type(cls), encoder.encode(state)]
+    if callable(value) and isinstance(cls.__call__, types.FunctionType):
+        parts.append(encoder.encode(cls.__call__))
+    return tagged(b"o", *parts)
+
+
+def _tokenized(encoder: Encoder, value: Any) -> bytes:
+    """Encode an object whose type defines what identifies it."""
+    try:
+        token = value.__dask_tokenize__()
+    except Exception:
+        return encoder.refuse(value)
+    return tagged(b"K", encoder.of_type(type(value)), encoder.encode(token))
+
+
+def _collection(encoder: Encoder, value: Any) -> bytes:
+    """Encode a dask collection inside a value: its graph is not looked into."""
+    return tagged(b"G", encoder.refuse(value), _tokenized(encoder, value))

@@ -1,0 +1,175 @@
+"""Canonical encoding of values of the standard library and of fsspec.
+
+A filesystem counts by protocol and endpoint, not by credentials or tuning.
+"""
+
+import gc
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from agatha_ckpt._dask.canonical.encoder import (
+    ABOVE_LIMIT,
+    Encoder,
+    Handler,
+    binary,
+    tagged,
+    text,
+)
+
+
+def _parts(tag: bytes, *names: str) -> Handler:
+    """Return what encodes a value by its type and some of its attributes."""
+
+    def encode(encoder: Encoder, value: Any) -> bytes:
+        parts = [encoder.encode(getattr(value, name)) for name in names]
+        return tagged(tag, encoder.of_type(type(value)), *parts)
+
+    return encode
+
+
+# The standard library
+
+
+def _path(encoder: Encoder, value: Any) -> bytes:
+    return tagged(b"path", encoder.of_type(type(value)), text(str(value)))
+
+
+def _upath(encoder: Encoder, value: Any) -> bytes:
+    options = public_options(value.storage_options)
+    return tagged(b"upath", _path(encoder, value), encoder.encode(options))
+
+
+def _enum(encoder: Encoder, value: Any) -> bytes:
+    kind = encoder.of_type(type(value))
+    name = encoder.encode(value._name_)
+    return tagged(b"enum", kind, name, encoder.encode(value._value_))
+
+
+def _timezone(encoder: Encoder, value: Any) -> bytes:
+    parts = encoder.encode_all((value.utcoffset(None), value.tzname(None)))
+    return tagged(b"timezone", *parts)
+
+
+def _zone(encoder: Encoder, value: Any) -> bytes:
+    if not value.key:
+        return encoder.refuse(value)
+    return tagged(b"zone", text(value.key))
+
+
+def _decimal(_: Encoder, value: Any) -> bytes:
+    return tagged(b"decimal", text(str(value)))
+
+
+def _array(encoder: Encoder, value: Any) -> bytes:
+    if len(value) * value.itemsize > encoder.limit:
+        return encoder.refuse(value, ABOVE_LIMIT)
+    return tagged(b"array", text(value.typecode), binary(value.tobytes()))
+
+
+def _memoryview(encoder: Encoder, value: Any) -> bytes:
+    if value.nbytes > encoder.limit:
+        return encoder.refuse(value, ABOVE_LIMIT)
+    shape = encoder.encode(value.shape)
+    return tagged(b"view", text(value.format), shape, binary(value.tobytes()))
+
+
+def _proxy(encoder: Encoder, value: Any) -> bytes:
+    (mapping,) = gc.get_referents(value)  # calls nothing of the mapping's own
+    return tagged(b"proxy", encoder.encode(mapping))
+
+
+def _view(encoder: Encoder, value: Any) -> bytes:
+    parts = encoder.encode_all(value)
+    return tagged(b"V", encoder.of_type(type(value)), *parts)
+
+
+def _defaultdict(encoder: Encoder, value: Any) -> bytes:
+    items = encoder.encode(dict(dict.items(value)))
+    return tagged(b"dd", encoder.encode(value.default_factory), items)
+
+
+# fsspec
+
+_SECRET = re.compile(
+    "anon|auth|cert|cookie|cred|key|passw|private|profile|sas|secret|session|sign|"
+    "token|user",
+    re.IGNORECASE,
+)
+# Options of a filesystem that decide how it is read, not what.
+_TUNING = re.compile(
+    "(asynchronous|auto_mkdir|batch_size|block_?size|cache_(options|regions|type)|"
+    "config_kwargs|consistency|default_(block_size|cache_type|fill_cache)|expand_env|"
+    "fixed_upload_size|listings_expiry_time|loop|max_(concurrency|paths)|"
+    "requester_pays|retries|(.*_)?timeout|skip_instance_cache|use_(listings_cache|ssl)|"
+    "verify_uploads|version_aware)"
+)
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+def public_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that decide where files are: no credentials, no tuning."""
+    return {
+        name: public_options(value) if isinstance(value, Mapping) else value
+        for name, value in sorted(options.items())
+        if not _SECRET.search(name) and not _TUNING.fullmatch(name)
+    }
+
+
+def _filesystem(encoder: Encoder, value: Any) -> bytes:
+    protocol = value.protocol
+    names = [protocol] if isinstance(protocol, str) else sorted(protocol)
+    options = dict(value.storage_options)
+    positional = list(getattr(value, "storage_args", ()))
+    options = public_options(options)
+    if "s3" in names:
+        positional = []
+        endpoint = options.pop("endpoint_url", None)
+        client = options.get("client_kwargs") or {}
+        endpoint = endpoint or client.pop("endpoint_url", None)
+        options["endpoint"] = endpoint or next(
+            (os.environ[name] for name in _ENDPOINTS if name in os.environ), None
+        )
+    elif account := getattr(value, "account_name", None):
+        positional, options["account"] = [], account
+    parts = encoder.encode_all((names, options, positional))
+    return tagged(b"fs", encoder.of_type(type(value)), *parts)
+
+
+def _open_file(encoder: Encoder, value: Any) -> bytes:
+    parts = (value.fs, value.path, value.mode, value.compression)
+    rest = (value.encoding, value.errors, value.newline)
+    return tagged(b"file", *encoder.encode_all((*parts, *rest)))
+
+
+_DATE = "year", "month", "day"
+_TIME = "hour", "minute", "second", "microsecond", "fold", "tzinfo"
+_SPAN = "days", "seconds", "microseconds"
+
+HANDLERS: dict[str, Handler] = {
+    "builtins.range": _parts(b"range", "start", "stop", "step"),
+    "builtins.slice": _parts(b"slice", "start", "stop", "step"),
+    "builtins.memoryview": _memoryview,
+    "builtins.mappingproxy": _proxy,
+    "builtins.dict_keys": _view,
+    "builtins.dict_values": _view,
+    "builtins.dict_items": _view,
+    "types.GenericAlias": _parts(b"alias", "__origin__", "__args__"),
+    "array.array": _array,
+    "collections.defaultdict": _defaultdict,
+    "datetime.date": _parts(b"date", *_DATE),
+    "datetime.datetime": _parts(b"datetime", *_DATE, *_TIME),
+    "datetime.time": _parts(b"time", *_TIME),
+    "datetime.timedelta": _parts(b"span", *_SPAN),
+    "datetime.timezone": _timezone,
+    "decimal.Decimal": _decimal,
+    "enum.Enum": _enum,
+    "pathlib.PurePath": _path,
+    "pathlib._local.PurePath": _path,
+    "re.Pattern": _parts(b"regex", "pattern", "flags"),
+    "upath.core.UPath": _upath,
+    "zoneinfo.ZoneInfo": _zone,
+    "fsspec.spec.AbstractFileSystem": _filesystem,
+    "fsspec.core.OpenFile": _open_file,
+}

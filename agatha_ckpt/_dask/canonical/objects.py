@@ -1,0 +1,137 @@
+"""What is known of an object from outside: its type's name, and its state."""
+
+import re
+import struct
+import sys
+import types
+import warnings
+from typing import Any
+
+# Types of these packages hold connections, locks or models, not data.
+_OPAQUE_PACKAGES = re.compile(
+    "_?(asyncio|contextvars|multiprocessing|queue|socket|sqlite3|ssl|thread|weakref)|"
+    "_io|aiobotocore|aiohttp|azure|boto3|botocore|concurrent|distributed|google|grpc|"
+    "httpx|jax|keras|logging|mmap|psycopg2?|pymongo|redis|requests|select|selectors|"
+    "spacy|sqlalchemy|subprocess|tempfile|tensorflow|threading|torch|tornado|"
+    "transformers|urllib3"
+)
+_IN_MEMORY = frozenset({"BytesIO", "StringIO"})
+_STORES = frozenset({"CheckpointStore", "Checkpointer"})
+
+
+def full_name(cls: Any) -> str:
+    """Return module and name of a type or function, as it is found where it is used."""
+    name = getattr(cls, "__qualname__", None) or getattr(cls, "__name__", "")
+    return f"{module_name(getattr(cls, '__module__', None))}.{name}"
+
+
+def module_name(module: Any) -> str:
+    """Return the name of a module; of the main one, that of its file."""
+    if module != "__main__":
+        return str(module)
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None) or "__main__"
+    return str(file).replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".py")
+
+
+def display(cls: type) -> str:
+    """Return how messages speak of a type."""
+    return full_name(cls).removeprefix("builtins.")
+
+
+def article(name: str) -> str:
+    """Return *name* with an article before it."""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def is_opaque_type(cls: type) -> bool:
+    """Return whether values of a type hold connections, locks or models."""
+    for base in cls.__mro__:
+        package = str(base.__module__).partition(".")[0]
+        if _OPAQUE_PACKAGES.fullmatch(package) and base.__name__ not in _IN_MEMORY:
+            return True
+        if package == "agatha_ckpt" and base.__name__ in _STORES:
+            return True
+    return False
+
+
+def state_of(value: Any) -> Any:
+    """Return the state of an object: what pickle would store of it.
+
+    Nothing of the object's own is called but ``__getstate__``.
+    """
+    cls = type(value)
+    if getattr(cls, "__getstate__", None) is not object.__getstate__:
+        return value.__getstate__()
+    return _attributes(value), _slots(value)
+
+
+def _attributes(value: Any) -> Any:
+    try:
+        return object.__getattribute__(value, "__dict__") or None
+    except AttributeError:
+        return None
+
+
+def _slots(value: Any) -> Any:
+    found = {}
+    for base, name in _slot_names(type(value)):
+        member = vars(base).get(name)
+        if isinstance(member, types.MemberDescriptorType):
+            try:
+                found[name] = member.__get__(value)
+            except AttributeError:
+                continue
+    return found or None
+
+
+def _slot_names(cls: type) -> list[tuple[type, str]]:
+    found = []
+    for base in cls.__mro__:
+        names = vars(base).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name in ("__dict__", "__weakref__"):
+                continue
+            if name.startswith("__") and not name.endswith("__"):
+                name = f"_{base.__name__.lstrip('_')}{name}"
+            found.append((base, name))
+    return found
+
+
+def has_state(cls: type) -> bool:
+    """Return whether all state of a type's values is where Python code can see it.
+
+    This is what pickle checks: nothing but a dict, slots and weak references is in
+    the memory of the object.
+    """
+    if getattr(cls, "__getstate__", None) is not object.__getstate__:
+        return True
+    word = struct.calcsize("P")
+    size = object.__basicsize__ + word * len(_slot_names(cls))
+    if cls.__dictoffset__ != 0 and not cls.__flags__ & (1 << 4):  # a managed dict
+        size += word
+    if cls.__weakrefoffset__ > 0:
+        size += word
+    return not cls.__itemsize__ and cls.__basicsize__ <= size
+
+
+def reduced(value: Any) -> Any:
+    """Return the state of an object that is written in C, by its own pickling."""
+    cls = type(value)
+    method: Any = cls.__reduce_ex__
+    default: Any = object.__reduce_ex__
+    if method is default:
+        method, default = cls.__reduce__, object.__reduce__
+    in_c = types.MethodDescriptorType, types.WrapperDescriptorType
+    if method is default or not isinstance(method, in_c):
+        raise TypeError(f"{cls.__name__} has no state that pickle could store")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = value.__reduce_ex__(4)
+    if isinstance(found, str):
+        return found
+    made, arguments, *rest = found
+    return made, arguments, [list(r) if hasattr(r, "__next__") else r for r in rest]

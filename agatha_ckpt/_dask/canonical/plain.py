@@ -1,0 +1,125 @@
+"""Canonical encoding of plain scalars and of built-in containers."""
+
+import struct
+from array import array
+from marshal import dumps
+from typing import Any
+
+from agatha_ckpt._dask.canonical.encoder import (
+    ABOVE_LIMIT,
+    Encoder,
+    Handler,
+    binary,
+    pack,
+    tagged,
+)
+
+_FLAT = 16  # members from which a list of plain scalars is encoded at once
+_SCALARS = frozenset({int, str, bytes, bool, type(None)})
+
+
+def _float(_: Encoder, value: float) -> bytes:
+    return b"d" + struct.pack("<d", value)
+
+
+def _str(encoder: Encoder, value: str) -> bytes:
+    if str.__len__(value) > encoder.limit:
+        return encoder.refuse(value, ABOVE_LIMIT)
+    data = str.encode(value, "utf-8", "surrogatepass")
+    if len(data) > 60:
+        encoder.count(len(data))
+    return pack(b"s%d:%b" % (len(data), data))
+
+
+def _bytes(encoder: Encoder, value: Any) -> bytes:
+    view = memoryview(value)
+    if view.nbytes > encoder.limit:
+        return encoder.refuse(value, ABOVE_LIMIT)
+    encoder.count(view.nbytes)
+    return binary(view)
+
+
+def _flat(encoder: Encoder, values: list[Any]) -> bytes | None:
+    """Return the encoding of the members of a long list of plain scalars."""
+    if len(values) < _FLAT:
+        return None
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        encoder.count(8 * len(values))
+        return binary(array("d", values))
+    if not kinds <= _SCALARS:
+        return None
+    sized = kinds & {str, bytes}
+    encoder.count(8 * len(values))
+    if sized:
+        encoder.count(sum(len(value) for value in values if type(value) in sized))
+    return binary(dumps(values, 0))
+
+
+def _sequence(tag: bytes, cls: Any) -> Handler:
+    def encode(encoder: Encoder, value: Any) -> bytes:
+        members = value if type(value) is list else list(cls.__iter__(value))
+        if (data := _flat(encoder, members)) is not None:
+            return tagged(tag + b"f", data)
+        return tagged(tag, *encoder.encode_all(members))
+
+    return encode
+
+
+def _set(tag: bytes, cls: Any) -> Handler:
+    def encode(encoder: Encoder, value: Any) -> bytes:
+        return tagged(tag, *encoder.unordered(cls.__iter__(value)))
+
+    return encode
+
+
+def _dict(encoder: Encoder, value: Any) -> bytes:
+    found: list[bytes] = []
+    for key, member in dict.items(value):
+        found += encoder.encode(key), encoder.encode(member)
+    return tagged(b"m", *found)
+
+
+def _none(_: Encoder, value: None) -> bytes:
+    return b"N"
+
+
+def _ellipsis(_: Encoder, value: Any) -> bytes:
+    return b"E"
+
+
+def _bool(_: Encoder, value: bool) -> bytes:
+    return b"T" if value else b"F"
+
+
+def _int(_: Encoder, value: int) -> bytes:
+    return pack(b"i%x;" % int.__add__(value, 0))
+
+
+def _complex(_: Encoder, value: complex) -> bytes:
+    return b"c" + struct.pack("<dd", value.real, value.imag)
+
+
+def _bytearray(encoder: Encoder, value: bytearray) -> bytes:
+    return tagged(b"Y", _bytes(encoder, value))
+
+
+SCALARS: dict[str, Handler] = {
+    "builtins.NoneType": _none,
+    "builtins.bool": _bool,
+    "builtins.ellipsis": _ellipsis,
+    "builtins.int": _int,
+    "builtins.float": _float,
+    "builtins.complex": _complex,
+    "builtins.str": _str,
+    "builtins.bytes": _bytes,
+}
+
+HANDLERS: dict[str, Handler] = SCALARS | {
+    "builtins.bytearray": _bytearray,
+    "builtins.list": _sequence(b"l", list),
+    "builtins.tuple": _sequence(b"t", tuple),
+    "builtins.dict": _dict,
+    "builtins.set": _set(b"S", set),
+    "builtins.frozenset": _set(b"Z", frozenset),
+}

@@ -1,0 +1,107 @@
+"""Fingerprints: digests of what the partitions of a bag are computed from.
+
+A Merkle hash over each partition's own part of the graph: names and arguments of the
+functions that are called, not the keys of the tasks, which may be random.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import dask
+from dask.bag import Bag
+from dask.core import flatten
+
+from agatha_ckpt._dask.calls import loaded, special_of
+from agatha_ckpt._dask.canonical import libraries, plain, tables
+from agatha_ckpt._dask.canonical.callables import Names
+from agatha_ckpt._dask.canonical.encoder import Encoder, tagged, text
+from agatha_ckpt._dask.graph import Graph, handlers_of
+from agatha_ckpt._dask.walk import Steps, Walk
+
+SCHEME = "1"
+"""Of how fingerprints are made; those of another scheme are not comparable."""
+
+_EARLY = 16  # partitions; where more are known, the walk goes to the end of the bag
+
+_HANDLERS = plain.HANDLERS | libraries.HANDLERS | tables.HANDLERS
+_SCALARS = tuple(plain.SCALARS.values())
+_HANDLERS["agatha_ckpt._store.partition.Partition"] = loaded
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What the partitions of a bag are computed from.
+
+    Attributes
+    ----------
+    partitions : tuple of str
+        32 hexadecimal digits for each partition.
+    codes : tuple of str
+        The functions that compute each partition, in order of use, with digests of
+        their code: ``"step=<8 digits>;step=<8 digits>"``.
+    opaque : tuple of str
+        What was not looked into, for messages: ``"argument 'nlp' of 'parse', a
+        spacy.Language"``.
+    """
+
+    partitions: tuple[str, ...]
+    codes: tuple[str, ...]
+    opaque: tuple[str, ...]
+
+
+def fingerprint_bag(bag: Bag, *, version: str | None, format: str) -> Fingerprints:
+    """Return the fingerprints of the partitions of *bag*.
+
+    Parameters
+    ----------
+    bag : dask.bag.Bag
+    version : str, optional
+        Version label of the checkpoint.
+    format : str
+        Name of the format that the partitions are stored in.
+
+    Raises
+    ------
+    CheckpointError
+        The graph refers to a task that it does not hold, or in a circle.
+    """
+    graph = bag.__dask_graph__()
+    tasks = graph.to_dict() if hasattr(graph, "to_dict") else dict(graph)
+    keys = list(flatten(bag.__dask_keys__()))
+    ambiguous: frozenset[str] = frozenset()
+    while True:
+        names = Names(ambiguous)
+        walk, found = _walk(tasks, keys, names)
+        if not names.clashes:
+            break
+        ambiguous |= names.clashes
+    encoder = walk.encoder
+    parts = *map(text, (SCHEME, dask.__version__, format)), encoder.encode(version)
+    head = tagged(b"partition", *parts)
+    return Fingerprints(
+        tuple(blake2b(head + d, digest_size=16).hexdigest() for d, _ in found),
+        tuple(walk.code(steps) for _, steps in found),
+        tuple(dict.fromkeys(opaque.label for opaque in encoder.opaque)),
+    )
+
+
+def _walk(
+    tasks: Mapping[Hashable, Any], keys: Sequence[Hashable], names: Names
+) -> tuple[Walk, list[tuple[bytes, Steps]]]:
+    """Return the digest of each key and the steps that lead to it.
+
+    The walk ends early where two functions of one name are met, as each name then
+    counts in another way.
+    """
+    handlers = {**_HANDLERS, **names.handlers()}
+    walk = Walk(Encoder(handlers, _SCALARS), special_of)
+    graph = Graph(tasks, walk)
+    handlers.update(handlers_of(graph))
+    found = []
+    for number, key in enumerate(keys):
+        found.append(graph.digest(key))
+        if names.clashes and number < _EARLY:
+            break
+    return walk, found

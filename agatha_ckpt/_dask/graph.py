@@ -1,0 +1,350 @@
+"""Digests of the tasks of a graph, as a Merkle hash without the keys."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from dask._task_spec import Alias, DataNode, Dict, GraphNode, List, Set, Task, TaskRef
+from dask._task_spec import Tuple as TupleNode
+
+from agatha_ckpt._dask.canonical.callables import display_function, parameter
+from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
+from agatha_ckpt._dask.walk import Steps, Walk
+from agatha_ckpt._errors import CheckpointError
+
+_DEEPEST = 40  # tasks that are encoded inside one another
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call in a task.
+
+    Attributes
+    ----------
+    graph : Graph
+    function : callable
+    arguments : sequence
+    keywords : mapping
+    read : callable
+        Encodes an argument as dask reads it.
+    """
+
+    graph: "Graph"
+    function: Any
+    arguments: Sequence[Any]
+    keywords: Mapping[str, Any]
+    read: Callable[[Any], bytes]
+
+
+Special = Callable[[Call], bytes | None]
+"""What encodes the calls of a function; None where they count as any others."""
+
+
+class _DeeperError(Exception):
+    """A task has to be encoded before the one that led to it."""
+
+    def __init__(self, graph: "Graph", key: Hashable) -> None:
+        super().__init__(key)
+        self.graph, self.key = graph, key
+
+
+class Graph:
+    """The tasks of a graph, or of what dask has fused into one task.
+
+    Parameters
+    ----------
+    tasks : mapping
+        By key.
+    walk : Walk
+    outer : Graph, optional
+        The graph that this one was fused from.
+    given : mapping, optional
+        Encodings of what the fused task is called with, by key.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[Hashable, Any],
+        walk: Walk,
+        outer: "Graph | None" = None,
+        given: Mapping[Hashable, bytes] | None = None,
+    ) -> None:
+        self.tasks = tasks
+        self.walk = walk
+        self.encoder = walk.encoder
+        self.outer = outer
+        self.known: dict[Hashable, tuple[bytes, Steps]] = {
+            key: (data, ()) for key, data in (given or {}).items()
+        }
+        self.refs: list[Steps] = []
+        self._busy: set[Hashable] = set()
+        self._literals: dict[int, tuple[Any, bytes]] = {}
+        kinds = set(map(type, tasks)) | set(map(type, self.known))
+        self._has_strings = outer is not None or bool(kinds - {tuple, int, bytes})
+        self._has_others = outer is not None or bool(kinds - {tuple, str})
+
+    def holds(self, key: Any) -> bool:
+        """Return whether a value is the key of a task."""
+        try:
+            found = key in self.tasks or key in self.known
+        except TypeError:  # not hashable
+            return False
+        return found or (self.outer is not None and self.outer.holds(key))
+
+    def digest(self, key: Hashable) -> tuple[bytes, Steps]:
+        """Return digest and steps of a task, however long the chain of its inputs."""
+        todo, depth = [key], self.walk.depth
+        while todo:
+            self.walk.depth = 0
+            try:
+                self._resolve(todo[-1])
+                todo.pop()
+            except _DeeperError as deeper:
+                if deeper.graph is not self:
+                    raise
+                todo.append(deeper.key)
+            finally:
+                self.walk.depth = depth
+        return self._resolve(key)
+
+    def reference(self, key: Hashable) -> bytes:
+        """Return the digest of a task that another one needs."""
+        found = self.known.get(key)
+        if found is None:
+            found = self._resolve(key)
+        self.refs.append(found[1])
+        return found[0]
+
+    def _resolve(self, key: Hashable) -> tuple[bytes, Steps]:
+        walk, encoder = self.walk, self.encoder
+        if key in self.known:
+            return self.known[key]
+        if key not in self.tasks:
+            if self.outer is not None:
+                return self.outer._resolve(key)
+            raise CheckpointError(
+                f"the graph of the bag refers to {key!r}, which it does not hold, so "
+                "that what its partitions are computed from is not known; build the "
+                "bag again from its inputs"
+            )
+        if key in self._busy:
+            raise CheckpointError(
+                f"the graph of the bag needs {key!r} to compute {key!r}; no scheduler "
+                "can compute it"
+            )
+        if walk.depth >= _DEEPEST:
+            raise _DeeperError(self, key)
+        refs, self.refs = self.refs, []
+        steps, encoder.steps = encoder.steps, []
+        marked = len(encoder.opaque)
+        walk.depth += 1
+        self._busy.add(key)
+        try:
+            task = self.tasks[key]
+            data = self.expression(task)
+            if data[:1] != b"\0":  # else another task has the same result
+                data = b"\0" + blake2b(data, digest_size=16).digest()
+            if len(encoder.opaque) > marked:
+                what = "a record" if isinstance(task, list) else "a value of the bag"
+                encoder.name(marked, what)
+            found = self.known[key] = data, walk.merge(self.refs, encoder.steps)
+        finally:
+            self.refs, encoder.steps = refs, steps
+            self._busy.discard(key)
+            walk.depth -= 1
+        return found
+
+    def expression(self, part: Any) -> bytes:
+        """Encode a part of a task as dask reads it: a key, a call, or a value."""
+        kind = type(part)
+        if kind is tuple:
+            if part and callable(part[0]):
+                return self._call(part[0], part[1:], {})
+            if self.holds(part):
+                return self.reference(part)
+            return self._container(b"t", part)
+        if kind is str:
+            if self._has_strings and self.holds(part):
+                return self.reference(part)
+            return self.encoder.encode(part)
+        if kind is int or kind is float or kind is bool:
+            if self._has_others and self.holds(part):
+                return self.reference(part)
+            return self.encoder.encode(part)
+        if kind is list:
+            return self._container(b"l", part)
+        if part is None:
+            return b"N"
+        if isinstance(part, GraphNode | TaskRef):
+            return self.node(part)
+        if kind is set or kind is frozenset:
+            return self._container(b"S" if kind is set else b"Z", part)
+        if isinstance(part, str | int | float | tuple) and self.holds(part):
+            return self.reference(part)
+        if isinstance(part, list | tuple | set | frozenset):
+            refs = len(self.refs)
+            parts = [self.expression(member) for member in part]
+            if len(self.refs) > refs:
+                return tagged(b"like", self.encoder.of_type(kind), *parts)
+        elif kind is bytes and self._has_others and self.holds(part):
+            # A key for some versions of dask, a value for others.
+            return tagged(b"or", self.encoder.encode(part), self.reference(part))
+        elif getattr(kind, "__dask_future__", False):
+            return future(self.encoder, part)
+        return self.encoder.value(part)
+
+    def argument(self, part: Any) -> bytes:
+        """Encode an argument of a :class:`Task`, in which only nodes are read."""
+        if isinstance(part, GraphNode | TaskRef):
+            return self.node(part)
+        return self.encoder.value(part)
+
+    def _container(self, tag: bytes, members: Any) -> bytes:
+        """Encode a literal container, in which dask looks for keys and calls."""
+        known = self._literals.get(id(members))
+        if known is not None:
+            return known[1]
+        plain = set(map(type, members)) <= _PLAIN
+        if plain and not (
+            (self._has_strings or self._has_others) and any(map(self.holds, members))
+        ):
+            data = self.encoder.value(members)
+        else:
+            refs, steps = len(self.refs), len(self.encoder.steps)
+            parts = [self.expression(member) for member in members]
+            data = join(tag, parts)
+            if len(self.refs) > refs or len(self.encoder.steps) > steps:
+                return data
+        if len(members) > 8:
+            self._literals[id(members)] = members, data
+        return data
+
+    def node(self, node: Any) -> bytes:
+        """Encode a node of dask's task specification."""
+        kind = type(node)
+        if kind is TaskRef:
+            return self.reference(node.key)
+        if kind is Task:
+            return self._call(node.func, node.args, node.kwargs, self.argument)
+        if kind is Alias:
+            return self.reference(node.target)
+        if kind is DataNode:
+            return self.encoder.value(node.value)
+        if kind in _CONTAINERS:
+            return join(_CONTAINERS[kind], [self.argument(m) for m in node.args])
+        if kind is Dict:
+            return tagged(b"m", *map(self.argument, dict_members(node)))
+        if isinstance(node, TaskRef):
+            return future(self.encoder, node)
+        if isinstance(node, Task):
+            kind_name = self.encoder.of_type(kind)
+            call = self._call(node.func, node.args, node.kwargs, self.argument)
+            return tagged(b"task", kind_name, call)
+        needs = sorted(map(self.reference, node.dependencies))
+        return tagged(b"node", self.encoder.refuse(node), *needs)
+
+    def _call(
+        self,
+        function: Any,
+        arguments: Sequence[Any],
+        keywords: Mapping[str, Any],
+        read: Callable[[Any], bytes] | None = None,
+    ) -> bytes:
+        """Encode a call; *read* encodes its arguments, by default as dask's tuples."""
+        known = self.walk.function(function)
+        read = read or self._legacy_argument
+        if known.special is not None:
+            call = Call(self, function, arguments, keywords, read)
+            found = known.special(call)
+            if found is not None:
+                return found
+        self.encoder.steps += known.steps
+        parts = [known.data]
+        opaque = self.encoder.opaque
+        for place, part in enumerate(arguments):
+            marked = len(opaque)
+            parts.append(read(part))
+            if len(opaque) > marked:
+                self.name_argument(marked, function, parameter(function, place), part)
+        for name, part in keywords.items():
+            parts += text(name), self.named(function, repr(name), part, read)
+        return tagged(b"c%d." % len(arguments), *parts)
+
+    def named(
+        self, function: Any, name: str, part: Any, read: Callable[[Any], bytes]
+    ) -> bytes:
+        """Encode the argument *name* of a function."""
+        marked = len(self.encoder.opaque)
+        data = read(part)
+        if len(self.encoder.opaque) > marked:
+            self.name_argument(marked, function, name, part)
+        return data
+
+    def _legacy_argument(self, part: Any) -> bytes:
+        if type(part) is dict and any(
+            isinstance(member, GraphNode | TaskRef) for member in part.values()
+        ):
+            return tagged(
+                b"m",
+                *(self.argument(x) for item in part.items() for x in item),
+            )
+        return self.expression(part)
+
+    def name_argument(self, start: int, function: Any, name: str, part: Any) -> None:
+        """Name opaque values by the argument that they are, or are in."""
+        if getattr(function, "__module__", None) in ("itertools", "builtins"):
+            return  # what encloses it knows a better name
+        holder = None if isinstance(part, tuple | GraphNode) else part
+        label = f"argument {name} of {display_function(function)!r}"
+        self.encoder.name(start, label, holder)
+
+
+_PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
+_CONTAINERS: dict[type, bytes] = {List: b"l", TupleNode: b"t", Set: b"S"}
+
+
+def join(tag: bytes, parts: list[bytes]) -> bytes:
+    """Return the encoding of a container by those of its members."""
+    return tagged(tag, *(sorted(parts) if tag in (b"S", b"Z") else parts))
+
+
+def dict_members(node: Any) -> Iterable[Any]:
+    """Yield keys and values of a ``Dict`` node, of old versions of dask as well."""
+    for part in node.args:
+        if isinstance(part, TupleNode):
+            yield from part.args
+        else:
+            yield part
+
+
+def future(encoder: Encoder, value: Any) -> bytes:
+    """Encode a result that lies on a cluster: by its key, which may say too little."""
+    return tagged(b"future", encoder.refuse(value), encoder.encode(value.key))
+
+
+def handlers_of(graph: Graph) -> dict[str, Handler]:
+    """Return what encodes nodes inside of values, where dask does not run them."""
+
+    def node(encoder: Encoder, value: Any) -> bytes:
+        if isinstance(value, Task):
+            parts = (value.func, value.args, value.kwargs)
+        elif isinstance(value, DataNode):
+            parts = (value.value, None, None)
+        else:
+            parts = (value.key, getattr(value, "target", None), None)
+        kind = encoder.of_type(type(value))
+        return tagged(b"node", kind, *encoder.encode_all(parts))
+
+    def reference(encoder: Encoder, value: Any) -> bytes:
+        if type(value) is not TaskRef:
+            return future(encoder, value)
+        if graph.holds(value.key):
+            with encoder.suspended():
+                return graph.reference(value.key)
+        return tagged(b"ref", encoder.encode(value.key))
+
+    return {
+        "dask._task_spec.GraphNode": node,
+        "dask._task_spec.TaskRef": reference,
+    }
