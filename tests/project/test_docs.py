@@ -1,4 +1,4 @@
-"""The documentation: what it shows runs, and prints what it says that it prints."""
+"""The code of the documentation runs and prints the output that is shown."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def has_run(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_block_of_a_page_is_run_or_says_why_not(page):
+def test_a_block_is_run_or_has_a_reason_not_to_be(page):
     for block in blocks_of(page.read_text(encoding="utf-8")):
         language = block.language.split(" ")[0]
         assert language in (*RUN, *DATA, *SHOWN), f"line {block.line}"
@@ -33,14 +33,14 @@ def test_every_block_of_a_page_is_run_or_says_why_not(page):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if has_run(p)], ids=name_of)
-def test_what_a_page_shows_runs_and_prints_what_it_says(page):
+def test_the_blocks_of_a_page_run_and_print_the_output_shown(page):
     blocks = blocks_of(page.read_text(encoding="utf-8"))
     for block, output in zip(blocks, outputs_of(page), strict=True):
         if block.output is not None:
             assert normal(output) == normal(block.output), f"line {block.line}"
 
 
-def test_a_block_that_prints_something_else_is_found(tmp_path):
+def test_another_output_or_error_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         "```python\nprint('one', 12)\n```\n\n```text\none 13\n```\n\n"
@@ -56,8 +56,8 @@ def test_a_block_that_prints_something_else_is_found(tmp_path):
         outputs_of(page)
 
 
-def said_by(source):
-    """Return the texts of a module, with ``…`` where they say a name or a figure."""
+def texts_of(source):
+    """Return the texts of a module, with ``…`` for names and figures."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
@@ -70,12 +70,12 @@ def said_by(source):
     return found
 
 
-def test_each_message_on_the_page_of_messages_is_one_that_the_library_has():
+def test_each_message_in_troubleshooting_is_in_the_source():
     page = (TOP / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     headings = re.findall(r"^### `(.*)`$", page, re.MULTILINE)
     assert len(headings) > 15
-    sources = (TOP / "agatha_ckpt").glob("*.py")
-    texts = [t for s in sources for t in said_by(s.read_text(encoding="utf-8"))]
+    sources = (TOP / "agatha_ckpt").rglob("*.py")
+    texts = [t for s in sources for t in texts_of(s.read_text(encoding="utf-8"))]
     for heading in headings:
         pieces = [piece.strip() for piece in heading.split("…") if piece.strip(" :,")]
         assert any(all(p in text for p in pieces) for text in texts), heading
