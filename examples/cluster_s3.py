@@ -1,30 +1,30 @@
 r"""The pipeline of the quickstart in a bucket, on a cluster that loses a worker.
 
-The workers of a dask.distributed cluster write the partitions, each straight into the
-bucket; the driver writes the done markers. While the first step is being saved, one
-worker is killed. The scheduler gives its task to another one, what was stored stays,
-and the pipeline ends as if nothing had been. Then it is gone through once more, and
-loads all of it. A table says how many partitions were stored, and how many were begun:
-one more, if the worker was killed in the middle of one.
+The workers of a dask.distributed cluster write the partitions straight to the bucket;
+the driver writes the done markers. While the first step is saved, one worker is killed.
+The scheduler gives its task to another one, what was stored stays, and the pipeline
+ends as usual. Then it runs once more, and loads everything. A table shows how many
+partitions were stored, and how many were begun: a few more, where the worker was
+killed.
 
     python examples/cluster_s3.py
 
-This starts what it needs on this machine: an S3 server (moto, in memory) and a cluster
-of four processes, and ends both. It takes a bucket and a cluster of yours as well, on
-which it kills nothing that it has not started. A gs:// root is taken in the same way:
+This starts an S3 server (moto, in memory) and a cluster of four processes on this
+machine, and ends both. It takes a bucket and a cluster of yours as well, and kills
+nothing on them. A gs:// root works in the same way:
 
     python examples/cluster_s3.py --root s3://bucket/run-1
     python examples/cluster_s3.py --root s3://bucket/run-1 \
         --storage-options '{"endpoint_url": "https://minio.example.org"}'
     python examples/cluster_s3.py --root gs://bucket/run-1 --scheduler tcp://host:8786
 
-A root that holds the steps already is loaded twice, and nobody is killed. The bucket
-is never made, except on the server that this program starts; what it saves in a bucket
-of yours stays there.
+If the root holds the steps already, they are loaded twice. A bucket of yours must
+exist, and what is saved in it stays there.
 """
 
 import argparse
 import ast
+import itertools
 import json
 import logging
 import multiprocessing
@@ -34,7 +34,6 @@ import re
 import signal
 import sys
 import sysconfig
-import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
@@ -49,9 +48,9 @@ from agatha_ckpt import Checkpointer, CheckpointStore
 STEPS = ["documents", "sentences", "terms", "edges"]
 TOPIC = "agatha-ckpt-example"
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
-# Tests, what was installed, a program, and tables that a script has written.
+# Tests, installed packages, a program, and generated tables.
 SKIP = ["test", "tests", "site-packages", "dist-packages", "idlelib", "encodings"]
-# Words that say nothing, and words that every docstring says.
+# Words without a meaning of their own, and words of every docstring.
 COMMON = re.findall(
     "[a-z]+",
     """
@@ -99,7 +98,7 @@ def read_documents(file):
     try:
         tree = ast.parse((STDLIB / file).read_bytes())
     except (SyntaxError, ValueError):
-        return []  # the standard library holds files that are wrong on purpose
+        return []  # some files of the standard library are wrong on purpose
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
     found = [(getattr(node, "lineno", 1), ast.get_docstring(node)) for node in nodes]
@@ -129,27 +128,28 @@ def by_count(item):
 
 
 def counted(step, bag):
-    """Return *bag*, whose workers say so when they begin to compute a partition."""
-    return bag.map_partitions(say_begun, step)
+    """Return *bag*, whose workers log an event when they begin a partition."""
+    return bag.map_partitions(log_begun, step)
 
 
-def say_begun(records, step):
+def log_begun(records, step):
     from distributed import get_worker
 
-    get_worker().log_event(TOPIC, step)
+    worker = get_worker()
+    worker.log_event(TOPIC, {"step": step, "worker": worker.address})
     return records
 
 
 def begun(client):
     """Return how many partitions of each step were begun, since the cluster began."""
-    return Counter(step for _, step in client.get_events(TOPIC))
+    return Counter(event["step"] for _, event in client.get_events(TOPIC))
 
 
 @contextmanager
 def s3_server():
-    """Run an S3 server in a process of its own; give a bucket and its options."""
-    # A child of "spawn" holds no end of the pipe but its own, so that it is told
-    # when this process ends, whatever ends it.
+    """Run an S3 server in another process; yield a bucket and its options."""
+    # A child of "spawn" holds only its own end of the pipe, so that the pipe closes
+    # when this process ends, whatever the reason.
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe()
     process = context.Process(target=serve_s3, args=(its,))
@@ -157,7 +157,7 @@ def s3_server():
     its.close()
     try:
         url = ours.recv()
-        # Not by s3fs, which in some regions of the environment has to name them.
+        # Not by s3fs, which needs a region for that.
         urlopen(Request(f"{url}/bucket", method="PUT")).close()
         yield "s3://bucket", {"key": "any", "secret": "any", "endpoint_url": url}
     finally:
@@ -174,13 +174,13 @@ def serve_s3(pipe):
     server.start()
     with suppress(EOFError, OSError):
         pipe.send("http://{}:{}".format(*server.get_host_and_port()))
-        pipe.recv()  # nothing is ever sent
+        pipe.recv()  # until the pipe closes
     server.stop()
 
 
 @contextmanager
 def own_cluster():
-    """Run a cluster of four processes on this machine, and give its client."""
+    """Run a cluster of four processes on this machine; yield its client."""
     from distributed import Client, LocalCluster
 
     with (
@@ -192,7 +192,7 @@ def own_cluster():
             protocol="tcp://",
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
-            silence_logs="CRITICAL",  # it has much to say of a worker that is lost
+            silence_logs="CRITICAL",  # it logs much about a lost worker
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -200,34 +200,26 @@ def own_cluster():
 
 
 @contextmanager
-def killing_a_worker(client, ckpt, step):
-    """Kill a busy worker of our own cluster when a quarter of *step* is saved."""
+def killing_a_worker(client):
+    """Kill the worker of our own cluster that begins the fifth partition."""
     pids = client.run(os.getpid)
-    over = threading.Event()
+    events = itertools.count(1)
 
-    def watch():
-        while not over.wait(0.02):
-            status = ckpt.status(step)
-            if status.state == "done":
-                return
-            busy = [address for address, keys in client.processing().items() if keys]
-            if busy and status.expected and 4 * status.partitions >= status.expected:
-                os.kill(pids[busy[0]], signal.SIGKILL)
-                saved = f"{status.partitions} of {status.expected} partitions"
-                print(f"\t- Killed 1 of {len(pids)} workers, with {saved} saved")
-                return
+    def kill(event):
+        _, content = event
+        if next(events) == 5:
+            os.kill(pids[content["worker"]], signal.SIGKILL)
+            print(f"\t- Killed 1 of {len(pids)} workers")
 
-    thread = threading.Thread(target=watch)
-    thread.start()
+    client.subscribe_topic(TOPIC, kill)
     try:
         yield
     finally:
-        over.set()
-        thread.join()
+        client.unsubscribe_topic(TOPIC)
 
 
 def missing_packages(root):
-    """Return what has to be installed for a root, as pip is told."""
+    """Return the packages to install for a root."""
     needed = {"distributed": "distributed"}
     protocol = (root or "s3:").split(":")[0]
     if filesystem := {"s3": "s3fs", "gs": "gcsfs"}.get(protocol):
@@ -252,7 +244,7 @@ def main():
     parser.add_argument(
         "--root",
         metavar="URL",
-        help="under which the checkpoints lie (default: on a server of its own)",
+        help="root of the checkpoints (default: on a server of its own)",
     )
     parser.add_argument(
         "--scheduler",
@@ -267,7 +259,7 @@ def main():
     )
     args = parser.parse_args()
     if args.storage_options and args.root is None:
-        parser.error("--storage-options are for a --root of yours")
+        parser.error("--storage-options needs --root")
     if missing := missing_packages(args.root):
         sys.exit(f"This example needs more: pip install {' '.join(missing)}")
 
@@ -290,7 +282,7 @@ def main():
 
 
 def two_passes(ckpt, client, kill):
-    """Go through the pipeline twice, and say whether the results are the same."""
+    """Run the pipeline twice; return whether the results are the same."""
     workers = len(client.nthreads())
     print(f"Checkpoints under {ckpt.store.root}, {workers} workers")
 
@@ -300,10 +292,10 @@ def two_passes(ckpt, client, kill):
         print(f"\n{title}; done already: {', '.join(done) or 'nothing'}")
         with ExitStack() as during:
             if kill and STEPS[0] not in done:
-                during.enter_context(killing_a_worker(client, ckpt, STEPS[0]))
+                during.enter_context(killing_a_worker(client))
             results.append(pipeline(ckpt))
         counts.append(begun(client))
-        ckpt.configure(verbose=False)  # the table says it of the second pass
+        ckpt.configure(verbose=False)  # the table shows the second pass
 
     first, second = (after - before for before, after in pairwise(counts))
     print("\n           partitions   begun to compute in the")

@@ -1,20 +1,20 @@
 """Pipeline functions that are given a Checkpointer, and two of them in one program.
 
-A Checkpointer is a value like any other: a store and settings. Functions that take
-one can be tried out in a scratch folder, run for real on a bucket, and run twice in
-one process without touching each other. The text is the reference manual of the
-Python language, which Python itself carries for its ``help()``.
+A Checkpointer is a value: a store and settings. Functions that take one can be tried in
+a scratch folder, run on a bucket, and run twice in one process independently. The text
+is the reference manual of the Python language, which Python carries for its ``help()``.
 
     python examples/explicit_pipeline.py
     python examples/explicit_pipeline.py --root memory://manual
 
-The second line keeps everything in memory: any fsspec URL will do. The program
-clears the few checkpoints that it uses, so that it shows the same each time.
+The second line keeps everything in memory: any fsspec URL works. The program clears the
+checkpoints that it uses, so that it prints the same each time.
 """
 
 import argparse
 import re
 import tempfile
+import warnings
 from collections import Counter
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -40,16 +40,14 @@ def manual_words(shortest):
     return manual.map(find_words, shortest).flatten()
 
 
-def count_words(ckpt, shortest=8):
+def count_words(ckpt, shortest=8, **settings):
     """Return the words of the manual with their counts."""
-    # What the records depend on, and dask's graph does not show, goes in the label.
-    label = f"shortest={shortest}"
-    words = ckpt.checkpoint("words", manual_words(shortest), version=label)
-    return ckpt.checkpoint("counts", words.frequencies())
+    words = ckpt.checkpoint("words", manual_words(shortest), **settings)
+    return ckpt.checkpoint("counts", words.frequencies(), **settings)
 
 
 def two_at_once(loud, quiet):
-    headline("Two Checkpointers: one says what it does, the other is silent and small")
+    headline("Two Checkpointers: one prints what it does, the other compresses")
     same = dict(count_words(loud)) == dict(count_words(quiet))
     print(f"\nBoth hold the same counts: {same}")
     for title, ckpt in [("loud", loud), ("quiet", quiet)]:
@@ -57,30 +55,31 @@ def two_at_once(loud, quiet):
         for name in ckpt.names():
             status = ckpt.status(name)
             print(f"{name:>8} is {status.state}: ", end="")
-            print(f"{status.records:,} records in {status.bytes:,} bytes", end="")
-            print(f", version {status.version!r}")
+            print(f"{status.records:,} records in {status.bytes:,} bytes")
 
 
-def changed_parameters(ckpt):
-    headline("Another version label: on_stale says what then happens")
-    print("on_stale='warn', the default, loads what is there and says why:")
-    count_words(ckpt, shortest=12)
+def changed_argument(ckpt):
+    headline("Another argument makes the checkpoint stale: on_stale decides")
+    print("on_stale='warn', the default, loads what is stored:")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        count_words(ckpt, shortest=12)
+    for warning in caught:
+        print(f"\t- {warning.category.__name__}: {warning.message}")
 
     print("\non_stale='error' raises CheckpointConflictError:")
-    ckpt.configure(on_stale="error")
     try:
-        count_words(ckpt, shortest=12)
+        count_words(ckpt, shortest=12, on_stale="error")
     except CheckpointConflictError as error:
         print(f"\t- {error}")
 
-    print("\non_stale='recompute' computes it again, and what was built from it:")
-    ckpt.configure(on_stale="recompute")
-    print(f"Long words: {count_words(ckpt, shortest=12).count().compute()}")
-    ckpt.configure(on_stale="warn")
+    print("\non_stale='recompute' computes what differs, and what was built from it:")
+    counts = count_words(ckpt, shortest=12, on_stale="recompute")
+    print(f"Long words: {counts.count().compute()}")
 
 
 def damage_and_repair(ckpt):
-    headline("A flipped bit is found when it is read, and repaired from the bag")
+    headline("A flipped bit is found by a load, and repaired from the bag")
     fs, folder = ckpt.store.fs, ckpt.store.path("words")
     file = fs.glob(f"{folder}/part-00001-*")[0]
     data = bytearray(fs.cat_file(file))
@@ -97,10 +96,10 @@ def damage_and_repair(ckpt):
     print(f"damaged: {ckpt.store.verify('words')}")
 
 
-def untouched(quiet):
-    headline("The quiet one saw nothing of all that")
+def independent(quiet):
+    headline("The quiet one is independent of all that")
     counts = Counter(dict(quiet.checkpoint("counts")))
-    print(f"version {quiet.status('words').version!r}, {len(counts):,} words")
+    print(f"{len(counts):,} words")
     for word, count in counts.most_common(5):
         print(f"{count:8,}  {word}")
 
@@ -129,12 +128,12 @@ def main():
         ckpt.clear("words")
         ckpt.clear("counts")
 
-    # The manual is small: threads do, and no processes need to start.
+    # The manual is small: threads are enough.
     dask.config.set(scheduler="threads")
     two_at_once(loud, quiet)
-    changed_parameters(loud)
+    changed_argument(loud)
     damage_and_repair(loud)
-    untouched(quiet)
+    independent(quiet)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """The function API, in the shape of Agatha's own pipeline.
 
-The package is also the module that Agatha's programs know: a root, functions, and
-``ckpt("name", prefix)``, which replaces the local variable of that name by its
-checkpoint. One pipeline function serves two corpora under two prefixes. Here the
-corpora are the docstrings of two groups of standard modules.
+The package has the functions of Agatha's module: a root, and ``ckpt("name", prefix)``,
+which replaces the local variable of that name by its checkpoint. One pipeline function
+serves two corpora under two prefixes. Here the corpora are the docstrings of two groups
+of standard modules.
 
     python examples/legacy_functions.py
     python examples/legacy_functions.py --fresh --halt-after net_sentences
     python examples/legacy_functions.py
 
-The second line stops after one checkpoint, with status 0; the third goes on from
+The second line stops after one checkpoint, with status 0; the third continues from
 there.
 """
 
@@ -88,7 +88,7 @@ def main():
     parser.add_argument(
         "--root",
         default=str(Path(tempfile.gettempdir(), "agatha-ckpt-legacy")),
-        help="path or URL under which the checkpoints lie (default: %(default)s)",
+        help="path or URL of the root (default: %(default)s)",
     )
     parser.add_argument("--fresh", action="store_true", help="clear them first")
     names = [f"{prefix}_{step}" for prefix in CORPORA for step in STEPS]
@@ -108,7 +108,7 @@ def main():
     if args.halt_after:
         checkpoint.set_halt_point(args.halt_after)
 
-    # The corpora are small: no processes need to start.
+    # The corpora are small: this process is enough.
     dask.config.set(scheduler="sync")
     weights = {
         prefix: document_pipeline(modules, prefix)

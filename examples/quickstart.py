@@ -1,22 +1,21 @@
-"""A pipeline that is computed once, loads ever after, and survives being killed.
+"""A pipeline that is computed once, then loads, and resumes after it was killed.
 
-What Agatha did with millions of abstracts, on a text that every machine has: the
-docstrings of Python's own standard library. Docstrings become sentences, sentences
-become terms, and two terms that share a sentence become an edge. Each step is a
-checkpoint. The program goes through the pipeline twice, by the same function:
+The text is the docstrings of Python's own standard library. Docstrings become
+sentences, sentences become terms, and two terms that share a sentence become an edge.
+Each step is a checkpoint. The program runs the pipeline twice, by the same function:
 
     python examples/quickstart.py                   # computes, then loads
-    python examples/quickstart.py                   # loads, and loads again
-    python examples/quickstart.py --fresh           # forgets, then as the first time
+    python examples/quickstart.py                   # loads twice
+    python examples/quickstart.py --fresh           # clears, then as the first time
 
-Kill it in the middle of a step, workers and all, and run it again. What was saved
-is kept, and only what is missing is computed:
+Kill it in the middle of a step, with its workers, and run it again. What was saved is
+kept, and only what is missing is computed:
 
     python examples/quickstart.py --fresh --kill-after sentences
     python examples/quickstart.py
 
-A step that is done is loaded, also after you edit its function: say --fresh then, or
-give the step a version label, as "documents" has one.
+A done step is loaded, also after you edit its function: use --fresh then, or give the
+step another version label, as "documents" has one.
 """
 
 import argparse
@@ -40,9 +39,9 @@ from agatha_ckpt import Checkpointer
 
 STEPS = ["documents", "sentences", "terms", "edges"]
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
-# Tests, what was installed, a program, and tables that a script has written.
+# Tests, installed packages, a program, and generated tables.
 SKIP = ["test", "tests", "site-packages", "dist-packages", "idlelib", "encodings"]
-# Words that say nothing, and words that every docstring says.
+# Words without a meaning of their own, and words of every docstring.
 COMMON = re.findall(
     "[a-z]+",
     """
@@ -61,8 +60,8 @@ def pipeline(ckpt):
     """Return the ten most frequent edges; load what is done, compute what is not."""
     files = db.from_sequence(source_files(), npartitions=16)
     documents = files.map(read_documents).flatten()
-    # Another Python has other docstrings. The steps below need no label: each is
-    # computed again when the checkpoint that it was built from is.
+    # Another Python has other docstrings in files of the same names. The steps below
+    # need no label: they are stale when the checkpoint they are built from changes.
     documents = ckpt.checkpoint(
         "documents", documents, version=platform.python_version()
     )
@@ -73,12 +72,12 @@ def pipeline(ckpt):
     terms = sentences.map(find_terms)
     terms = ckpt.checkpoint("terms", terms)
 
-    # As text, one edge a line, for other programs; here it loads as a bag of lines.
+    # As text, one edge a line, for other programs; it loads as a bag of lines.
     edges = terms.map(pair_terms).flatten()
     ckpt.checkpoint("edges", edges, textfile=True)
     edges = ckpt.checkpoint("edges", verbose=False)
 
-    # Counted in this process: less work than to start others.
+    # Counted in this process, which takes less time than starting others.
     top = edges.frequencies().topk(10, key=by_count)
     return top.compute(scheduler="sync")
 
@@ -95,7 +94,7 @@ def read_documents(file):
     try:
         tree = ast.parse((STDLIB / file).read_bytes())
     except (SyntaxError, ValueError):
-        return []  # the standard library holds files that are wrong on purpose
+        return []  # some files of the standard library are wrong on purpose
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
     found = [(getattr(node, "lineno", 1), ast.get_docstring(node)) for node in nodes]
@@ -125,7 +124,7 @@ def by_count(item):
 
 
 class KillDuring(Callback):
-    """Ends this program and its workers when a third of a checkpoint is saved."""
+    """Kill this program and its workers when a third of a checkpoint is saved."""
 
     def __init__(self, ckpt, name):
         super().__init__()
@@ -148,14 +147,14 @@ def main():
     parser.add_argument(
         "--root",
         default=Path(tempfile.gettempdir(), "agatha-ckpt-quickstart"),
-        help="path or URL under which the checkpoints lie (default: %(default)s)",
+        help="path or URL of the root (default: %(default)s)",
     )
     parser.add_argument("--fresh", action="store_true", help="clear them first")
     parser.add_argument(
         "--kill-after",
         metavar="NAME",
         choices=STEPS,
-        help=f"die when a third of this step is saved: {', '.join(STEPS)}",
+        help=f"be killed when a third of this step is saved: {', '.join(STEPS)}",
     )
     args = parser.parse_args()
 
@@ -167,7 +166,7 @@ def main():
     if args.kill_after:
         if ckpt.is_done(args.kill_after):
             parser.error(f"{args.kill_after} is done already; add --fresh")
-        # Few workers, so that on no machine all is saved before the kill.
+        # Few workers, so that partitions are missing when the kill comes.
         dask.config.set(num_workers=2)
         KillDuring(ckpt, args.kill_after).register()
 
