@@ -8,8 +8,8 @@ into the page. In the pages:
 - ``python`` and ``sh`` blocks run in order, in one process and one empty folder;
 - a ``text`` block after one of them is what it prints, up to the figures;
 - ``json`` and ``yaml`` blocks are well-formed; blocks without a language are prose;
-- a comment before a block says otherwise: ``<!-- exempt: reason -->`` for one that is
-  not run, ``<!-- raises: NameOfTheError -->`` for one that ends so;
+- a comment before a block changes that: ``<!-- exempt: reason -->`` for one that is
+  not run, ``<!-- raises: NameOfTheError -->`` for one that ends with that error;
 - ``<!-- first: code -->`` is run, and not shown.
 """
 
@@ -46,7 +46,7 @@ class Block:
     code: str
     line: int
     notes: dict[str, str] = field(default_factory=dict)
-    output: str | None = None  # what the page says that it prints
+    output: str | None = None  # what it prints, according to the page
     output_span: tuple[int, int] = (0, 0)
 
     @property
@@ -75,7 +75,7 @@ def normal(output):
     """Return *output* without what differs from run to run: figures and folders."""
     output = re.sub(r"/\S*/tmp\w+|/tmp/\S+", "/folder", output)
     output = re.sub(r"[\d.,]*\d(?: ?(?:us|ms|s|m|hr|min|[kMG]i?B|B)\b)?", "#", output)
-    # Columns are as wide as what stands in them.
+    # Columns are as wide as their content.
     return re.sub(r"[ \t\u2588-\u258f-]+", " ", output).strip()
 
 
@@ -133,7 +133,7 @@ def outputs_of(path):
     with tempfile.TemporaryDirectory() as folder:
         there = os.environ["PATH"]
         environment = os.environ | {
-            "DASK_SCHEDULER": "threads",  # a page is no module that others can import
+            "DASK_SCHEDULER": "threads",  # workers cannot import a page
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{there}",
             "COLUMNS": "88",
         }

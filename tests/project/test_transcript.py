@@ -1,14 +1,12 @@
-"""The page that shows a run from installation to cleaning up shows what happens."""
+"""The example session in the documentation shows what a terminal shows."""
 
 import re
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.project.docs_blocks import normal
-from tests.project.transcript import PAGE, TOP, go_through
+from tests.project.transcript import PAGE, TOP, run_steps
 
 
 def shown(page):
@@ -31,30 +29,21 @@ def structure(output):
     return [line for line in lines if line != "a bar"]
 
 
-def test_a_new_users_first_hour_is_as_the_page_shows_it(tmp_path):
-    """P1, P4: run, kill, look, resume, report, prune: as typed into a terminal."""
-    shutil.copytree(TOP / "examples", tmp_path / "examples")
-    page = go_through(tmp_path, Path(sys.executable).parent)
-    found, expected = shown(page), shown(PAGE.read_text(encoding="utf-8"))
-    assert [command for command, _ in found] == [command for command, _ in expected]
-    for (command, output), (_, as_shown) in zip(found, expected, strict=True):
-        if "venv" not in command:
-            assert output == as_shown, command
-    partial = re.search(r"^sentences +partial (\d+)/(\d+) ", page, re.MULTILINE)
-    assert partial, page
-    stored, of = map(int, partial.groups())
-    assert 0 < stored < of
-    kept = re.search(r"Saving (\d+) of (\d+) partitions; (\d+) kept", page)
-    assert kept, page
-    assert [int(n) for n in kept.groups()] == [of - stored, of, stored]
-    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!")
-
-
 @pytest.mark.long
-def test_the_page_says_what_an_installation_from_nothing_gives(tmp_path):
+def test_the_example_session_is_as_the_page_shows_it(tmp_path):
+    """P1, P4: install, run, kill, inspect, resume, report, prune, as typed."""
     for path in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(TOP / path, tmp_path)
     for folder in ("agatha_ckpt", "examples"):
         shutil.copytree(TOP / folder, tmp_path / folder)
-    page = go_through(tmp_path, tmp_path / ".venv" / "bin", install=True)
-    assert "report.html" in page
+    page = run_steps(tmp_path, tmp_path / ".venv" / "bin", install=True)
+    found, expected = shown(page), shown(PAGE.read_text("utf-8"))
+    assert [command for command, _ in found] == [command for command, _ in expected]
+    for (command, output), (_, as_shown) in zip(found, expected, strict=True):
+        assert output == as_shown, command
+    partial = re.search(r"^sentences +partial (\d+)/(\d+) ", page, re.MULTILINE)
+    stored, of = map(int, partial.groups())
+    assert 0 < stored < of
+    kept = re.search(r"Saving (\d+) of (\d+) partitions; (\d+) kept", page)
+    assert [int(n) for n in kept.groups()] == [of - stored, of, stored]
+    assert (tmp_path / "report.html").read_text("utf-8").startswith("<!")

@@ -1,11 +1,10 @@
-"""A new user's first hour, as a terminal shows it: docs/example-session.md.
+"""The example session, as a terminal shows it: docs/example-session.md.
 
     python -m tests.project.transcript --install --write
 
-copies the checkout into an empty folder, installs it there as the README says, goes
-through the steps below, and writes what the terminal showed into the page. Without
-``--install`` the library that is installed already is used; without ``--write`` the
-page is printed.
+copies the checkout into an empty folder, installs it there as the README does, runs the
+steps below, and writes what the terminal showed into the page. Without ``--install``
+the installed library is used; without ``--write`` the page is printed.
 """
 
 import argparse
@@ -22,12 +21,12 @@ TOP = Path(__file__).parents[2]
 PAGE = TOP / "docs" / "example-session.md"
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install -q ."
 HEAD = """\
-# A run, killed and resumed
+# Example session
 
-What a terminal shows, from the installation to cleaning up.
-`python -m tests.project.transcript --install --write` went through these steps in an
-empty folder and wrote this page; the tests go through them again, and compare all but
-the figures. Where the terminal is a real one, a bar moves while a bag is saved:
+What a terminal shows, from the installation to the deletion of what is left.
+`python -m tests.project.transcript --install --write` ran these steps in an empty
+folder and wrote this page; a test runs them again and compares all but the figures. On
+a real terminal a bar moves while a bag is saved:
 
 ![A terminal: two checkpoints are done, and a bar shows that 7 of the 17 partitions of
 the third are saved](images/terminal.png)
@@ -35,7 +34,7 @@ the third are saved](images/terminal.png)
 """
 KILLED = 137
 
-# What is said before each command, the command, and the status that it ends with.
+# The text before each command, the command, and its exit status.
 STEPS = [
     ("Install, in a copy of the repository.", INSTALL, 0),
     (
@@ -44,7 +43,7 @@ STEPS = [
         "python examples/quickstart.py --root run-1",
         0,
     ),
-    ("Look at what is there.", "agatha-ckpt ls run-1", 0),
+    ("List what is stored.", "agatha-ckpt ls run-1", 0),
     (
         "Start again, and kill the program in the middle of a step, with its workers.",
         "python examples/quickstart.py --root run-1 --fresh --kill-after sentences",
@@ -56,37 +55,46 @@ STEPS = [
         0,
     ),
     (
-        "Nothing of it can be loaded as if it were done.",
+        "A partial checkpoint cannot be loaded.",
         "agatha-ckpt head run-1 sentences",
         1,
     ),
     (
-        "Run the program again, as it is. `documents` loads, `sentences` keeps what "
+        "Run the program again, unchanged. `documents` loads, `sentences` keeps what "
         "was saved, and the rest is computed.",
         "python examples/quickstart.py --root run-1",
         0,
     ),
-    ("All is done, and all is what was saved.", "agatha-ckpt verify run-1", 0),
-    ("The first records, as JSON lines.", "agatha-ckpt head run-1 sentences -n 3", 0),
+    ("Read everything and compare it with its digests.", "agatha-ckpt verify run-1", 0),
     (
-        "One checkpoint in full: its parents, and how its partitions spread.",
+        "Print the first records, as JSON lines.",
+        "agatha-ckpt head run-1 sentences -n 3",
+        0,
+    ),
+    (
+        "Show one checkpoint in full: its parents, and the spread of its partitions.",
         "agatha-ckpt show run-1 terms",
         0,
     ),
     (
-        "The whole root as a page: a graph, a table, and a card for each checkpoint "
-        "([how to read it](report.md)).",
+        "Write a page of the whole root: a graph, a table, and a card for each "
+        "checkpoint ([how to read it](report.md)).",
         "agatha-ckpt report run-1 -o report.html",
         0,
     ),
     (
-        "Another run dies, and nobody takes it up again.",
+        "Another run is killed, and not run again.",
         "python examples/quickstart.py --root run-2 --kill-after edges > /dev/null",
         KILLED,
     ),
-    ("What would be cleaned up?", "agatha-ckpt prune run-2 --partial --dry-run", 0),
-    ("Clean it up.", "agatha-ckpt prune run-2 --partial --yes", 0),
-    ("What was done stays.", "agatha-ckpt ls run-2", 0),
+    (
+        "Show what would be deleted. `--older-than 0s` includes what was written just "
+        "now; without it the last day is kept.",
+        "agatha-ckpt prune run-2 --partial --older-than 0s --dry-run",
+        0,
+    ),
+    ("Delete it.", "agatha-ckpt prune run-2 --partial --older-than 0s --yes", 0),
+    ("Done checkpoints stay.", "agatha-ckpt ls run-2", 0),
 ]
 
 
@@ -106,7 +114,7 @@ def terminal(command, folder, programs):
         text=True,
         timeout=600,
     )
-    # A shell says 128 + 9 of a program that was killed, unless it became the program.
+    # A shell exits with 128 + 9 for a killed program, unless it became the program.
     return (
         done.returncode if done.returncode >= 0 else 128 - done.returncode,
         done.stdout,
@@ -115,31 +123,31 @@ def terminal(command, folder, programs):
 
 def shown(output):
     """Return the lines of what a terminal showed."""
-    # Python's own, of a pool whose program is gone; it names folders of this machine.
+    # Python warns about the pool of a killed program, with folders of this machine.
     output = re.sub(r".*resource_tracker: .*\n  warnings\.warn.*\n", "", output)
     output = re.sub(r"bash: line 1: +\d+ Killed .*", "Killed", output)
     return [line.rstrip() for line in output.expandtabs(4).splitlines()]
 
 
-def go_through(folder, programs, install=False):
-    """Take the steps and return the page.
+def run_steps(folder, programs, install=False):
+    """Run the steps and return the page.
 
     Raises
     ------
     AssertionError
-        A command ended with another status than it should.
+        A command ended with an unexpected status.
     """
     pieces = [HEAD]
-    for said, command, status in STEPS:
+    for text, command, status in STEPS:
         output = ""
         if command != INSTALL or install:
             found, output = terminal(command, folder, programs)
             assert found == status, f"{command}: status {found}\n{output}"
         if command == INSTALL:
-            output = ""  # what pip has to say of the machine's own settings
+            output = ""  # warnings of pip about this machine
         lines = [f"$ {command}", *shown(output.replace(str(folder), "~"))]
         block = "\n".join(lines)
-        pieces.append(f"{textwrap.fill(said, 88)}\n\n```text\n{block}\n```\n\n")
+        pieces.append(f"{textwrap.fill(text, 88)}\n\n```text\n{block}\n```\n\n")
     return "".join(pieces).rstrip() + "\n"
 
 
@@ -157,7 +165,7 @@ def main():
             shutil.copytree(TOP / "agatha_ckpt", folder / "agatha_ckpt")
             programs = folder / ".venv" / "bin"
         shutil.copytree(TOP / "examples", folder / "examples")
-        page = go_through(folder, programs, arguments.install)
+        page = run_steps(folder, programs, arguments.install)
     if arguments.write:
         PAGE.write_text(page, encoding="utf-8")
     else:
