@@ -11,14 +11,11 @@ time. Requests are counted by the proxy, which is a process of its own.
 
 import multiprocessing
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
 
