@@ -10,7 +10,8 @@ from typing import Any
 import dask
 from dask.bag import Bag
 
-from agatha_ckpt._dask.bags import (
+from agatha_ckpt._dask.pool import WarmPool
+from agatha_ckpt._dask.save import (
     Fingerprints,
     SavePartition,
     fingerprint_bag,
@@ -18,7 +19,6 @@ from agatha_ckpt._dask.bags import (
     parents_of,
     save_partitions,
 )
-from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     CheckpointHalt,

@@ -16,7 +16,7 @@ from dask._task_spec import Task
 from dask.bag import Bag
 
 from agatha_ckpt import Checkpointer, CorruptCheckpointError, EncodeError, Plan
-from agatha_ckpt._dask.bags import SavePartition, parents_of
+from agatha_ckpt._dask.save import SavePartition, parents_of
 
 NUMBERS = [5, 3, 8, 1, 9, 2, 7, 7, 4, 6, 0, 3]
 
