@@ -10,13 +10,12 @@ from typing import Any
 import dask
 from dask.bag import Bag
 
+from agatha_ckpt._dask.load import load_bag, parents_of
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.save import (
     Fingerprints,
     SavePartition,
     fingerprint_bag,
-    load_bag,
-    parents_of,
     save_partitions,
 )
 from agatha_ckpt._errors import (

@@ -15,8 +15,10 @@ import pytest
 from dask._task_spec import Task
 from dask.bag import Bag
 
-from agatha_ckpt import Checkpointer, CorruptCheckpointError, EncodeError, Plan
-from agatha_ckpt._dask.save import SavePartition, parents_of
+from agatha_ckpt import Checkpointer, CorruptCheckpointError, EncodeError
+from agatha_ckpt._dask.load import parents_of
+from agatha_ckpt._dask.save import SavePartition
+from agatha_ckpt._store.partition import WriteOptions
 
 NUMBERS = [5, 3, 8, 1, 9, 2, 7, 7, 4, 6, 0, 3]
 
@@ -286,8 +288,7 @@ def test_a_step_that_is_fused_is_called_with_what_it_needs(local):
 
 def test_the_tasks_of_a_save_share_what_they_have_in_common(local):
     """A worker makes one store of what comes with thousands of tasks."""
-    plan = Plan(npartitions=2, format="msgpack")
-    save = SavePartition(local, "x", plan, None, False, "bag", "0" * 8)
+    save = SavePartition(local, "x", WriteOptions("msgpack", 2))
     tasks = [Task(i, save, [i], i) for i in range(1000)]
     sent = [cloudpickle.dumps(task) for task in tasks]
     assert len({id(pickle.loads(task).func) for task in sent}) == 1

@@ -11,7 +11,7 @@ import pytest
 from dask.graph_manipulation import bind, clone, wait_on
 
 from agatha_ckpt import CheckpointConflictError, Checkpointer
-from agatha_ckpt._dask.save import parents_of
+from agatha_ckpt._dask.load import parents_of
 
 OLD, NEW = list(range(12)), list(range(1, 13))
 
