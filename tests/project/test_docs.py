@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import agatha_ckpt
 from tests.project.docs_blocks import RUN, blocks_of, check_data, normal, outputs_of
 
 TOP = Path(__file__).parents[2]
@@ -22,14 +23,14 @@ def has_run(page):
     return any(block.runs for block in blocks_of(page.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_a_block_is_run_or_has_a_reason_not_to_be(page):
-    for block in blocks_of(page.read_text(encoding="utf-8")):
-        language = block.language.split(" ")[0]
-        assert language in (*RUN, *DATA, *SHOWN), f"line {block.line}"
-        if "exempt" in block.notes:
-            assert len(block.notes["exempt"]) > 10, f"line {block.line}"
-        check_data(block)
+def test_each_block_is_run_or_has_a_reason_not_to_be():
+    for page in PAGES:
+        for block in blocks_of(page.read_text(encoding="utf-8")):
+            language, where = block.language.split(" ")[0], (page, block.line)
+            assert language in (*RUN, *DATA, *SHOWN), where
+            if "exempt" in block.notes:
+                assert len(block.notes["exempt"]) > 10, where
+            check_data(block)
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if has_run(p)], ids=name_of)
@@ -79,3 +80,9 @@ def test_each_message_in_troubleshooting_is_in_the_source():
     for heading in headings:
         pieces = [piece.strip() for piece in heading.split("…") if piece.strip(" :,")]
         assert any(all(p in text for p in pieces) for text in texts), heading
+
+
+def test_the_reference_documents_exactly_the_public_names():
+    page = (TOP / "docs" / "api.md").read_text("utf-8")
+    documented = re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.MULTILINE)
+    assert sorted(documented) == agatha_ckpt.__all__
