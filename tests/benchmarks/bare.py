@@ -1,4 +1,4 @@
-"""The limit: a partition by bare msgpack and bare files, and no more."""
+"""The limit: a partition by bare msgpack and bare files."""
 
 import os
 import uuid

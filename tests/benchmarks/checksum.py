@@ -1,4 +1,4 @@
-"""What does the faster checksum bring, that the extra ``fast`` installs?
+"""How much faster is a save with the checksums of the extra ``fast``?
 
     python -m tests.benchmarks.checksum [--quick] [--scale 0.25] [--only vectors]
 
@@ -45,7 +45,7 @@ class Case:
 
     def timed(self, crc32):
         _codec.crc32 = _envelope.crc32 = crc32
-        # All but the footer, which holds a time, and a checksum of itself.
+        # The footer holds a time and its own checksum.
         assert self.encode()[:-FOOTER_BYTES] == self.encoded[:-FOOTER_BYTES]
         return {
             "save": common.seconds(self.encode),

@@ -41,7 +41,7 @@ def dicts(rng):
             "language": "en",
         }
 
-    # Through JSON: strings of its own for each record, as input that is read has.
+    # Through JSON: each record gets its own strings, as records that are read have.
     return [json.loads(json.dumps(record(i))) for i in range(20_000)]
 
 

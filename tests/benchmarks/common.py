@@ -35,7 +35,7 @@ PACKAGES = ["agatha-ckpt", "dask", "distributed", "msgpack"]
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as large one thing was as another, in several rounds."""
+    """A ratio of two measurements, in several rounds."""
 
     median: float
     low: float
@@ -51,12 +51,12 @@ class Ratio:
 
 
 def ratio(above, below):
-    """Divide round by round; rounds in which a difference drowned do not count."""
+    """Divide round by round, without the rounds whose difference is lost in noise."""
     return spread([a / b for a, b in zip(above, below, strict=True) if a > 0 and b > 0])
 
 
 def spread(found):
-    """Return the median of the rounds' ratios, and how far they lie apart."""
+    """Return the median and the range of the ratios of the rounds."""
     if not found:
         return Ratio(math.nan, math.nan, math.nan, 0)
     return Ratio(median(found), min(found), max(found), len(found))
@@ -71,7 +71,7 @@ def minus(times, others):
 
 @dataclass
 class Noise:
-    """A loop that always does the same, timed between whatever is measured."""
+    """A fixed loop, timed between the measurements."""
 
     times: list = field(default_factory=list)
 
@@ -137,7 +137,7 @@ _clock = time.perf_counter
 
 
 def now():
-    """Seconds since some moment; with ``--cpu``, of this process's processor time."""
+    """Return seconds of time; with ``--cpu``, of the processor time of this process."""
     return _clock()
 
 
@@ -147,11 +147,11 @@ def seconds(call, *arguments, **keywords):
     return now() - started
 
 
-# ---- what comes out ----
+# ---- results ----
 
 
 class Report:
-    """Rows for JSON, tables for reading, and the targets with what was found."""
+    """Rows for JSON, tables for reading, and targets with the measured values."""
 
     def __init__(self, script, arguments):
         self.script = script
@@ -173,14 +173,14 @@ class Report:
         print(f"  {text}", file=sys.stderr, flush=True)
 
     def settle(self):
-        """Let nothing that was measured before weigh on what is measured next."""
+        """Flush what earlier measurements left to do."""
         gc.collect()
         if not (self.arguments.quick or self.arguments.cpu):
             os.sync()
         self.noise.sample()
 
     def progress(self, *words):
-        """Show, where somebody is looking, what runs at the moment."""
+        """Show on a terminal what runs at the moment."""
         if sys.stderr.isatty() or self.arguments.verbose:
             self.say(f"  {', '.join(map(str, words))}")
 
@@ -193,7 +193,7 @@ class Report:
         self.tables.append((title, heads, [list(map(str, row)) for row in rows]))
 
     def target(self, measure, found, *, at_most=None, at_least=None, unit="times"):
-        """State a row of what must be reached, and what the median says of it."""
+        """Record a target and whether the median meets it."""
         value = found.median if isinstance(found, Ratio) else found
         if math.isnan(value):
             met = None
@@ -315,7 +315,7 @@ def parser(description):
 
 
 def is_wanted(arguments, *words):
-    """Say whether ``--only`` leaves the case that these words name."""
+    """Return whether ``--only`` selects the case that these words name."""
     if not arguments.only:
         return True
     name = " ".join(words).lower()
@@ -326,10 +326,10 @@ def is_wanted(arguments, *words):
 
 @contextlib.contextmanager
 def folder(arguments):
-    """A new folder to work in, removed at the end."""
+    """Yield a new folder to work in; remove it at the end."""
     if arguments.root:
         arguments.root.mkdir(parents=True, exist_ok=True)
-    # A worker that has just been told to end may write its last.
+    # A worker that is ending may still write.
     made = tempfile.mkdtemp(prefix="benchmark-", dir=arguments.root)
     try:
         yield Path(made)

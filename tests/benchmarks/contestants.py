@@ -1,4 +1,4 @@
-"""The ways to store a bag that are compared: this library, and what people use instead.
+"""The ways to store a bag that are compared: this library and its alternatives.
 
 Each is used as its own documentation says, with its defaults. None of them but this
 library has checksums, files that appear when they are whole, or a marker; JSON, Avro
@@ -36,7 +36,7 @@ class Contestant:
     packages = ()
 
     def missing(self):
-        """Say what is not installed here, or nothing."""
+        """Return what is not installed here, or None."""
         absent = [package for package in self.packages if find_spec(package) is None]
         return f"{', '.join(absent)} not installed" if absent else ""
 
@@ -44,7 +44,7 @@ class Contestant:
         raise NotImplementedError
 
     def loaded(self, job, root):
-        """The bag that loads what was saved."""
+        """Return the bag that loads what was saved."""
         raise NotImplementedError
 
     def touch(self, job, root, use):
@@ -198,7 +198,7 @@ class Parquet(Contestant):
         return frame.to_bag(format="tuple" if job.name == "tuples" else "dict")
 
     def count(self, job, root, use):
-        return len(self._frame(root))  # which the files' footers say
+        return len(self._frame(root))  # from the footers of the files
 
 
 FRAME_TYPES = {
@@ -315,7 +315,7 @@ class Spark(Contestant):
         return numbers.mapPartitions(make)
 
     def compute(self, job):
-        """Only make the records, as each save does too."""
+        """Only make the records, as a save does first."""
         self._records(job).foreachPartition(drain)
 
     def save(self, job, root, use):

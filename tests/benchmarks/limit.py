@@ -1,4 +1,4 @@
-"""How far is a save, and a load, from what the hardware and msgpack allow?
+"""How far are save and load from what the hardware and msgpack allow?
 
     python -m tests.benchmarks.limit [--quick] [--scale 0.25] [--only sentences/sync]
 
@@ -33,7 +33,7 @@ SCHEDULERS = ("sync", "ticking", "pool", "cluster")
 
 
 class Case:
-    """A workload on a scheduler, and what is compared there."""
+    """A workload on a scheduler."""
 
     def __init__(self, prepared, npartitions, root, compute_kw):
         self.prepared = prepared
@@ -88,7 +88,7 @@ class Case:
 
 
 def compared(samples):
-    """The three ratios of a case: save, save with fsync, load."""
+    """Return the three ratios of a case: save, save with fsync, load."""
     compute = samples["compute", "compute"]
     found = {}
     for what, ours, bare in (
@@ -104,7 +104,7 @@ def compared(samples):
 
 
 def not_net(samples):
-    """How much of a bare save is computing the bag, and the saves as they are."""
+    """Return the share of computing in a bare save, and the saves not net of it."""
     bare = samples["bare", "save"]
     return {
         "computing": common.ratio(samples["compute", "compute"], bare),
@@ -131,7 +131,7 @@ def main():
                 for name in wanted:
                     report.say(f"{name}, {which}")
                     prepared = WORKLOADS[name].prepared(root, scale)
-                    # One process has as much to do in all as each of the others.
+                    # One process gets as much as each of the others.
                     alone = which in ("sync", "ticking")
                     parts = npartitions // processes if alone else npartitions
                     case = Case(prepared, parts, root, compute_kw)
@@ -149,7 +149,7 @@ def one_case(report, name, which, samples):
     found = compared(samples)
     for what, value in found.items():
         report.row(records=name, scheduler=which, what=what, ratio=value)
-        if which != "ticking":  # nobody computes there
+        if which != "ticking":  # it computes nothing
             report.target(f"{what}, {name}, {which}", value, at_most=1.3)
     size = common.ratio(samples["ours", "bytes"], samples["bare", "bytes"])
     whole = not_net(samples)

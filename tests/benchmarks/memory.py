@@ -1,4 +1,4 @@
-"""How much memory does a worker take, for a partition of 10 MB and for one of 2 GB?
+"""How much memory does a worker need for partitions of 10 MB to 2 GB?
 
     python -m tests.benchmarks.memory [--quick] [--scale 0.1] [--only zstd/load]
 
@@ -58,7 +58,7 @@ def child(action, kind, root, path, times):
         ckpt.checkpoint(NAME, bag, scheduler="sync")
     elif action == "load":
         ckpt.checkpoint(NAME).map_partitions(touch).compute(scheduler="sync")
-    # getrusage would give that of the process which started this one, if larger.
+    # getrusage includes the peak of the parent process.
     status = Path("/proc/self/status").read_text()
     print(json.dumps(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024))
 
@@ -84,7 +84,7 @@ def main():
     report = common.Report("memory.py", arguments)
     found = defaultdict(list)
     with common.folder(arguments) as folder:
-        # So few records that one reading of them is a small part of any size.
+        # So few records that reading them once is a small part of any size.
         prepared = WORKLOADS["sentences"].prepared(folder, 0.02)
         bytes_each = encoded_bytes(folder, prepared)
         for _ in range(rounds):
@@ -100,7 +100,7 @@ def main():
 
 
 def encoded_bytes(folder, prepared):
-    """The size of what is encoded when the file is read once."""
+    """Return the encoded size of one reading of the file."""
     root = folder / "once"
     one = dask.bag.from_sequence([0], npartitions=1)
     parse = prepared.workload.parse

@@ -31,7 +31,7 @@ common.PACKAGES += ["s3fs", "fsspec"]
 
 
 def run_proxy(connection, url, delay):
-    """Run the proxy in its own process; tell its URL, then its counts when asked."""
+    """Run the proxy in its own process; send its URL, then its counts on request."""
     with proxy.Proxy(url) as served:
         served.fault = lambda request: proxy.Delay(delay)
         connection.send(served.url)
@@ -42,7 +42,7 @@ def run_proxy(connection, url, delay):
 
 @contextmanager
 def delayed(cloud, delay):
-    """Give the same bucket behind the proxy, and what counts requests since last."""
+    """Yield the bucket behind the proxy, and a function that returns its new counts."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=run_proxy, args=(there, cloud.url, delay))
@@ -60,7 +60,7 @@ def delayed(cloud, delay):
 
 
 class Case:
-    """What is compared: a save and a load, and bare calls with the same bytes."""
+    """A save and a load, and bare calls with the same bytes."""
 
     def __init__(self, cloud, counts, records, npartitions, concurrency):
         self.cloud = cloud
@@ -109,7 +109,7 @@ class Case:
                 list(threads.map(fs.pipe_file, paths, self.contents))
 
             def load():
-                # Without it s3fs asks for the size first, which is a second request.
+                # Otherwise s3fs requests the size first.
                 cat = partial(fs.cat_file, max_concurrency=1)
                 assert sum(map(len, threads.map(cat, paths))) == self.stored
 

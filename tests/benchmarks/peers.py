@@ -1,4 +1,4 @@
-"""How does a checkpoint compare with what people would use in its place?
+"""How does a checkpoint compare with its alternatives?
 
     python -m tests.benchmarks.peers [--quick] [--scale 0.25] [--only sentences/cluster]
         [--peers spark]
@@ -35,7 +35,7 @@ PEERS_HELP = (
     "given several times"
 )
 MB = 1_000_000
-# How many times as fast as each of them this library has to be; others once, or never.
+# How many times as fast as each of them this library has to be.
 SAVE = {"pickle per partition": 3}
 LOAD = {"pickle per partition": 3, "Spark": 1.2, "JSON lines": 1.5, "Avro": 3}
 
@@ -58,12 +58,12 @@ def only_compute(job, use):
 
 
 def measured(contestant, job, folder, use):
-    """Save, load and count once; what comes back is checked."""
+    """Save, load and count once; check what comes back."""
     root = folder / "stored"
     found = {}
     if isinstance(contestant, Spark):
-        # Its workers end when they have had nothing to do for a minute; the time that
-        # is taken off must not hold that of starting them again.
+        # Its workers end after an idle minute. Starting them again must not be part of
+        # the time that is subtracted.
         contestant.compute(job)
         found["compute"] = common.seconds(contestant.compute, job)
 
@@ -94,15 +94,15 @@ def child(action, number, name, path, count, root):
         contestant.save(job, Path(root), use)
     else:
         assert contestant.touch(job, Path(root), use) == job.right
-    # Of Spark there are several processes: it takes what all of them took.
+    # Spark has several processes: their sum counts.
     print(sum(map(_peak, _with_children(os.getpid()))))
 
 
 def _peak(pid):
-    # getrusage would give that of the process which started this one, if larger.
+    # getrusage includes the peak of the parent process.
     try:
         status = Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:  # a worker of Spark's that has ended
+    except FileNotFoundError:  # a worker of Spark has ended
         return 0
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     return int(found[1]) * 1024 if found else 0
@@ -134,7 +134,7 @@ def peak_memory(number, job, folder):
     return found
 
 
-# ---- all of it ----
+# ---- cases ----
 
 
 def main():
@@ -173,7 +173,7 @@ def main():
 
 
 class Cells:
-    """Tables with a line for each contestant and a column for each workload."""
+    """Write tables with a line for each contestant, a column for each workload."""
 
     def __init__(self, peers, names):
         self._peers = [peer.name for peer in peers]
@@ -195,7 +195,7 @@ class Cells:
 
 
 def installed(report, arguments, processes):
-    """The contestants that are to run here, by their numbers; others are named."""
+    """Return the contestants that run here, and print the names of the others."""
     found = {}
     for number, peer in enumerate(contestants(processes)):
         words = arguments.peers or [""]
@@ -219,7 +219,7 @@ def one_case(report, job, use, there, folder, rounds):
 
 
 def net(samples, who):
-    """The time to save, without that of computing the bag."""
+    """Return the time to save, net of computing the bag."""
     base = who if who == "Spark" else "bag"
     return common.minus(samples[who, "save"], samples[base, "compute"])
 

@@ -27,7 +27,7 @@ def increment(number):
 
 
 def run(root, steps, pool_of_all, pool_of_each):
-    """Run *steps* steps, as a program would that does nothing else."""
+    """Run *steps* steps, as a program does."""
     ckpt = Checkpointer(root, verbose=False)
     with pool_of_all() as pool:
         bag = dask.bag.from_sequence(range(400), npartitions=4)

@@ -1,4 +1,4 @@
-"""What does a partition cost, when there are 1,000 of them, and when 100,000?
+"""What does a partition cost when there are 1,000 to 100,000 of them?
 
     python -m tests.benchmarks.scale [--quick] [--scale 0.1] [--only sync]
 
@@ -53,7 +53,7 @@ def bag_of(size):
 
 
 class Case:
-    """A number of partitions on a scheduler, and what is compared there."""
+    """A number of partitions on a scheduler."""
 
     def __init__(self, size, root, compute_kw):
         self.size = size
@@ -106,7 +106,7 @@ class Case:
 
 
 def measured(report, sizes, rounds, root, which, compute_kw, fsync_up_to):
-    """Return the times by size, contestant and what; every round has every size."""
+    """Return the times by size, contestant and measurement."""
     everything = {}
     for size in sizes:
         case = Case(size, root, compute_kw)

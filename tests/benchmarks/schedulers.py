@@ -14,7 +14,7 @@ TICK_SECONDS = 0.02
 
 
 def new_pool(processes):
-    """A pool as dask's process scheduler makes one for each compute."""
+    """A pool like the one that dask's process scheduler makes for each compute."""
     # As dask does, so that the workers' hashes are the same.
     if os.environ.get("PYTHONHASHSEED") in (None, "0"):
         os.environ["PYTHONHASHSEED"] = "6640"
@@ -26,7 +26,7 @@ def new_pool(processes):
 
 @contextlib.contextmanager
 def ticking_loop():
-    """Run an event loop in a thread that has a moment's work now and then.
+    """Run an event loop in a thread that does a little work now and then.
 
     So does a worker of a cluster, beside the thread that computes.
     """
@@ -48,7 +48,7 @@ def ticking_loop():
 
 @contextlib.contextmanager
 def scheduler(which, processes=PROCESSES):
-    """Give the keywords for ``compute`` that use the scheduler *which*.
+    """Yield the keywords for ``compute`` that use the scheduler *which*.
 
     ``sync``; ``ticking``, the same beside an event loop in another thread;
     ``threads``; ``pool``, the process scheduler on a pool that is there

@@ -83,7 +83,7 @@ def parse_vectors(path):
     with open(path, "rb") as file:
         number = 0
         while data := file.read(4 * FLOATS):
-            # A copy: an array of its own, that may be written to.
+            # A copy, which can be written to.
             yield {"id": f"pmid:{number}", "vector": np.frombuffer(data, floats).copy()}
             number += 1
 
@@ -99,7 +99,7 @@ class Workload:
     parse: object
 
     def prepared(self, root, scale):
-        """Write the file that its partitions read, and return them."""
+        """Write the file that the partitions read; return the prepared workload."""
         count = max(100, int(self.count * scale))
         path = Path(root, f"{self.name}.input")
         with open(path, "wb") as file:
@@ -121,20 +121,20 @@ class Prepared:
 
     @property
     def in_a_block(self):
-        """How many records make about 64 KiB."""
+        """Return the number of records in about 64 KiB."""
         return max(1, 65_536 // self.workload.size)
 
     def records(self):
-        """The records of a partition, one by one."""
+        """Yield the records of a partition."""
         return self.workload.parse(self.path)
 
     def bag(self, npartitions):
-        """A bag whose partitions hand their records out one by one."""
+        """Return a bag whose partitions yield their records one by one."""
         numbers = dask.bag.from_sequence(range(npartitions), npartitions=npartitions)
         return numbers.map_partitions(partial(made, self.workload.parse, self.path))
 
     def touched(self):
-        """What `touch` makes of a partition."""
+        """Return what `touch` makes of a partition."""
         return sum(map(len, self.records()))
 
 
@@ -157,18 +157,18 @@ WORKLOADS = {
 
 
 def touch(part):
-    """Look at every record: a partition whose one record is the sum of their sizes."""
+    """Return a partition whose one record is the sum of the sizes of all records."""
     return [sum(map(len, part))]
 
 
 def drain(part):
-    """Compute every record, and let go of it."""
+    """Compute every record and drop it."""
     deque(part, maxlen=0)
     return [0]
 
 
 def batches(records, count):
-    """Lists of *count* records."""
+    """Yield lists of *count* records."""
     records = iter(records)
     while batch := list(islice(records, count)):
         yield batch
