@@ -19,6 +19,7 @@ from agatha_ckpt._errors import (
     InvalidNameError,
     PickleNotAllowedError,
     RootNotSetError,
+    StaleCheckpointWarning,
     UnsupportedFormatError,
 )
 from agatha_ckpt._facade import (
@@ -76,6 +77,7 @@ __all__ = [
     "Plan",
     "RootNotSetError",
     "Settings",
+    "StaleCheckpointWarning",
     "Status",
     "UnsupportedFormatError",
     "checkpoint",
