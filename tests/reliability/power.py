@@ -1,192 +1,94 @@
 """What a power cut may leave of what was asked of the operating system.
 
-`Surface` stands in the place of the operating system below `_filesystem.local`.
-`Recorder` is one that writes down every call that changes something; `Disk` follows
-such a trace and says which trees of files a power cut may leave at that moment:
+`Recorder` records every call that changes something. `Disk` follows such a trace and
+tells which trees of files a power cut may leave at that moment:
 
-- what was written to a file and not synced is lost, torn to half, there, or zeros;
+- what was written to a file and not synced is lost, half there, there, or zeros;
 - each change of a folder's entries (a file made, renamed, linked or removed, a folder
-  made or removed) that no sync of that folder followed is lost or kept, whatever
-  became of the others.
+  made or removed) that no sync of that folder followed is lost or kept, independently
+  of the others.
 """
 
-import io
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count, product
-from unittest import mock
 
-from agatha_ckpt._filesystem import local as _local
+from tests.reliability.system import Died, System
 
-_MOST_TORN = 2  # files: up to here every combination of what they hold is looked at
+_MOST_TORN = 2  # files: up to here every combination of their contents is tried
 _LOST, _THERE = 0, 2  # of what `Disk._left_of` returns
 _new_files = count()
 
 
-class Died(BaseException):
-    """Stands for the end of the process: nothing is done after it."""
+class Recorder(System):
+    """Records what changes files; dies before the step *die_at*, if given.
 
-
-class Surface:
-    """The operating system as `agatha_ckpt._filesystem.local` sees it.
-
-    Every call that touches files goes through `call`.
+    A sync is recorded and not done: `Disk` knows what it would do.
     """
 
-    def __init__(self):
-        self.paths = {}  # of open descriptors
-
-    def call(self, kind, do, *what):
-        return do()
-
-    @contextmanager
-    def in_place(self) -> Iterator["Surface"]:
-        with (
-            mock.patch.object(_local, "os", self),
-            mock.patch.object(_local, "open", self.open_file, create=True),
-        ):
-            yield self
-
-    def __getattr__(self, name):
-        return getattr(os, name)
-
-    def open_file(self, path, mode, buffering=io.DEFAULT_BUFFER_SIZE):
-        kind = "create" if "x" in mode or "w" in mode else "open"
-        raw = self.call(kind, lambda: _RawFile(self, path, mode), path)
-        self.paths[raw.fileno()] = path
-        buffered = io.BufferedWriter if kind == "create" else io.BufferedReader
-        return buffered(raw, buffering)
-
-    def open(self, path, flags, mode=0o777):
-        kind = "create" if flags & os.O_CREAT else "open"
-        descriptor = self.call(kind, lambda: os.open(path, flags, mode), path)
-        self.paths[descriptor] = path
-        return descriptor
-
-    def fsync(self, descriptor):
-        path = self.paths[descriptor]
-        self.call("fsync", lambda: os.fsync(descriptor), path, descriptor)
-
-    def replace(self, source, target):
-        self.call("replace", lambda: os.replace(source, target), source, target)
-
-    def link(self, source, target):
-        self.call("link", lambda: os.link(source, target), source, target)
-
-    def unlink(self, path):
-        self.call("unlink", lambda: os.unlink(path), path)
-
-    def mkdir(self, path):
-        self.call("mkdir", lambda: os.mkdir(path), path)
-
-    def rmdir(self, path):
-        self.call("rmdir", lambda: os.rmdir(path), path)
-
-    def scandir(self, path):
-        return self.call("scandir", lambda: os.scandir(path), path)
-
-
-class _RawFile(io.FileIO):
-    def __init__(self, surface, path, mode):
-        super().__init__(path, mode)
-        self._surface = surface
-
-    def write(self, data):
-        data = bytes(data)
-        what = (self.name, self.fileno(), data)
-        return self._surface.call("write", lambda: io.FileIO.write(self, data), *what)
-
-    def readinto(self, buffer):
-        return self._surface.call(
-            "read", lambda: io.FileIO.readinto(self, buffer), self.name
-        )
-
-    def readall(self):
-        return self._surface.call("read", lambda: io.FileIO.readall(self), self.name)
-
-
-class Recorder(Surface):
-    """Writes down what changes files; dies before the step *die_at*, if given.
-
-    A sync is written down and not done: what it does is for `Disk` to say.
-    """
-
-    def __init__(self, die_at=None, without_links=False):
-        super().__init__()
+    def __init__(self, folder, die_at=None, without_links=False):
+        super().__init__(folder)
         self.trace = []
         self.dead = False
         self._die_at = die_at
         self._without_links = without_links
-        self._files = {}  # number of the file that a descriptor is open on
+        self._numbers = {}  # path of a file that was made to its number
         self._lock = threading.RLock()
 
-    def call(self, kind, do, *what):
-        if kind in ("open", "read", "scandir"):
+    def _is_dead(self):
+        """Return whether nothing is done any more; die if this is the moment."""
+        if len(self.trace) == self._die_at and not self.dead:
+            self.dead = True
+            raise Died
+        return self.dead
+
+    def call(self, kind, do, *paths):
+        exists = kind == "create" and os.path.exists(paths[0])  # then nothing is made
+        if kind in ("open", "scandir") or exists:
             return do()
         with self._lock:
-            if self.dead:  # what a process would do to clean up, and did not come to
-                return len(what[-1]) if kind == "write" else None
-            if len(self.trace) == self._die_at:
-                self.dead = True
-                raise Died
-            return getattr(self, f"_{kind}")(do, *what)
+            if self._is_dead():
+                if kind == "create":
+                    raise Died
+                return None
+            if kind == "link" and self._without_links:
+                raise PermissionError(1, "no hard links here")
+            if kind == "fsync" and os.path.isdir(paths[0]):
+                self.trace.append(("sync folder", *paths))
+                return None
+            if kind == "fsync":
+                self.trace.append(("sync", self._numbers[paths[0]]))
+                return None
+            found = do()
+            if kind == "create":
+                number = self._numbers[paths[0]] = next(_new_files)
+                self.trace.append(("create", *paths, number))
+            else:
+                self.trace.append((kind, *paths))
+            if kind in ("replace", "link"):
+                self._numbers[paths[1]] = self._numbers.get(paths[0])
+            return found
 
-    def _create(self, do, path):
-        if os.path.exists(path):  # then nothing is made
-            return do()
-        opened = do()
-        descriptor = opened if isinstance(opened, int) else opened.fileno()
-        number = self._files[descriptor] = next(_new_files)
-        self.trace.append(("create", path, number))
-        return opened
-
-    def _write(self, do, path, descriptor, data):
-        written = do()
-        self.trace.append(("write", self._files[descriptor], data[:written]))
-        return written
-
-    def _fsync(self, do, path, descriptor):
-        if os.path.isdir(path):
-            self.trace.append(("sync folder", path))
-        else:
-            self.trace.append(("sync", self._files[descriptor]))
-
-    def _link(self, do, *paths):
-        if self._without_links:
-            raise PermissionError(1, "no hard links here")
-        self._changed("link", do, *paths)
-
-    def _replace(self, do, *paths):
-        self._changed("replace", do, *paths)
-
-    def _unlink(self, do, path):
-        self._changed("unlink", do, path)
-
-    def _mkdir(self, do, path):
-        self._changed("mkdir", do, path)
-
-    def _rmdir(self, do, path):
-        self._changed("rmdir", do, path)
-
-    def _changed(self, kind, do, *paths):
-        do()
-        self.trace.append((kind, *paths))
+    def write(self, do, path, data):
+        with self._lock:
+            if self._is_dead():
+                return len(data)
+            written = do(data)
+            self.trace.append(("write", self._numbers[path], data[:written]))
+            return written
 
 
 class Disk:
-    """A tree of files, and what of it a power cut would leave.
+    """A tree of files, and what a power cut would leave of it.
 
     Parameters
     ----------
     base : str
-        The folder that all paths of traces begin with; it is durable, and so is what
-        is in it now.
+        The folder that all paths of traces begin with; its present content is durable.
     """
 
     def __init__(self, base):
-        self._base = str(base)
+        self._base = os.path.realpath(base)
         self._numbers = count()
         self._content, self._synced = {}, {}  # of files, by number
         self._now, self._durable = {}, {}  # entries of folders, by number
@@ -208,7 +110,7 @@ class Disk:
         return number
 
     def follow(self, step):
-        """Do what one step of a trace says."""
+        """Apply one step of a trace."""
         kind, *what = step
         if kind == "write":
             number, data = what
@@ -235,7 +137,7 @@ class Disk:
             self._change((what[0], None), (what[1], node))
 
     def holds(self, path):
-        """Whether a folder is on this disk, and none of those above it."""
+        """Return whether a folder is on this disk."""
         return os.path.commonpath([self._base, path]) == self._base
 
     def _folder(self, path):
@@ -269,8 +171,8 @@ class Disk:
         """Yield the trees that a power cut may leave now: path to content.
 
         The content of a folder is None. The same tree may come more than once. Of up
-        to *most* changes that are not durable every subset is looked at, of more those
-        that `_subsets` names.
+        to *most* changes that are not durable every subset is tried, of more those
+        that `_subsets` yields.
         """
         for kept in _subsets(len(self._pending), most):
             entries = {n: dict(e) for n, e in self._durable.items()}
@@ -323,8 +225,8 @@ def _edit(entries, edits):
 def _subsets(size, most):
     """Yield which of *size* changes are kept.
 
-    All ways there are; of more than *most* changes: the first so many, all but one,
-    and one alone.
+    All subsets; of more than *most* changes: the first so many, all but one, and one
+    alone.
     """
     if size <= most:
         yield from product((False, True), repeat=size)
