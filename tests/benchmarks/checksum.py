@@ -8,48 +8,30 @@ with zlib's CRC-32 and with isal's. Above 1 says how many times as long zlib's t
 
 import sys
 import zlib
-from io import BytesIO
 
-from agatha_ckpt._format import codec as _codec
-from agatha_ckpt._format import framing as _envelope
-from agatha_ckpt._format.codec import decode_partition, encode_partition
-from agatha_ckpt._format.framing import FOOTER_BYTES, Header
+from agatha_ckpt._format import partition_file
 from tests.benchmarks import common
+from tests.benchmarks.encoded import Encoded
 from tests.benchmarks.workloads import WORKLOADS
 
-HEADER, WHERE = Header("00000000", 0, 1), "the partition"
 try:
     from isal.isal_zlib import crc32 as isals
 except ImportError:
-    sys.exit("isal is not installed; pip install 'agatha-ckpt[fast]' brings it")
+    sys.exit("isal is not installed; pip install 'agatha-ckpt[fast]' installs it")
 
 
 class Case:
-    """The records of a partition, in memory, and encoded."""
+    """The records of a partition, in memory."""
 
     def __init__(self, prepared):
         self.records = list(prepared.records())
-        self.encoded = self.encode()
-
-    def encode(self):
-        sink = BytesIO()
-        encode_partition(self.records, sink, HEADER, allow_pickle=False, where=WHERE)
-        return sink.getvalue()
-
-    def decode(self):
-        source, size = BytesIO(self.encoded), len(self.encoded)
-        for _ in decode_partition(
-            source, size, HEADER, allow_pickle=False, where=WHERE
-        ):
-            pass
+        self.encoded = Encoded(self.records)
 
     def timed(self, crc32):
-        _codec.crc32 = _envelope.crc32 = crc32
-        # The footer holds a time and its own checksum.
-        assert self.encode()[:-FOOTER_BYTES] == self.encoded[:-FOOTER_BYTES]
+        partition_file.crc32 = crc32
         return {
-            "save": common.seconds(self.encode),
-            "load": common.seconds(self.decode),
+            "save": common.seconds(Encoded, self.records),
+            "load": common.seconds(self.encoded.touch),
         }
 
 

@@ -4,9 +4,10 @@
 
 The partitions are so small (three tuples) that their number is all that counts. Time
 is given for each partition: to save them; to resume a save of which every second
-partition is there; to open the done checkpoint and build the graph that loads it; and
-to open it with the bag at hand, which looks for what is missing. Beside it dask
-computes the same bag, on the same scheduler and in the same round, and saves nothing.
+partition is stored; to make the fingerprints of the bag; to open the done checkpoint
+and build the graph that loads it; and to open it with the bag, which looks for what is
+missing. It is compared with dask computing the same bag, on the same scheduler and in
+the same round.
 
 ``--scale`` shortens the list of sizes: with 0.1 the largest is 10,000. A sync takes
 what it takes on the disk at hand: ``--fsync-up-to`` says for how many it is measured.
@@ -23,6 +24,7 @@ from pathlib import Path
 import dask.bag
 
 from agatha_ckpt import Checkpointer, CheckpointStore
+from agatha_ckpt._dask.fingerprint import fingerprint_bag
 from tests.benchmarks import common
 from tests.benchmarks.schedulers import scheduler
 
@@ -33,6 +35,7 @@ AGAINST = {
     "save": ("no fsync", "save"),
     "save with fsync": ("fsync", "save"),
     "resume half": ("no fsync", "resume"),
+    "fingerprint": ("no fsync", "fingerprint"),
 }
 EACH = {
     "dask computes": ("dask", "compute"),
@@ -73,6 +76,7 @@ class Case:
             self._lose_half(Path(ckpt.store.path(NAME)))
             found["resume"] = self._saved(ckpt)
             found |= self._opened(ckpt)
+            found["fingerprint"] = self._fingerprinted()
         return found
 
     def _saved(self, ckpt):
@@ -85,6 +89,10 @@ class Case:
         lost.mkdir()
         for path in sorted(folder.iterdir())[::2]:
             path.rename(lost / path.name)
+
+    def _fingerprinted(self):
+        bag = bag_of(self.size)
+        return common.seconds(fingerprint_bag, bag, version=None, format="msgpack")
 
     def _opened(self, ckpt):
         bag = bag_of(self.size)
@@ -174,7 +182,7 @@ def one_scheduler(report, which, sizes, samples):
     report.table(f"Microseconds a partition, {which}", ["partitions", *EACH], rows)
 
     middle = 10_000 if 10_000 in sizes else sizes[-1]
-    for what, limit in (("save", 2), ("save with fsync", 3)):
+    for what, limit in (("save", 2), ("save with fsync", 3), ("fingerprint", 0.1)):
         if found := against_dask(middle, *AGAINST[what]):
             measure = f"{what} of {middle:,} partitions against dask only, {which}"
             report.target(measure, common.spread(found), at_most=limit)
