@@ -1,4 +1,4 @@
-"""Stores on every filesystem, and nothing left over from one test to the next."""
+"""Fixtures: stores on every filesystem, isolated from each other."""
 
 import os
 import shutil
@@ -10,25 +10,25 @@ import fsspec
 import hypothesis
 import pytest
 
-# Read when gcsfs is imported; without it each call waits a minute for a service that
-# emulators do not have. pytest loads this file before any test.
+# Read when gcsfs is imported; otherwise each call waits a minute for a service that
+# emulators do not have.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-# Processes that tests start import this package, whatever their working directory.
+# Processes that tests start import this package from any working directory.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [
         str(Path(__file__).parents[1]),
         *os.environ.get("PYTHONPATH", "").split(os.pathsep),
     ]
 ).rstrip(os.pathsep)
-os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # else moto wants it with a new bucket
+os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # moto needs it for a new bucket
 
 import agatha_ckpt
 from agatha_ckpt import Checkpointer, CheckpointStore
 from tests.servers import clouds
 
-# The same examples in every run, so that what fails is what was changed; and no limit
-# of time, which a slow machine or a busy one would pass.
+# The same examples in every run, so that a failure is due to a change; and no limit of
+# time, which a busy machine would exceed.
 hypothesis.settings.register_profile(
     "the same everywhere",
     derandomize=True,
@@ -50,7 +50,7 @@ STORE_PARAMETERS = ["root", "cloud", "bucket", "place"]
 
 @pytest.fixture(scope="session", autouse=True)
 def _scratch(tmp_path_factory):
-    """Let dask's workers, and whatever is started here, write where it is removed."""
+    """Let dask's workers and subprocesses write into a folder that is removed."""
     folder = str(tmp_path_factory.mktemp("scratch"))
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -62,7 +62,7 @@ def _scratch(tmp_path_factory):
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
-    """Leave no file behind, unless one of them may tell why a test failed."""
+    """Remove all files, unless a test failed."""
     if exitstatus == pytest.ExitCode.OK and "PYTEST_XDIST_WORKER" not in os.environ:
         folder = session.config._tmp_path_factory.getbasetemp()
         shutil.rmtree(folder, ignore_errors=True)
@@ -71,7 +71,7 @@ def pytest_sessionfinish(session, exitstatus):
 def pytest_terminal_summary(terminalreporter):
     """Show the figures that tests have recorded."""
     stats = terminalreporter.stats
-    # What a fixture recorded at its end, pytest-xdist tells with that end alone.
+    # pytest-xdist reports what a fixture recorded in its teardown with the teardown.
     reports = [*stats.get("passed", []), *stats.get("", [])]
     figures = {
         f"{report.nodeid.rpartition('/')[2]}: {value}"
@@ -93,7 +93,7 @@ def s3_server():
 @pytest.fixture(scope="session")
 def rclone_server():
     """A second S3 server, which checks signatures and ignores conditions."""
-    # It sends the checksum of the whole object with a part of it.
+    # It sends the checksum of the whole object with a range of it.
     config = {"response_checksum_validation": "when_required"}
     with clouds.s3(
         "rclone", "rclone-key", "rclone-secret", config_kwargs=config
@@ -119,7 +119,7 @@ def azure_server(tmp_path_factory):
 
 @pytest.fixture
 def s3(s3_server):
-    """The S3 server; ``s3://`` URLs mean it, here and in processes started here."""
+    """The S3 server that ``s3://`` URLs refer to, here and in subprocesses."""
     with s3_server.configured():
         yield s3_server
 
@@ -182,7 +182,7 @@ def store(root):
 
 @pytest.fixture
 def local(tmp_path):
-    """A store on local disk, for what only local disk has."""
+    """A store on local disk."""
     return CheckpointStore(tmp_path / "root")
 
 
@@ -193,7 +193,7 @@ def checkpointer(store):
 
 @pytest.fixture(autouse=True)
 def _default_checkpointer():
-    """The default Checkpointer as it is after import, before and after each test."""
+    """Reset the default Checkpointer before and after each test."""
     agatha_ckpt.reset()
     yield
     agatha_ckpt.reset()
