@@ -3,11 +3,13 @@
 import ast
 import json
 import re
+import runpy
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pytest
 
 from agatha_ckpt import CheckpointStore
@@ -208,11 +210,19 @@ LEGACY_NAMES = [
 ]
 
 
-def test_legacy_functions_stop_at_the_halt_point_and_continue_from_there(tmp_path):
+def test_legacy_functions_stop_at_the_halt_point_and_continue_from_there(
+    tmp_path, capsys, monkeypatch
+):
     root = tmp_path / "root"
     until = LEGACY_NAMES.index("net_sentences") + 1
 
-    output = run("legacy_functions", root, "--halt-after", "net_sentences")
+    path = EXAMPLES / "legacy_functions.py"
+    options = ["--root", str(root), "--halt-after", "net_sentences"]
+    monkeypatch.setattr(sys, "argv", [str(path), *options])
+    with dask.config.set(scheduler="sync"), pytest.raises(SystemExit) as halt:
+        runpy.run_path(str(path), run_name="__main__")
+    assert halt.value.code == 0
+    output = capsys.readouterr().out
     assert output.endswith("\t- Halting\n")
     assert [name for name, _ in calls(output)] == LEGACY_NAMES[:until]
     assert {path.name for path in root.iterdir()} == set(LEGACY_NAMES[:until])
