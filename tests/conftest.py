@@ -25,7 +25,9 @@ os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # moto needs it for a new bucket
 
 import agatha_ckpt
 from agatha_ckpt import Checkpointer, CheckpointStore
-from tests.servers import clouds
+from tests.servers import azure as azure_servers
+from tests.servers import gcs as gcs_servers
+from tests.servers import s3 as s3_servers
 
 # The same examples in every run, so that a failure is due to a change; and no limit of
 # time, which a busy machine would exceed.
@@ -86,35 +88,26 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def s3_server():
-    with clouds.s3("moto", "test-key", "test-secret") as cloud:
-        yield cloud
+    with s3_servers.moto() as bucket:
+        yield bucket
 
 
 @pytest.fixture(scope="session")
 def rclone_server():
-    """A second S3 server, which checks signatures and ignores conditions."""
-    # It sends the checksum of the whole object with a range of it.
-    config = {"response_checksum_validation": "when_required"}
-    with clouds.s3(
-        "rclone", "rclone-key", "rclone-secret", config_kwargs=config
-    ) as cloud:
-        yield cloud
+    with s3_servers.rclone() as bucket:
+        yield bucket
 
 
 @pytest.fixture(scope="session")
 def gcs_server():
-    with clouds.gcs() as cloud:
-        yield cloud
+    with gcs_servers.fake_gcs() as bucket:
+        yield bucket
 
 
 @pytest.fixture(scope="session")
-def azure_server(tmp_path_factory):
-    # Processes of pytest-xdist share the folder above their own.
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    with clouds.azure(shared) as cloud:
-        yield cloud
+def azure_server():
+    with azure_servers.azurite() as bucket:
+        yield bucket
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import dask.bag
 from agatha_ckpt import Checkpointer, CheckpointStore
 from tests.benchmarks import common
 from tests.benchmarks.workloads import WORKLOADS, touch
-from tests.servers import clouds, proxy
+from tests.servers import proxy, s3
 
 NAME = "records"
 common.PACKAGES += ["s3fs", "fsspec"]
@@ -135,7 +135,7 @@ def main():
     report = common.Report("objects.py", arguments)
     with (
         common.folder(arguments) as root,
-        clouds.s3("moto", "test-key", "test-secret") as cloud,
+        s3.moto() as cloud,
         delayed(cloud, arguments.delay) as (slow, counts),
     ):
         prepared = WORKLOADS["sentences"].prepared(root, 0.1)

@@ -35,7 +35,7 @@ from tests.reliability.accidents import (
     Run,
 )
 from tests.reliability.faults import Fault
-from tests.servers import clouds
+from tests.servers import s3
 
 BEFORE = sorted({action.before for action in ACTIONS.values()})
 # A plain save is what most of the operations belong to.
@@ -116,7 +116,7 @@ def place_of(name):
             numbers = itertools.count()
             yield Place(lambda: str(Path(folder, str(next(numbers)))))
     else:
-        with clouds.s3("moto", "key", "secret") as cloud, cloud.configured():
+        with s3.moto() as cloud, cloud.configured():
             yield Place(cloud.new_root)
 
 

@@ -77,7 +77,7 @@ class Behind:
 
     def uploads(self):
         """Uploads under the root that were begun and neither ended nor aborted."""
-        bucket = self.server.bucket
+        bucket = self.server.name
         found = self.server.fs.call_s3("list_multipart_uploads", Bucket=bucket)
         below = self.root.removeprefix(f"s3://{bucket}/")
         return [u for u in found.get("Uploads", []) if u["Key"].startswith(below)]
@@ -193,7 +193,7 @@ def test_a_process_killed_amid_an_upload_publishes_nothing_P1(behind):
     # Nobody was left to abort it: on a real bucket a lifecycle rule does.
     [upload] = behind.uploads()
     check_next_run(behind)
-    behind.server.fs.abort_mpu(behind.server.bucket, upload["Key"], upload["UploadId"])
+    behind.server.fs.abort_mpu(behind.server.name, upload["Key"], upload["UploadId"])
 
 
 def open_files(pid):

@@ -42,7 +42,7 @@ from agatha_ckpt import (
     UnsupportedFormatError,
 )
 from agatha_ckpt._cli.main import main
-from tests.servers import clouds
+from tests.servers import azure
 from tests.servers.proxy import Proxy, Status
 
 KEY, SECRET, TOKEN = "KEY-c4a9ry", "SECRET-c4a9ry", "TOKEN-c4a9ry"
@@ -175,7 +175,7 @@ def bucket(request, output, monkeypatch):
         found = replace(found, options=found.options | {"token": TOKEN})
     else:
         found = request.getfixturevalue("azure_server")
-        output.secrets += [clouds.AZURITE_KEY, found.options["connection_string"]]
+        output.secrets += [azure.KEY, found.options["connection_string"]]
     return found
 
 

@@ -64,14 +64,14 @@ class Status(Fault):
 
 
 class ResetBefore(Fault):
-    """The connection is lost before the server has heard of the request."""
+    """The connection is lost before the server gets the request."""
 
     def happen(self, handler, request):
         handler.reset()
 
 
 class LostAnswer(Fault):
-    """The server does it; the connection is lost before the client hears so."""
+    """The server does what was asked; the connection is lost before the answer."""
 
     def happen(self, handler, request):
         handler.ask_server()
@@ -168,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
     proxy = None
 
     def log_message(self, *args):
-        """Say nothing."""
+        """Log nothing."""
 
     def handle(self):
         self._upstream = None

@@ -367,7 +367,7 @@ def test_no_call_sends_a_head_or_makes_a_bucket_or_a_folder_P6(anywhere):
     fs.rm_file(next(path for path in anywhere.files("done") if "/part-" in path))
     anywhere.save(3, "done")
     ckpt.repair("done", bag_of(3), scheduler="sync")
-    bucket = f"{anywhere.server.bucket}/"
+    bucket = f"{anywhere.server.name}/"
     found = [path.removeprefix(bucket) for path in fs.find(anywhere.root)]
     assert [path for path in found if not re.fullmatch(FILE, path)] == []
     assert len(found) == 3 * (3 + 1)
