@@ -100,7 +100,8 @@ class Files(Protocol):
         expected : bytes or None
             None: the file must not exist.
         data : bytes or None
-            None: the file is removed.
+            None: the file is removed. No two callers may give the same content, such
+            as that of a token: it tells which of them has written.
 
         Returns
         -------

@@ -1,92 +1,80 @@
-"""What object stores answer at odd moments, and what a commit makes of it."""
+"""Filesystems of which no more is known than fsspec's interface."""
 
-import os
+import shutil
 
 import dask.bag
 import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointStore, Plan
-from agatha_ckpt._filesystem.factory import files_for
-from agatha_ckpt._format.manifest import Manifest, encode_manifest
-from agatha_ckpt._format.names import DONE_MARKER
-from tests.servers.proxy import Fault, Proxy, Status
-
-NUMBERS = list(range(8))
+from agatha_ckpt import Checkpointer, CheckpointStore
+from agatha_ckpt._filesystem.base import FolderGoneError
+from agatha_ckpt._filesystem.remote import RemoteFiles
+from tests.filesystem.conftest import Place
 
 
-def bag(numbers=NUMBERS):
-    return dask.bag.from_sequence(numbers, npartitions=4)
+class Faulty(DirFileSystem):
+    """A folder of local disk whose calls can fail after they were done."""
 
+    cachable = False
+    error = None
 
-def save(store, **options):
-    checkpointer = Checkpointer(store, verbose=False)
-    return checkpointer.checkpoint("x", bag(), scheduler="sync", **options)
+    def pipe_file(self, path, value, **kwargs):
+        super().pipe_file(path, value, **kwargs)
+        if self.error:
+            raise self.error
+
+    def rm_file(self, path):
+        super().rm_file(path)
+        if self.error:
+            raise self.error
 
 
 @pytest.fixture
-def proxy(s3_server):
-    """A proxy before S3, whose bucket `s3://` URLs mean."""
-    with Proxy(s3_server.url) as proxy:
-        cloud = s3_server.through(proxy.url)
-        with cloud.configured():
-            proxy.root = cloud.new_root()
-            yield proxy
+def fs(tmp_path):
+    return Faulty(str(tmp_path), LocalFileSystem())
 
 
-class RefusedInBulk(Fault):
-    """The answer that a bulk delete was done, but for each key that was refused."""
-
-    def happen(self, handler, request):
-        body = (
-            '<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Error>'
-            "<Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
-            "</DeleteResult>"
-        )
-        handler.answer(200, [("Content-Type", "application/xml")], body.encode())
+@pytest.fixture
+def place(fs):
+    files = RemoteFiles(fs)
+    files.make_folder("x")
+    return Place(files, "x")
 
 
-def test_a_clear_that_is_not_allowed_raises_and_the_checkpoint_stays(proxy):
-    store = CheckpointStore(proxy.root)
-    save(store)
-    refused = {"DELETE": Status(403, "AccessDenied"), "BULK DELETE": RefusedInBulk()}
-    proxy.fault = lambda request: refused.get(request.what)
-    with pytest.raises(PermissionError):
-        store.clear("x")
-    proxy.fault = lambda request: None
-    assert store.verify("x") == []
-    assert Checkpointer(store).checkpoint("x").compute(scheduler="sync") == NUMBERS
+@pytest.mark.parametrize("error", [None, OSError("lost")])
+def test_a_swap_looks_and_then_writes(place, fs, error):
+    fs.error = error
+    files, path = place.files, place.path("marker")
+    assert not files.swap(path, b"0", b"1")
+    assert files.swap(path, None, b"1")
+    assert not files.swap(path, None, b"2")
+    assert files.swap(path, b"1", b"2")
+    assert files.read(path) == b"2"
+    assert not files.swap(path, b"1", None)
+    assert files.swap(path, b"2", None)
+    assert not files.swap(path, b"2", None)
+    assert files.list("x") == {}
 
 
-class ExistsAlready(Fault):
-    """The answer 412 of a server that does not say which condition failed.
+def test_a_swap_that_failed_raises(place, fs):
+    path = place.write("marker", b"1")
 
-    Another run's marker was there before.
-    """
+    def fail(*args, **kwargs):
+        raise OSError("no connection")
 
-    def __init__(self, first):
-        self.first = first
-
-    def happen(self, handler, request):
-        self.first()
-        body = b"<Error><Code>PreconditionFailed</Code><Message>no</Message></Error>"
-        handler.answer(412, [("Content-Type", "application/xml")], body)
+    fs.pipe_file = fs.rm_file = fail
+    for expected, data in [(b"1", b"2"), (b"1", None)]:
+        with pytest.raises(OSError, match="no connection"):
+            place.files.swap(path, expected, data)
+    assert place.files.read(path) == b"1"
 
 
-def test_a_marker_that_exists_is_known_by_the_status_alone_P1(proxy, s3_server):
-    first = []
-
-    def another_run():
-        direct = CheckpointStore(proxy.root, storage_options=s3_server.options)
-        first.append(save(direct).compute(scheduler="sync"))
-
-    def fault(request):
-        marker = request.what == "PUT" and request.is_marker
-        return ExistsAlready(another_run) if marker and not first else None
-
-    proxy.fault = fault
-    assert save(CheckpointStore(proxy.root)).compute(scheduler="sync") == NUMBERS
-    assert first == [NUMBERS]
+def test_a_swap_needs_the_folder(place, tmp_path):
+    shutil.rmtree(tmp_path / "x")
+    with pytest.raises(FolderGoneError):
+        place.files.swap(place.path("marker"), None, b"1")
 
 
 class Unlisted(MemoryFileSystem):
@@ -103,62 +91,12 @@ class Unlisted(MemoryFileSystem):
 
 def test_a_file_that_a_listing_does_not_name_yet_is_committed():
     store = CheckpointStore("/unlisted", fs=Unlisted())
+    bag = dask.bag.from_sequence(range(8), npartitions=4)
     try:
-        assert save(store).compute(scheduler="sync") == NUMBERS
+        loaded = Checkpointer(store, verbose=False).checkpoint(
+            "x", bag, scheduler="sync"
+        )
+        assert loaded.compute(scheduler="sync") == list(range(8))
     finally:
         store.fs.unlisted = "nothing"
-        store.clear("x")
-
-
-def test_a_range_beyond_the_end_of_an_object_is_empty_P5(cloud):
-    """Each server refuses it with another error; the reader then says what is cut."""
-    files = files_for(cloud.fs, fsync=True)
-    path = cloud.fs._strip_protocol(f"{cloud.new_root()}/object")
-    for content in (b"", b"abc"):
-        cloud.fs.pipe_file(path, content)
-        assert files.tail(path, 1_000, 57) == b""
-        with files.open(path, 20 << 20) as source:
-            assert source.read(10) == content
-            source.seek(-57, os.SEEK_END)
-            assert source.read() == b""
-    with pytest.raises(FileNotFoundError):
-        files.tail(f"{path}-2", 1_000, 57)
-
-
-class Unconditional(MemoryFileSystem):
-    """The memory filesystem under the name of one whose server ignores conditions."""
-
-    cachable = False
-    protocol = ("s3",)
-    after_marker = None
-
-    def pipe_file(self, path, value, mode="overwrite", **kwargs):
-        super().pipe_file(path, value, mode="overwrite", **kwargs)
-        if self.after_marker and path.endswith(DONE_MARKER):
-            super().pipe_file(path, self.after_marker, mode="overwrite")
-
-    def find(self, path, prefix="", detail=False, **kwargs):
-        found = super().find(f"{path}/{prefix}", detail=True)
-        return found if detail else list(found)
-
-
-@pytest.mark.parametrize("version", [None, "other"])
-def test_where_conditions_are_ignored_who_was_written_over_removes_nothing(version):
-    fs = Unconditional()
-    store = CheckpointStore("/bucket/unconditional", fs=fs)
-    plan = Plan(4, version=version)
-    theirs = [
-        store.write_partition("x", plan, i, [i], run="0123abcd") for i in range(4)
-    ]
-    fs.after_marker = encode_manifest(Manifest(plan, tuple(theirs)))
-    try:
-        if version:
-            with pytest.raises(CheckpointConflictError):
-                save(store, allow_partial=False)
-        else:
-            loaded = save(store, allow_partial=False)
-            assert loaded.compute(scheduler="sync") == [0, 1, 2, 3]
-        assert store.verify("x") == []
-        assert store.manifest("x").files == {info.file for info in theirs}
-    finally:
         store.clear("x")
