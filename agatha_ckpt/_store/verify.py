@@ -66,8 +66,9 @@ def find_faults(
 ) -> Iterator[str | PermissionError | None]:
     """Yield for each partition of each checkpoint what is wrong with it, or None.
 
-    Where *concurrent*, the partitions of several checkpoints are read at once. A file that may not
-    be read is not damaged; its PermissionError is yielded in place of a reason.
+    Where *concurrent*, the partitions of several checkpoints are read at once. A file
+    that may not be read is not damaged; its PermissionError is yielded in place of a
+    reason.
     """
     partitions = (
         (folder, manifest, index)
