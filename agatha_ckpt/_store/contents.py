@@ -1,17 +1,16 @@
 """The files of this library in a checkpoint's folder, in any state."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from agatha_ckpt._errors import error_note
 from agatha_ckpt._filesystem.base import FileInfo
-from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import DONE_MARKER, is_own_file
+from agatha_ckpt._format.manifest import Manifest, encode_manifest
+from agatha_ckpt._format.names import DONE_MARKER, is_own_file, new_token
 from agatha_ckpt._store.folder import Folder
 
 _MAX_PASSES = 5  # of a clear, while other runs write
-_BATCH = 1000  # files that an object store deletes by one request
 
 
 @dataclass(frozen=True)
@@ -57,22 +56,31 @@ def contents_of(folder: Folder) -> Contents:
     return Contents(own, len(listed) - len(own))
 
 
-def remove_leftovers(folder: Folder, names: Iterable[str]) -> None:
-    """Remove those of the files *names* that the done marker does not name now.
+def remove_leftovers(folder: Folder, names: Iterable[str]) -> bool:
+    """Remove those of the files *names* that the done marker does not name.
 
-    The marker is read again before each batch, as a run may commit meanwhile.
+    First the marker gets another token. A run that could still reuse one of the files
+    was to replace the marker with the old token, and can no longer commit.
+
+    Returns
+    -------
+    bool
+        Whether they were removed; not if another run changed the marker meanwhile.
     """
-    names = [name for name in names if is_own_file(name)]
     with error_note(f"removing leftovers of {folder.describe()}"):
-        manifest = None
-        for start in range(0, len(names), _BATCH):
-            manifest = folder.find_manifest()
-            kept = {DONE_MARKER, *(manifest.files if manifest else ())}
-            batch = [n for n in names[start : start + _BATCH] if n not in kept]
-            folder.files.remove(folder.path, batch)
+        data = folder.read_marker()
+        manifest = None if data is None else folder.manifest_from(data)
+        if manifest and manifest.token:
+            new = encode_manifest(replace(manifest, token=new_token()))
+            if not folder.files.swap(folder.marker, data, new):
+                return False
+        kept = {DONE_MARKER, *(manifest.files if manifest else ())}
+        going = [name for name in names if is_own_file(name) and name not in kept]
+        folder.files.remove(folder.path, going)
         folder.sync()
         if manifest is None:
             folder.files.remove_folder(folder.path)
+    return True
 
 
 def clear(folder: Folder) -> bool:

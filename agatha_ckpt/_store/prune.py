@@ -81,12 +81,12 @@ class Removal:
             and self.contents.own == other.contents.own
         )
 
-    def apply(self, folder: Folder) -> None:
-        """Remove the files."""
+    def apply(self, folder: Folder) -> bool:
+        """Remove the files; return whether there was nothing against it."""
         if self.whole:
             clear(folder)
-        else:
-            remove_leftovers(folder, self.contents.own)
+            return True
+        return remove_leftovers(folder, self.contents.own)
 
 
 def find_removals(folders: list[Folder], criteria: Criteria) -> Iterator[Removal]:

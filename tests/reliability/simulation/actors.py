@@ -1,0 +1,170 @@
+"""Actors of the simulation: they call the real functions of the store."""
+
+import hashlib
+
+from agatha_ckpt import CheckpointError, Manifest, Plan
+from agatha_ckpt._format.codec import codec_for
+from agatha_ckpt._format.names import new_run
+from agatha_ckpt._store.commit import commit
+from agatha_ckpt._store.contents import clear
+from agatha_ckpt._store.folder import Marker
+from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
+from agatha_ckpt._store.prune import Criteria, find_removals
+from agatha_ckpt._store.resume import find_reusable
+from agatha_ckpt._store.store import store_over
+from agatha_ckpt._store.verify import find_missing
+from tests.reliability.simulation.world import ROOT, Actor, SimulatedFiles
+
+CREATED = "2026-01-01T00:00:00+00:00"
+
+
+def fingerprint(value):
+    return hashlib.sha256(value.encode()).hexdigest()[:32]
+
+
+def folder_of(world):
+    return store_over(SimulatedFiles(world), ROOT)._folder("x")
+
+
+def saver(name, inputs, recompute=False):
+    """Save a partition for each of *inputs*; of what is done, load it or replace it."""
+
+    def body(world):
+        folder = folder_of(world)
+        marker = read(folder)
+        damaged = frozenset()
+        if marker.manifest:
+            missing = find_missing(folder, marker.manifest)
+            damaged = frozenset(partition.index for partition in missing)
+            same = marker.manifest.fingerprints == tuple(map(fingerprint, inputs))
+            if not damaged and (same or not recompute):
+                return "loaded", marker.manifest
+        return "saved", save(folder, name, inputs, marker, damaged)
+
+    return actor(name, body, inputs)
+
+
+def save(folder, name, inputs, marker, damaged=frozenset()):
+    wanted = tuple(map(fingerprint, inputs))
+    codec, run = codec_for("msgpack"), new_run()
+    kept = find_reusable(folder, codec, wanted, marker, damaged).kept
+    options = WriteOptions(codec.name, len(inputs), marker.base, run)
+    written = {
+        i: write_partition(folder, [[value, name]], i, wanted[i], "", options)
+        for i, value in enumerate(inputs)
+        if i not in kept
+    }
+    infos = kept | written
+    partitions = tuple(infos[i] for i in range(len(inputs)))
+    manifest = Manifest(Plan(len(inputs)), partitions, name="x", created=CREATED)
+    return commit(folder, manifest, marker, run)
+
+
+def repairer(name, inputs):
+    """Compute again partition 0 of a done checkpoint, as if it were damaged."""
+
+    def body(world):
+        folder = folder_of(world)
+        marker = read(folder)
+        if marker.manifest is None:
+            return "nothing", None
+        return "saved", save(folder, name, inputs, marker, frozenset({0}))
+
+    return actor(name, body, inputs)
+
+
+def clearer(name):
+    return actor(name, lambda world: ("cleared", clear(folder_of(world))))
+
+
+def pruner(name):
+    """Remove old partials and old leftovers, with the default minimum age."""
+
+    def body(world):
+        criteria = Criteria(partial=True, leftovers=True)
+        folder = folder_of(world)
+        for removal in find_removals([folder], criteria):
+            if removal.skip_reason is None:
+                removal.apply(folder)
+        return "pruned", None
+
+    return actor(name, body)
+
+
+def reader(name):
+    """Load what is done; a documented error is a right outcome."""
+
+    def body(world):
+        folder = folder_of(world)
+        manifest = folder.manifest()
+        return "read", load(folder, manifest)
+
+    return actor(name, body)
+
+
+def actor(name, body, inputs=None):
+    made = Actor(name, body)
+    made.inputs = inputs
+    return made
+
+
+def read(folder):
+    data = folder.read_marker()
+    return Marker(data, folder.manifest_from(data) if data else None)
+
+
+def load(folder, manifest):
+    """Return the records of each partition."""
+    return [
+        list(Partition(folder, manifest.plan.format, i, info, False))
+        for i, info in enumerate(manifest.partitions)
+    ]
+
+
+def problems(world):
+    """Yield what is wrong when all actors have ended or crashed."""
+    plans = [a.inputs for a in world.actors if a.inputs] + world.plans
+    for one in world.actors:
+        if one.error is not None and not isinstance(
+            one.error, CheckpointError | OSError
+        ):
+            yield f"{one.name} raised {one.error!r}"
+        if one.result and one.result[0] == "read":
+            values = [records[0][0] for records in one.result[1]]
+            if values not in plans:
+                yield f"{one.name} read {values}"
+    folder = folder_of(world)
+    marker = read(folder)
+    if marker.manifest is None:
+        destroyers = [a for a in world.actors if a.inputs is None]
+        saved = [a for a in world.actors if a.result and a.result[0] == "saved"]
+        if saved and not destroyers:
+            yield "a save returned and nothing is done"
+        return
+    wanted = marker.manifest.fingerprints
+    matching = [p for p in plans if tuple(map(fingerprint, p)) == wanted]
+    if not matching:
+        yield "the marker names partitions of no plan"
+        return
+    if find_missing(folder, marker.manifest):
+        yield "done without files"
+        yield from _heal(world)
+        return
+    values = [records[0][0] for records in load(folder, marker.manifest)]
+    if values != matching[0]:
+        yield f"loads {values}, not {matching[0]}"
+    yield from _heal(world)
+
+
+def _heal(world):
+    """Yield what is wrong if the next save does not give just what it asks for."""
+    plan = world.plans[0]
+    try:
+        saver("next", plan, recompute=True).body(world)
+        folder = folder_of(world)
+        values = [records[0][0] for records in load(folder, folder.manifest())]
+    except CheckpointError as error:
+        yield f"the next save fails: {error!r}"
+    else:
+        if values != plan:
+            yield f"the next save loads {values}"
