@@ -10,8 +10,6 @@ from agatha_ckpt._format.manifest import Manifest, encode_manifest
 from agatha_ckpt._format.names import DONE_MARKER, is_own_file, new_token
 from agatha_ckpt._store.folder import Folder
 
-_MAX_PASSES = 5  # of a clear, while other runs write
-
 
 @dataclass(frozen=True)
 class Contents:
@@ -86,29 +84,26 @@ def remove_leftovers(folder: Folder, names: Iterable[str]) -> bool:
 def clear(folder: Folder) -> bool:
     """Remove the marker, then the library's other files, then the empty folder.
 
+    The marker is removed once more at the end: a commit that listed the files before
+    they were removed may have written it meanwhile. One that lists later fails.
+
     Returns
     -------
     bool
         Whether there was anything to remove.
     """
-    found = False
     with error_note(f"clearing {folder.describe()}; clear it again"):
-        # Until a listing is empty: a run may write files between listing and removal.
-        for _ in range(_MAX_PASSES):
-            own = folder.own_files(folder.list())
-            if not own:
-                break
-            found = True
-            if DONE_MARKER in own:
-                folder.files.remove(folder.path, [DONE_MARKER])
-                folder.sync()
-            # The marker once more: a commit may have written it meanwhile.
-            others = sorted(own - {DONE_MARKER})
-            folder.files.remove(folder.path, [*others, DONE_MARKER])
+        own = folder.own_files(folder.list())
+        if own:
+            marker = [DONE_MARKER]
+            folder.files.remove(folder.path, marker)
+            folder.sync()
             # A power cut must not bring back what the next run would reuse.
+            folder.files.remove(folder.path, sorted(own - {DONE_MARKER}))
+            folder.files.remove(folder.path, marker)
             folder.sync()
         folder.files.remove_folder(folder.path)
-    return found
+    return bool(own)
 
 
 def newest(files: Iterable[FileInfo]) -> str | None:

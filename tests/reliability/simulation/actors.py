@@ -129,10 +129,14 @@ def problems(world):
             one.error, CheckpointError | OSError
         ):
             yield f"{one.name} raised {one.error!r}"
-        if one.result and one.result[0] == "read":
-            values = [records[0][0] for records in one.result[1]]
-            if values not in plans:
-                yield f"{one.name} read {values}"
+        match one.result:
+            case "saved", manifest:
+                if manifest.fingerprints != tuple(map(fingerprint, one.inputs)):
+                    yield f"{one.name} got other inputs than its own"
+            case "read", partitions:
+                values = [records[0][0] for records in partitions]
+                if values not in plans:
+                    yield f"{one.name} read {values}"
     folder = folder_of(world)
     marker = read(folder)
     if marker.manifest is None:
