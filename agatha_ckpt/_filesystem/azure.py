@@ -1,6 +1,5 @@
 """Azure Blob Storage."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from fsspec.asyn import sync
@@ -38,14 +37,6 @@ class AzureFiles(ObjectStoreFiles):
     def _blob(self, path: str) -> Any:
         container, blob, _ = self._fs.split_path(path)
         return self._fs.service_client.get_blob_client(container=container, blob=blob)
-
-    def _ls_files(self, folder: str) -> Iterable[Any]:
-        # By prefix: a listing of an absent folder costs a second request, which asks
-        # whether it is a file.
-        container, _, key = folder.partition("/")
-        found = self._fs.find(container, prefix=f"{key}/", detail=True)
-        entries: Iterable[Any] = found.values()
-        return entries
 
 
 def _unchanged(tag: str) -> dict[str, Any]:

@@ -61,8 +61,8 @@ class Files(Protocol):
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
         """Open a file of *size* bytes for reading in pieces.
 
-        Over a network a small file is read at once, unless *piece* gives the bytes of
-        each read, for a reader that does not want all of the file.
+        Over a network a small file is read at once. A reader that does not want all of
+        the file gives the bytes of each read as *piece*.
         """
 
     def tail(self, path: str, size: int, count: int) -> bytes:
@@ -100,14 +100,13 @@ class Files(Protocol):
         expected : bytes or None
             None: the file must not exist.
         data : bytes or None
-            None: the file is removed. No two callers may give the same content, such
-            as that of a token: it tells which of them has written.
+            None: the file is removed. Content must be the caller's own, as by a token
+            in it: a write whose answer was lost is recognised by it.
 
         Returns
         -------
         bool
-            Whether the file was written or removed. A write that happened although
-            an error was reported is recognised by its content and returns True.
+            Whether the file was written or removed.
 
         Raises
         ------

@@ -41,8 +41,7 @@ class GCSFiles(ObjectStoreFiles):
         self._fs.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=tag)
 
     def _ls_files(self, folder: str) -> Iterable[Any]:
-        # By prefix: a listing of an absent folder costs a second request, which asks
-        # whether it is a file.
+        # gcsfs sends a second request where a `find` finds nothing.
         bucket, _, key = folder.partition("/")
         entries: Iterable[Any] = self._fs.ls(bucket, detail=True, prefix=f"{key}/")
         return entries

@@ -1,17 +1,18 @@
-"""Object stores that write on a condition: what S3, GCS and Azure have in common."""
+"""What S3, GCS and Azure have in common: requests on a condition."""
 
 import contextlib
 import random
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from agatha_ckpt._filesystem.remote import RemoteFiles
 
 _TRIES = 12  # of a conditional write, while another one is under way
 
 
-class ObjectStoreFiles(RemoteFiles):
+class ObjectStoreFiles(RemoteFiles, ABC):
     """An object store whose requests can be conditional on an object's tag.
 
     A tag (ETag, generation) changes with each write of the object.
@@ -70,8 +71,8 @@ class ObjectStoreFiles(RemoteFiles):
         return True
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
-        # fsspec takes a path with one of these for a pattern, and would remove its
-        # neighbours.
+        # fsspec takes a path with one of these for a pattern, and would remove
+        # neighbours of the folder.
         if any(character in folder for character in "*?["):
             super().remove(folder, names)
         elif paths := [f"{folder}/{name}" for name in names]:
@@ -80,6 +81,14 @@ class ObjectStoreFiles(RemoteFiles):
     def _remove_paths(self, paths: Sequence[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm(paths)
+
+    def _ls_files(self, folder: str) -> Iterable[Any]:
+        # By prefix: a listing of an absent folder costs a second request, which asks
+        # whether it is a file.
+        bucket, _, key = folder.partition("/")
+        found = self._fs.find(bucket, prefix=f"{key}/", detail=True)
+        entries: Iterable[Any] = found.values()
+        return entries
 
     def make_folder(self, folder: str) -> None:
         """Do nothing: object stores have no folders."""

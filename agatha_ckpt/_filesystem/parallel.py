@@ -1,4 +1,4 @@
-"""Many small reads at once, in order, with few of them in flight."""
+"""Many small reads at once, with their results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +17,10 @@ def map_ordered(
 ) -> Iterator[R]:
     """Yield ``function(item)`` for each item, in order, computed in threads.
 
-    If not *concurrent*, the calls are made one after the other by this thread. Items
-    are taken as results are, so that neither needs to fit into memory. What
-    *function* raises is raised in its place, and no further call begins.
+    Unless *concurrent*, the calls are made one after the other in this thread. Only a
+    few items are taken before their results are asked for, so that neither needs to
+    fit into memory. An error of *function* is raised in place of its result, and no
+    further call begins.
 
     Examples
     --------

@@ -66,7 +66,7 @@ class RemoteFiles:
         return data
 
     def _ends_before(self, path: str, start: int) -> bool:
-        with contextlib.suppress(Exception):  # the first error says more
+        with contextlib.suppress(Exception):  # the first error is raised
             self._fs.invalidate_cache(path)
             size = self._fs.size(path)
             return size is not None and size <= start
@@ -158,7 +158,7 @@ class RemoteFiles:
 
     def _has_content(self, path: str, data: bytes | None) -> bool:
         """Return whether a write happened although an error was reported."""
-        with contextlib.suppress(Exception):  # the first error says more
+        with contextlib.suppress(Exception):  # the first error is raised
             return self._content(path) == data
         return False
 

@@ -1,8 +1,10 @@
 """Amazon S3, and servers that speak its protocol."""
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
+from fsspec import AbstractFileSystem
 from fsspec.asyn import sync
 
 from agatha_ckpt._filesystem.object_store import ObjectStoreFiles
@@ -15,9 +17,16 @@ class S3Files(ObjectStoreFiles):
     that they do not know.
     """
 
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        super().__init__(fs)
+        # With more than one connection, s3fs asks for the size first. Older versions
+        # have one.
+        one = {"max_concurrency": 1}
+        known = inspect.signature(fs.cat_file).parameters
+        self._read_options = one if one.keys() <= known.keys() else {}
+
     def read(self, path: str) -> bytes:
-        # With more connections, s3fs asks for the size first.
-        data: bytes = self._fs.cat_file(path, max_concurrency=1)
+        data: bytes = self._fs.cat_file(path, **self._read_options)
         return data
 
     def _read_tagged(self, path: str) -> tuple[str, bytes]:
@@ -40,11 +49,3 @@ class S3Files(ObjectStoreFiles):
             self._fs.rm_file(paths[0])
         else:
             super()._remove_paths(paths)
-
-    def _ls_files(self, folder: str) -> Iterable[Any]:
-        # By prefix: a listing of an absent folder costs a second request, which asks
-        # whether it is a file.
-        bucket, _, key = folder.partition("/")
-        found = self._fs.find(bucket, prefix=f"{key}/", detail=True)
-        entries: Iterable[Any] = found.values()
-        return entries
