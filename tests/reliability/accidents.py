@@ -1,7 +1,6 @@
-"""What is done to a checkpoint, what goes wrong meanwhile, and what is right then.
+"""What is done to a checkpoint, what goes wrong meanwhile, and what must be right then.
 
-Each record says which run computed it, of which partition and at which position it is,
-so that whatever is loaded can be told to be right or wrong.
+Each record names the run that computed it, so whatever is loaded can be judged.
 """
 
 import uuid
@@ -10,28 +9,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
-import dask.bag
-
 from agatha_ckpt import (
-    CheckpointConflictError,
     Checkpointer,
     CheckpointError,
     CheckpointStore,
     CorruptCheckpointError,
 )
 from agatha_ckpt._format.names import DONE_MARKER, is_own_file, parse_filename
-from tests.reliability.faults import (
-    FAULTS,
+from tests.reliability.faulty_files import (
+    KINDS,
     LIES,
-    Died,
     Fault,
     Injector,
     faulty_store,
     flipped,
 )
+from tests.reliability.runs import Run, labels
+from tests.reliability.system import Died
 
 NAME, OTHER = "the name", "another"
-SIZES = (4, 0, 30)  # records of a partition
 FOREIGN = {
     "readme.txt": b"mine",
     f"{NAME}/notes.txt": b"mine too",
@@ -39,68 +35,16 @@ FOREIGN = {
 }
 
 
-# ---- runs, and the records that they compute ----
-
-
-@dataclass(frozen=True)
-class Run:
-    """One program that saves."""
-
-    label: str
-    npartitions: int = 3
-    version: str | None = None
-    text: bool = False
-
-    @property
-    def plan(self):
-        return self.npartitions, self.version, self.text
-
-    def records(self, index):
-        size = SIZES[index % len(SIZES)]
-        records = [(self.label, index, i) for i in range(size)]
-        return list(map(str, records)) if self.text else records
-
-    @property
-    def bag(self):
-        bag = dask.bag.from_sequence(range(self.npartitions), partition_size=1)
-        return bag.map_partitions(_Compute(self))
-
-    def save(self, store, name=NAME):
-        checkpointer = Checkpointer(store, verbose=False, on_stale="recompute")
-        options = {"textfile": self.text, "version": self.version}
-        checkpointer.checkpoint(name, self.bag, scheduler="sync", **options)
-
-    def repair(self, store):
-        Checkpointer(store, verbose=False).repair(NAME, self.bag, scheduler="sync")
-
-
-@dataclass(frozen=True)
-class _Compute:
-    run: Run
-
-    def __call__(self, part):
-        (index,) = part
-        return self.run.records(index)
+def checkpointer_of(store):
+    return Checkpointer(store, verbose=False, on_stale="recompute")
 
 
 def load(store):
-    """Return the plan that the done marker says, and the records."""
+    """Return the plan in the done marker, and the records."""
     bag = Checkpointer(store, verbose=False).checkpoint(NAME)
     plan = store.manifest(NAME).plan
     records = bag.compute(scheduler="sync")
     return (plan.npartitions, plan.version, plan.format == "text"), records
-
-
-def is_right(loaded, runs):
-    """Whether each partition is whole and of one of the *runs* that have the plan."""
-    plan, records = loaded
-    runs = [run for run in runs if run.plan == plan]
-    for index in range(plan[0]):
-        size = SIZES[index % len(SIZES)]
-        part, records = records[:size], records[size:]
-        if not any(part == run.records(index) for run in runs):
-            return False
-    return bool(runs) and not records
 
 
 # ---- where ----
@@ -108,42 +52,41 @@ def is_right(loaded, runs):
 
 @dataclass(frozen=True)
 class Place:
-    """Where any number of roots can be made, looked into and removed."""
+    """Where any number of roots can be made, read and removed."""
 
     new_root: Callable[[], str]
 
     def store(self):
-        # What is done here without a fault need not outlive a power cut.
+        # What is done here without a fault need not survive a power cut.
         return CheckpointStore(self.new_root(), fsync=False)
 
     def files(self, store):
         """Return path below the root, and content, of every file."""
-        found = store.fs.cat(self._paths(store)) if self._paths(store) else {}
-        base = store._root.base
+        base, paths = self._paths(store)
+        found = store.fs.cat(paths) if paths else {}
         return {path.removeprefix(f"{base}/"): data for path, data in found.items()}
 
     def _paths(self, store):
-        base = store._root.base
-        if store.fs.protocol == "memory":  # whose find looks at the files of all roots
-            return [path for path in store.fs.store if path.startswith(f"{base}/")]
+        base = store.fs._strip_protocol(str(store.root))
+        if store.fs.protocol == "memory":  # its find reads the files of all roots
+            return base, [p for p in store.fs.store if p.startswith(f"{base}/")]
         store.fs.invalidate_cache()
-        return store.fs.find(base)
+        return base, store.fs.find(base)
 
     def put(self, store, files):
-        base = store._root.base
         for folder in {path.rpartition("/")[0] for path in files}:
-            if store._root.is_local:
-                store.fs.makedirs(f"{base}/{folder}", exist_ok=True)
-        store.fs.pipe({f"{base}/{path}": data for path, data in files.items()})
+            if "://" not in str(store.root):
+                store.fs.makedirs(f"{store.root}/{folder}", exist_ok=True)
+        store.fs.pipe({f"{store.root}/{path}": data for path, data in files.items()})
 
     def remove(self, store):
-        if store.fs.protocol == "memory":
-            for path in self._paths(store):
+        if "://" not in str(store.root):
+            store.fs.rm(str(store.root), recursive=True)
+        elif store.fs.protocol == "memory":
+            for path in self._paths(store)[1]:
                 del store.fs.store[path]
-        elif store._root.is_local:
-            store.fs.rm(store._root.base, recursive=True)
         else:
-            store.fs.rm(self._paths(store))
+            store.fs.rm(self._paths(store)[1])
 
 
 MEMORY = Place(lambda: f"memory://{uuid.uuid4().hex}")
@@ -154,7 +97,7 @@ MEMORY = Place(lambda: f"memory://{uuid.uuid4().hex}")
 
 def _saved(run, name=NAME):
     store = MEMORY.store()
-    run.save(store, name)
+    run.save(checkpointer_of(store), name)
     files = MEMORY.files(store)
     MEMORY.remove(store)
     return files
@@ -185,9 +128,8 @@ def state(name, text):
             files = _without(done, marker, last)
         case "all but the marker":
             files = _without(done, marker)
-        case "partial of another plan":
-            run = replace(OLD, npartitions=4, text=text)
-            files = _without(_saved(run), marker)
+        case "partial of other inputs":
+            files = _without(_saved(replace(OLD, inputs="other", text=text)), marker)
         case "done":
             files = done
         case "a marker cut":
@@ -201,10 +143,14 @@ def state(name, text):
     return FOREIGN | files
 
 
-OLD, NEW, NEXT = Run("old"), Run("new"), Run("next")
+OLD, NEW, NEXT = (Run(label, version="1") for label in ("old", "new", "next"))
 
 
 # ---- what is done ----
+
+
+def _save(store, run):
+    run.save(checkpointer_of(store), NAME)
 
 
 @dataclass(frozen=True)
@@ -216,59 +162,73 @@ class Action:
     before : str
         State of the root.
     call : callable
-        Takes a store and the run that calls; what it returns must be None, or what
-        was loaded.
+        Takes a store and the run that calls; returns None or what was loaded.
     run : Run
         The run that calls.
-    asks : bool
+    is_query : bool
         Whether it must leave all files as they are.
     clears : bool
         Whether the library's files are gone afterwards.
     """
 
     before: str
-    call: Callable = lambda store, run: run.save(store)
+    call: Callable = _save
     run: Run = NEW
-    asks: bool = False
+    is_query: bool = False
     clears: bool = False
 
 
-def _look(store, run):
+def _load(store, run):
+    return load(store)
+
+
+def _query(store, run):
     store.names()
     store.status(NAME)
-    store.is_done(NAME)
-    store.find_manifest(NAME)
     if store.is_done(NAME):
+        store.manifest(NAME)
         store.verify(NAME)
+
+
+def _repair(store, run):
+    run.repair(checkpointer_of(store), NAME)
+
+
+def _clear(store, run):
+    store.clear(NAME)
 
 
 ACTIONS = {
     "save": Action("nothing"),
     "resume": Action("partial"),
     "resume with all partitions": Action("all but the marker"),
-    "save over another plan": Action("partial of another plan"),
-    "save over a broken marker": Action("a marker cut"),
-    "load": Action("done", lambda store, run: load(store), asks=True),
-    "look": Action("done", _look, asks=True),
-    "look at a partial": Action("partial", _look, asks=True),
+    "save over other inputs": Action("partial of other inputs"),
+    "save over a damaged marker": Action("a marker cut"),
+    "load": Action("done", _load, is_query=True),
+    "query": Action("done", _query, is_query=True),
+    "query a partial": Action("partial", _query, is_query=True),
     "heal": Action("a file missing"),
-    "repair": Action("a file changed", lambda store, run: run.repair(store)),
+    "repair": Action("a file changed", _repair),
     "recompute": Action("done", run=replace(NEW, version="2")),
-    "clear": Action("done", lambda store, run: store.clear(NAME), clears=True),
-    "clear a partial": Action(
-        "partial", lambda store, run: store.clear(NAME), clears=True
-    ),
+    "recompute other inputs": Action("done", run=replace(NEW, inputs="other")),
+    "clear": Action("done", _clear, clears=True),
+    "clear a partial": Action("partial", _clear, clears=True),
     "clear all": Action("two done", lambda store, run: store.clear_all(), clears=True),
 }
-# The next run: with the same plan, with other partitions, with another version.
-NEXTS = (NEXT, replace(NEXT, npartitions=2), replace(NEXT, version="3"))
+# The next run: the same, with other partitions, with another version, other inputs.
+NEXTS = (
+    NEXT,
+    replace(NEXT, npartitions=2),
+    replace(NEXT, version="3"),
+    replace(NEXT, inputs="other"),
+)
 
 
 # ---- what comes of it ----
 
 
 class LossError(AssertionError):
-    """A record was lost or is wrong, or an error is none of the documented ones."""
+    """A record was lost or is wrong, or an error is not a documented one."""
 
 
 def operations(place, action, text):
@@ -282,18 +242,18 @@ def operations(place, action, text):
     return injector.operations
 
 
-def faults_of(operations, kinds):
+def faults_of(operations, kinds=KINDS):
     """Return every fault that can happen to *operations*."""
     return [
         Fault(kind, at)
         for at, (operation, _) in enumerate(operations)
-        for kind, happens_to in kinds.items()
-        if operation in happens_to
+        for kind in kinds
+        if operation in KINDS[kind]
     ]
 
 
 def accident(place, action, faults, then, text=False):
-    """Let *faults* happen, and then let the run *then* save; judge all of it.
+    """Let *faults* happen, then let the run *then* save; judge all of it.
 
     The first fault happens in *action*, each other one in a run that saves after it.
 
@@ -317,7 +277,7 @@ def accident(place, action, faults, then, text=False):
     return case.found
 
 
-AGAIN = [Action("", run=Run("again")), Action("", run=Run("once more"))]
+AGAIN = [Action("", run=replace(NEW, label=label)) for label in ("again", "once more")]
 
 
 class Accident:
@@ -328,8 +288,8 @@ class Accident:
     found : Counter
         What was found so far.
     damaged : bool
-        Whether a stored file may have been damaged, by a filesystem that says nothing
-        of it, or before all began.
+        Whether a stored file may have been damaged, by a fault that the filesystem
+        did not report, or before all began.
     """
 
     def __init__(self, place, before, text=False):
@@ -337,14 +297,14 @@ class Accident:
         self.store = place.store()
         self.place.put(self.store, state(before, text))
         old = replace(OLD, text=text)
-        self.runs = [old, replace(old, npartitions=4)]
+        self.runs = [old, replace(old, inputs="other")]
         self.damaged = before.startswith("a file")
         self.found = Counter()
         self.story = [before]
         self.late = []
 
     def happen(self, action, fault, called="save"):
-        """Do *action* with *fault* and judge what it says and what is there then."""
+        """Do *action* with *fault*; judge its outcome, and what is there then."""
         before, was_done = self.place.files(self.store), self.store.is_done(NAME)
         run = replace(action.run, text=self.text)
         self.runs.append(run)
@@ -365,33 +325,45 @@ class Accident:
         elif done is not None:
             self.judge_loaded(done)
         after = self.judge_store()
-        if action.asks and self.place.files(self.store) != before:
+        if action.is_query and self.place.files(self.store) != before:
             raise self.loss("a query changed files")
         if self.damaged:
             return
         if was_done and not action.clears and after == "not done":
-            raise self.loss("what was done is done no more")
-        if error is None:
-            self.judge_success(action, run, after, was_done)
+            raise self.loss("what was done is not done any more")
+        if error is not None:
+            return
+        if action.clears:
+            self.judge_files(frozenset())
+        elif not action.is_query and after != (run.plan, run.inputs):
+            raise self.loss(f"it was saved, and is {after}")
 
     def judge_error(self, error, injector):
-        """Whether a call that failed said so as it is documented."""
+        """Judge whether a call failed as it is documented."""
         if isinstance(error, Died):
             return
-        said = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        text = "\n".join([str(error), *getattr(error, "__notes__", [])])
         if not (isinstance(error, CheckpointError) or error in injector.raised):
             raise self.loss("an undocumented error") from error
-        if "checkpoint" not in said or self.store._root.base not in said:
-            raise self.loss(f"an error that names no checkpoint: {said}") from error
+        if "checkpoint" not in text or str(self.store.root) not in text:
+            raise self.loss(f"an error that names no checkpoint: {text}") from error
         self.found["documented errors"] += 1
 
     def judge_loaded(self, loaded):
-        if not is_right(loaded, self.runs):
-            raise self.loss(f"other records: {loaded}")
-        self.found["right"] += 1
+        """Return plan and inputs of what was loaded: whole, of runs with both."""
+        plan, records = loaded
+        for inputs in {run.inputs for run in self.runs}:
+            runs = [r for r in self.runs if (r.plan, r.inputs) == (plan, inputs)]
+            try:
+                labels(records, runs)
+            except AssertionError:
+                continue
+            self.found["right"] += 1
+            return plan, inputs
+        raise self.loss(f"other records: {loaded}")
 
     def judge_store(self):
-        """Whether what a process finds that has no fault is right."""
+        """Judge what a process finds that meets no fault."""
         try:
             if not self.store.is_done(NAME):
                 self.found["not done"] += 1
@@ -402,15 +374,7 @@ class Accident:
                 raise self.loss("a damaged checkpoint") from error
             self.found["documented errors"] += 1
             return "damaged"
-        self.judge_loaded(loaded)
-        return loaded[0]
-
-    def judge_success(self, action, run, after, was_done):
-        """Whether a call that returned has done what it says."""
-        if action.clears:
-            self.judge_files(frozenset())
-        elif not action.asks and not _is_of(after, run, was_done):
-            raise self.loss(f"it was saved, and is {after}")
+        return self.judge_loaded(loaded)
 
     def judge_files(self, expected):
         files = self.place.files(self.store)
@@ -420,19 +384,19 @@ class Accident:
         if foreign != FOREIGN:
             raise self.loss("a foreign file was changed")
         if own != expected:
-            raise self.loss(f"left-over files: {own ^ expected}")
+            raise self.loss(f"leftovers: {own ^ expected}")
 
     def next(self, run):
         """Let the next run save, then what was late happen, and the run save again."""
         run = replace(run, text=self.text)
         self.runs.append(run)
-        self.story.append(f"the next run saved {run.plan}")
+        self.story.append(f"the next run saved {run.plan} of {run.inputs}")
         self.save(run)
         if self.land():
             self.save(run)
 
     def land(self):
-        """Let happen what was late; say whether anything did."""
+        """Let happen what was late; return whether anything did."""
         landed = [injector.land() for injector in self.late]
         if not any(landed):
             return False
@@ -442,34 +406,22 @@ class Accident:
         return True
 
     def save(self, run):
-        """Let *run* save without a fault: it must be right then, come what may."""
-        before = self._token()
-        finished = self.insist(run.save)
+        """Let *run* save without a fault: it must be right then."""
+        before = self.token()
+        checkpointer = checkpointer_of(self.store)
+        run.save(checkpointer, NAME)
         after = self.judge_store()
-        if after == "damaged":
-            if self.insist(run.repair):  # what is there now may be of another plan
-                self.insist(run.save)
-                finished = True
-            self.damaged = False
+        if after == "damaged":  # a file is changed inside, which a listing cannot show
+            run.repair(checkpointer, NAME)
             after = self.judge_store()
-        if not _is_of(after, run, before is not None or finished):
+        if after != (run.plan, run.inputs):
             raise self.loss(f"the next run has saved, and it is {after}")
         if damaged := self.store.verify(NAME):
             raise self.loss(f"the next run left {damaged}")
-        if self._token() != before:  # it was no load
+        if self.token() != before:  # it did not only load
             self.judge_files(self.store.manifest(NAME).files | {DONE_MARKER})
 
-    def insist(self, call):
-        """Call again where the run has finished what one that died had begun."""
-        try:
-            call(self.store)
-        except CheckpointConflictError:
-            self.found["documented errors"] += 1
-            call(self.store)
-            return True
-        return False
-
-    def _token(self):
+    def token(self):
         done = self.store.is_done(NAME)
         return self.store.manifest(NAME).token if done else None
 
@@ -477,26 +429,16 @@ class Accident:
         return LossError(f"{what}, after: {'; '.join(self.story)}")
 
 
-def _is_of(after, run, was_done):
-    """Whether what is there is what a call of *run* leaves."""
-    if was_done:  # it is loaded, whatever the number of its partitions
-        return after[1:] == run.plan[1:]
-    return after == run.plan
-
-
 def tears_a_marker(injector):
-    """Whether a marker is written over in place, which no object store does."""
+    """Return whether a marker is overwritten in place, which no object store does."""
     if injector.struck is None or "torn" not in injector.fault.kind:
         return False
     return injector.operations[injector.struck] == ("put", DONE_MARKER)
 
 
 def _told(called, run, injector):
-    what = f"{called} by {run} with {injector.fault.kind!r}"
+    what = f"{called} by {run.label} {run.plan} with {injector.fault.kind!r}"
     if injector.struck is None:
         return f"{what}, which did not happen"
     operation, file = injector.operations[injector.struck]
     return f"{what} at operation {injector.struck}: {operation} {file}"
-
-
-EVERY_KIND = FAULTS | LIES

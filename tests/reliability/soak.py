@@ -2,11 +2,11 @@
 
     python -m tests.reliability.soak --minutes 60 --seed 1 --on memory local s3
 
-Each round makes a root in a random state and does random things to it: saves with
-random plans, loads, questions, repairs, clears, moves, nearly all of them with a random
-fault at a random operation of the filesystem. After each it judges what was said and
-what is there; at last a run without a fault saves, and must be right. A round depends
-on the seed and its number only: ``--round N`` does one again and tells all of it.
+Each round makes a root in a random state and does random things to it: saves of random
+plans and inputs, loads, queries, repairs, clears, moves, nearly all of them with a
+random fault at a random operation of the filesystem. After each it judges the outcome
+and what is stored; at the end a run without a fault saves, and must be right. A round
+depends on the seed and its number only: ``--round N`` repeats one and prints its steps.
 
 Prints a line a minute and a summary (also after Ctrl-C), and of each failure the seed,
 the round and the steps. Ends with status 1 if there was one.
@@ -25,23 +25,14 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from tests.reliability.accidents import (
-    ACTIONS,
-    EVERY_KIND,
-    MEMORY,
-    NAME,
-    Accident,
-    Place,
-    Run,
-)
-from tests.reliability.faults import Fault
+from tests.reliability.accidents import ACTIONS, MEMORY, NAME, Accident, Place
+from tests.reliability.faulty_files import KINDS, Fault
+from tests.reliability.runs import Run
 from tests.servers import s3
 
 BEFORE = sorted({action.before for action in ACTIONS.values()})
-# A plain save is what most of the operations belong to.
-CALLS = ["save"] * 8 + ["load", "look", "repair", "repair", "clear", "clear all"]
-VERSIONS = [None, None, "2", "3"]
-KINDS = sorted(EVERY_KIND)
+# A plain save has most of the operations.
+CALLS = ["save"] * 8 + ["load", "query", "repair", "repair", "clear", "clear all"]
 
 
 class Round(Accident):
@@ -69,15 +60,19 @@ class Round(Accident):
         action = replace(ACTIONS[called], run=run)
         # Early operations are in every action; the latest are those of a long save.
         at = rng.choice([rng.randrange(8), rng.randrange(45)])
-        self.happen(action, Fault(rng.choice(KINDS), at, waits=True), called)
+        self.happen(action, Fault(rng.choice(list(KINDS)), at, waits=True), called)
 
     def some_run(self, label):
         rng = self.rng
-        npartitions = rng.choice([3, 3, 3, 1, 2, 5])
-        return Run(f"run {label}", npartitions, rng.choice(VERSIONS))
+        return Run(
+            f"run {label}",
+            npartitions=rng.choice([3, 3, 3, 1, 2, 5]),
+            version=rng.choice("1123"),
+            inputs=rng.choice(["inputs", "inputs", "other"]),
+        )
 
     def move(self):
-        """Copy all files to another root and go on there."""
+        """Copy all files to another root and continue there."""
         other = self.place.store()
         self.place.put(other, self.place.files(self.store))
         self.place.remove(self.store)
@@ -86,8 +81,8 @@ class Round(Accident):
         self.story.append("the root was moved")
 
 
-def one_round(places, seed, number, told=False):
-    """Do a round; return what was found, and how it failed if it did."""
+def one_round(places, seed, number, printed=False):
+    """Do a round; return what was found, and whether it failed."""
     rng = random.Random(f"{seed} {number}")
     name, place = rng.choice(places)
     story = Round(place, rng)
@@ -98,7 +93,7 @@ def one_round(places, seed, number, told=False):
         failure = traceback.format_exc()
     finally:
         place.remove(story.store)
-    if failure or told:
+    if failure or printed:
         steps = "\n".join(f"    {step}" for step in story.story)
         print(f"seed {seed} round {number} on {name}:\n{steps}", flush=True)
     if failure:
@@ -108,7 +103,7 @@ def one_round(places, seed, number, told=False):
 
 @contextlib.contextmanager
 def place_of(name):
-    """Give the place to work in that is called *name*."""
+    """Give the place of that name."""
     if name == "memory":
         yield MEMORY
     elif name == "local":
@@ -144,35 +139,29 @@ def soak(places, arguments):
     raise AssertionError("unreachable")
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="by default until Ctrl-C"
     )
     parser.add_argument("--rounds", type=int, default=-1)
-    parser.add_argument(
-        "--first", type=int, default=0, help="number of the first round"
-    )
-    parser.add_argument("--round", type=int, help="do this one again, and tell it")
+    parser.add_argument("--first", type=int, default=0, help="number of first round")
+    parser.add_argument("--round", type=int, help="repeat this one, and print it")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument(
-        "--on",
-        nargs="+",
-        default=["memory", "local"],
-        choices=["memory", "local", "s3"],
-    )
-    arguments = parser.parse_args()
+    places = ["memory", "local", "s3"]
+    parser.add_argument("--on", nargs="+", default=places[:2], choices=places)
+    arguments = parser.parse_args(argv)
     logging.getLogger("agatha_ckpt").setLevel(logging.CRITICAL)
     print(f"seed {arguments.seed}, on {' '.join(arguments.on)}", flush=True)
     with contextlib.ExitStack() as stack:
         places = [(n, stack.enter_context(place_of(n))) for n in arguments.on]
         if arguments.round is not None:
-            found = one_round(places, arguments.seed, arguments.round, told=True)
+            found = one_round(places, arguments.seed, arguments.round, printed=True)
         else:
             found = soak(places, arguments)
     print(f"seed {arguments.seed}: {figures(found)}")
-    sys.exit(1 if found["failures"] else 0)
+    return int(bool(found["failures"]))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

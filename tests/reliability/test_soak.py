@@ -1,44 +1,49 @@
-"""A few rounds of the soak, which goes on for as long as it is told."""
+"""P1 to P7: a few rounds of the soak, which runs for as long as it is told."""
 
-import subprocess
-import sys
-from pathlib import Path
+import logging
 
 import pytest
 
-SOAK = Path(__file__).with_name("soak.py")
+from tests.reliability import soak
+
 LONG = [pytest.mark.long, pytest.mark.timeout(7_200)]
+
+
+@pytest.fixture(autouse=True)
+def _log_level():
+    logger = logging.getLogger("agatha_ckpt")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.mark.parametrize(
     "place, rounds",
     [
-        ("memory", 300),
-        ("local", 150),
-        ("s3", 15),
+        ("memory", 30),
+        ("local", 30),
         pytest.param("memory", 20_000, marks=LONG),
         pytest.param("local", 6_000, marks=LONG),
         pytest.param("s3", 1_000, marks=LONG),
     ],
 )
-def test_rounds_of_random_accidents_lose_nothing(place, rounds, record_property):
-    command = [sys.executable, str(SOAK), "--seed", "1", "--on", place]
-    command += ["--rounds", str(rounds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    first, *_, summary = done.stdout.splitlines()
-    assert first == f"seed 1, on {place}"
+def test_rounds_of_random_accidents_lose_nothing(
+    place, rounds, capsys, record_property
+):
+    status = soak.main(["--seed", "1", "--on", place, "--rounds", str(rounds)])
+    output = capsys.readouterr().out
+    assert status == 0, output
+    *_, summary = output.splitlines()
     assert f"{rounds:,} rounds" in summary
-    record_property("figures", summary)
+    record_property("figures", f"{place}: {summary}")
 
 
-def test_a_round_is_told_step_by_step_and_is_the_same_each_time():
-    command = [sys.executable, str(SOAK), "--seed", "1", "--on", "memory"]
-    tellings = [
-        subprocess.run([*command, "--round", "7"], capture_output=True, text=True)
-        for _ in range(2)
-    ]
-    first, second = (telling.stdout.splitlines() for telling in tellings)
+def test_a_round_is_repeated_with_the_same_steps(capsys):
+    outputs = []
+    for _ in range(2):
+        soak.main(["--seed", "1", "--on", "memory", "--round", "7"])
+        outputs.append(capsys.readouterr().out.splitlines())
+    first, second = outputs
     assert first == second
     assert first[1] == "seed 1 round 7 on memory:"
     assert all(line.startswith("    ") for line in first[2:-1])

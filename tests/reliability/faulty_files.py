@@ -2,46 +2,44 @@
 
 An injector counts the operations of a filesystem: those that `agatha_ckpt` asks of the
 operating system for a root on local disk, and those that it asks of an fsspec
-filesystem elsewhere. It lets the one that a fault names happen as the fault says.
+filesystem elsewhere. The operation that a fault names goes wrong as the fault says.
 """
 
 import errno
-import io
 import os
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-import pytest
 from fsspec import AbstractFileSystem
+from fsspec.asyn import sync
 from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt import CheckpointStore
-from agatha_ckpt._filesystem import local as _local
-from agatha_ckpt._store import rivals as _rivals
+from tests.reliability.system import Died, System
 
 READS, LISTINGS = frozenset({"read", "get"}), frozenset({"list"})
-BODIES = frozenset({"write", "put"})  # what carries a part or the whole of a file
+BODIES = frozenset({"write", "put"})  # these carry a part or the whole of a file
 REQUESTS = frozenset({"put", "create", "delete"})
 NEEDS_SPACE = BODIES | {"create", "rename", "open", "mkdir"}
 CHANGES = NEEDS_SPACE | {"delete", "sync"}
 EVERYTHING = READS | LISTINGS | CHANGES
 
-# What a fault is called, and the operations that it can happen to.
-FAULTS = {
+# Kinds of faults, and the operations that each can happen to.
+ERRORS = {
     "error before": EVERYTHING,
     "error after": CHANGES,  # it was done, and the answer was lost
-    "outage": EVERYTHING,  # an error, and so is all that comes after
-    "no space": NEEDS_SPACE,  # and so for all that comes after
+    "outage": EVERYTHING,  # an error, and an error for everything that follows
+    "no space": NEEDS_SPACE,  # and none for everything that follows
     "death before": EVERYTHING,
     "death after": CHANGES,
     "torn, then an error": BODIES,
     "torn, then death": BODIES,
-    "done twice": frozenset({"create", "delete"}),  # as by a client that tries again
+    "done twice": frozenset({"create", "delete"}),  # as by a client that retries
     "late": REQUESTS,  # an error, and it is done after the next run
 }
-# Those in which the filesystem says that all is well.
+# Faults that the filesystem does not report.
 LIES = {
     "torn, unseen": BODIES,
     "flipped, unseen": BODIES,
@@ -52,12 +50,9 @@ LIES = {
     "empty listing": LISTINGS,
     "half a listing": LISTINGS,
 }
+KINDS = ERRORS | LIES
 LASTING = frozenset({"outage", "no space"})
 _ERRORS = (OSError, PermissionError, TimeoutError, ConnectionResetError)
-
-
-class Died(BaseException):
-    """Stands for the end of the process: nothing is done after it."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +88,10 @@ class Injector:
     struck: int | None = None
     dead: bool = False
     _late: list = field(default_factory=list)
-    _open: list = field(default_factory=list)
     _lock: object = field(default_factory=threading.Lock)
 
     def __call__(self, operation, path, do, data=None):
-        """Call *do*, with *data* if given, or let happen what the fault says."""
+        """Call *do*, with *data* if given, or let the fault happen."""
         with self._lock:
             number = len(self.operations)
             self.operations.append((operation, os.path.basename(str(path))))
@@ -111,7 +105,7 @@ class Injector:
 
     def _strikes(self, number, operation):
         fault = self.fault
-        if fault is None or operation not in (FAULTS | LIES)[fault.kind]:
+        if fault is None or operation not in KINDS[fault.kind]:
             return False
         with self._lock:
             if self.struck is not None:
@@ -131,30 +125,30 @@ class Injector:
             case "nothing to read":
                 raise FileNotFoundError(errno.ENOENT, "an injected absence")
             case "death before":
-                raise self.death()
-        raise self.error(errno.EIO)
+                raise self._death()
+        raise self._error(errno.EIO)
 
     def _happen(self, operation, do, data):
         done = do if data is None else partial(do, data)
         match self.fault.kind:
             case "error after":
-                _close(done())
-                raise self.error(errno.EIO)
+                _close(operation, done())
+                raise self._error(errno.EIO)
             case "no space":
                 if operation == "write":
                     do(_half(data))
-                raise self.error(errno.ENOSPC)
+                raise self._error(errno.ENOSPC)
             case "death before":
-                raise self.death()
+                raise self._death()
             case "death after":
-                _close(done())
-                raise self.death()
+                _close(operation, done())
+                raise self._death()
             case "torn, then an error":
                 do(_half(data))
-                raise self.error(errno.EIO)
+                raise self._error(errno.EIO)
             case "torn, then death":
                 do(_half(data))
-                raise self.death()
+                raise self._death()
             case "torn, unseen":
                 do(_half(data))
                 return len(data)
@@ -167,49 +161,29 @@ class Injector:
                 return done()
             case "late":
                 self._late.append(done)
-                raise self.error(errno.EIO)
+                raise self._error(errno.EIO)
             case "empty listing":
                 return []
             case "half a listing":
                 return list(do())[::2]
-        raise self.error(errno.EIO)
+        raise self._error(errno.EIO)
 
-    def error(self, number):
+    def _error(self, number):
         """Return an error of a kind that filesystems raise."""
         kind = _ERRORS[len(self.operations) % len(_ERRORS)]
-        kind = kind if number == errno.EIO else OSError
-        error = kind(number, "an injected fault")
+        error = (kind if number == errno.EIO else OSError)(number, "an injected fault")
         self.raised.append(error)
         return error
 
-    def death(self):
-        """Return the end of the process; it can do nothing from now on."""
+    def _death(self):
         self.dead = True
         return Died()
 
-    def opened(self, descriptor):
-        """Take note of a descriptor that the end of the process would close."""
-        self._open.append(descriptor)
-        return descriptor
-
-    def closed(self, descriptor):
-        """Forget a descriptor."""
-        self._open.remove(descriptor)
-
-    def bury(self):
-        """Do what the system does when a process has ended; the next begins."""
-        for descriptor in self._open:
-            _local._held.discard(descriptor)
-            os.close(descriptor)
-        self._open.clear()
-        _rivals._ended.clear()
-        _rivals._lost.clear()
-
     def land(self):
-        """Do what is late; say whether anything was."""
+        """Do what is late; return whether anything was."""
         any_late = bool(self._late)
         while self._late:
-            # A server may say no, and nobody hears it.
+            # The server may refuse it; its client is gone.
             with suppress(OSError):
                 self._late.pop(0)()
         return any_late
@@ -227,17 +201,15 @@ def flipped(data):
     return b"".join([data[:middle], bytes([data[middle] ^ 0x10]), data[middle + 1 :]])
 
 
-def _close(found):
-    if isinstance(found, int):
-        pass  # the injector closes descriptors
-    elif hasattr(found, "close"):
-        found.close()
+def _close(operation, found):
+    if operation == "open":  # its caller does not get the descriptor
+        os.close(found)
 
 
 # ---- fsspec filesystems ----
 
 
-class Faulty(AbstractFileSystem):
+class FaultyFileSystem(AbstractFileSystem):
     """An fsspec filesystem that asks an injector for each operation."""
 
     cachable = False
@@ -246,9 +218,12 @@ class Faulty(AbstractFileSystem):
         super().__init__()
         self.real, self.injector = real, injector
         self.protocol = real.protocol
-        self._strip_protocol = real._strip_protocol
-        self.unstrip_protocol = real.unstrip_protocol
-        self.invalidate_cache = real.invalidate_cache
+        for name in (
+            *("_strip_protocol", "unstrip_protocol", "invalidate_cache"),
+            *("split_path", "loop"),
+        ):
+            if hasattr(real, name):
+                setattr(self, name, getattr(real, name))
 
     def __reduce__(self):
         raise TypeError("a filesystem with faults stays in its process")
@@ -290,91 +265,73 @@ class Faulty(AbstractFileSystem):
         return {entry["name"]: entry for entry in listing}
 
 
-class FaultyMemory(Faulty, MemoryFileSystem):
-    """The memory filesystem, which has its own rules in the library."""
+class FaultyS3(FaultyFileSystem):
+    """An S3 filesystem, whose conditional requests the library makes by `call_s3`."""
+
+    def call_s3(self, operation, Key, **options):
+        def request():
+            return self.real.call_s3(operation, Key=Key, **options)
+
+        if operation == "get_object":
+            answer = request()
+            data = self.injector(
+                "get", Key, lambda: sync(self.loop, answer["Body"].read)
+            )
+            return answer | {"Body": _Body(data)}
+        kind = {"put_object": "create", "delete_object": "delete"}[operation]
+        return self.injector(kind, Key, request)
 
 
-def faulty(real, injector):
-    """Return a filesystem that asks *injector* before it asks *real*."""
-    kind = FaultyMemory if isinstance(real, MemoryFileSystem) else Faulty
-    return kind(real, injector)
+@dataclass(frozen=True)
+class _Body:
+    data: bytes
+
+    async def read(self):
+        return self.data
+
+
+class FaultyMemory(FaultyFileSystem, MemoryFileSystem):
+    """The memory filesystem, which the library knows by its class."""
 
 
 # ---- local disk ----
 
-
-class _File(io.FileIO):
-    """A file whose reads and writes ask an injector, below the buffer."""
-
-    def __init__(self, path, mode, injector):
-        super().__init__(path, mode)
-        self._injector = injector
-
-    def write(self, data):
-        return self._injector("write", self.name, super().write, bytes(data))
-
-    def readinto(self, buffer):
-        data = self._injector("read", self.name, partial(super().read, len(buffer)))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readall(self):
-        return self._injector("read", self.name, super().readall)
+_OPERATIONS = {
+    "create": "open",
+    "open": "open",
+    "fsync": "sync",
+    "replace": "rename",
+    "link": "create",
+    "unlink": "delete",
+    "rmdir": "delete",
+    "mkdir": "mkdir",
+    "scandir": "list",
+}
 
 
-class FaultyOs:
-    """What `os` is for the module for local disk, and asks an injector."""
+class FaultySystem(System):
+    """The operating system, asking an injector for each operation."""
 
-    def __init__(self, injector):
-        self._injector = injector
+    def __init__(self, folder, injector):
+        super().__init__(folder)
+        self.injector = injector
 
-    def __getattr__(self, name):
-        return getattr(os, name)
+    def call(self, kind, do, *paths):
+        if kind == "scandir":
+            return _Listing(self.injector("list", paths[0], lambda: _entries(do)))
+        if kind == "fsync":  # what a sync does for a power cut is for `test_power`
+            return self.injector("sync", paths[0], lambda: None)
+        return self.injector(_OPERATIONS[kind], paths[-1], do)
 
-    def open_file(self, path, mode, buffering=io.DEFAULT_BUFFER_SIZE):
-        def opened():
-            return _File(path, mode.replace("b", ""), self._injector)
+    def read(self, do, path):
+        return self.injector("read", path, do)
 
-        file = self._injector("open", path, opened)
-        buffered = io.BufferedReader if mode == "rb" else io.BufferedWriter
-        return buffered(file, buffering)
-
-    def open(self, path, *flags):
-        def opened():
-            return self._injector.opened(os.open(path, *flags))
-
-        return self._injector("open", path, opened)
-
-    def close(self, descriptor):
-        os.close(descriptor)
-        self._injector.closed(descriptor)
-
-    def fsync(self, descriptor):
-        # It is not done: what a sync does for a power cut is for `test_power`.
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
-        self._injector("sync", path, lambda: None)
-
-    def replace(self, source, target):
-        self._injector("rename", target, partial(os.replace, source, target))
-
-    def link(self, source, target):
-        self._injector("create", target, partial(os.link, source, target))
-
-    def unlink(self, path):
-        self._injector("delete", path, partial(os.unlink, path))
-
-    def mkdir(self, path):
-        self._injector("mkdir", path, partial(os.mkdir, path))
-
-    def rmdir(self, path):
-        self._injector("delete", path, partial(os.rmdir, path))
-
-    def scandir(self, path):
-        return _Listing(self._injector("list", path, lambda: _entries(path)))
+    def write(self, do, path, data):
+        return self.injector("write", path, do, data)
 
 
-def _entries(path):
-    with os.scandir(path) as entries:
+def _entries(scandir):
+    with scandir() as entries:
         return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -389,15 +346,9 @@ class _Listing(list):
 @contextmanager
 def faulty_store(store, injector):
     """Give *store* as a process sees it in which the injector's fault happens."""
-    try:
-        if not store._root.is_local:
-            fs = faulty(store.fs, injector)
-            yield CheckpointStore(str(store.root), fs=fs)
-            return
-        with pytest.MonkeyPatch.context() as patch:
-            system = FaultyOs(injector)
-            patch.setattr(_local, "os", system)
-            patch.setattr(_local, "open", system.open_file, raising=False)
-            yield CheckpointStore(store.root)
-    finally:
-        injector.bury()
+    if "://" in str(store.root):
+        kind = FaultyMemory if isinstance(store.fs, MemoryFileSystem) else FaultyS3
+        yield CheckpointStore(str(store.root), fs=kind(store.fs, injector))
+        return
+    with FaultySystem(store.root, injector).in_place():
+        yield CheckpointStore(store.root)
