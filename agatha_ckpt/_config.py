@@ -50,6 +50,11 @@ def _section() -> dict[str, Any]:
     return found
 
 
+def has_root() -> bool:
+    """Return whether the configuration names a root."""
+    return bool(_section().get("root"))
+
+
 def configured_store(
     root: str | None = None, storage_options: dict[str, Any] | None = None
 ) -> CheckpointStore:

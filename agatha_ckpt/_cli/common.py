@@ -1,4 +1,4 @@
-"""What all commands share: the root, storage options, and errors of one line."""
+"""What the commands share: ROOT, storage options, names, errors of one line."""
 
 import difflib
 import functools
@@ -7,79 +7,76 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
-import dask.config
 from click.shell_completion import CompletionItem
 
-from agatha_ckpt._config import configured_store
+from agatha_ckpt._config import configured_store, has_root
 from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, redact
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore, root_exists
 
-CONFIGURED = "-"  # as ROOT
-# What to do where something may not be read.
-ALLOWED = "use an account that may do this, or give its credentials as storage options"
+CONFIGURED = "-"  # as ROOT: the one of the configuration
+PERMISSION_HINT = (
+    "use an account that has permission, or give its credentials as storage options"
+)
 
 
 class Group(click.Group):
-    """Commands that end with one line on stderr where something cannot be done."""
+    """A group whose commands report errors of the storage in one line on stderr."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
             if not _is_expected(error):
-                raise  # a defect of this program: its traceback says more
+                raise  # a defect of this program, which needs its traceback
             raise click.ClickException(one_line(error)) from error
 
 
 def _is_expected(error: Exception) -> bool:
-    """Return whether *error* comes from the storage and not from a defect here."""
-    has_notes = bool(getattr(error, "__notes__", ()))
+    has_notes = bool(getattr(error, "__notes__", ()))  # made by error_note
     if isinstance(error, BrokenPipeError) and not has_notes:
-        return False  # nobody reads on; click ends quietly
+        return False  # stdout was closed, by `| head` for example; click handles it
     return has_notes or isinstance(error, CheckpointError | OSError)
 
 
 def one_line(error: Exception) -> str:
-    """Return what an error says, what was being done, and what to do, in one line."""
-    text = _shown(str(error)) or type(error).__name__
+    """Return what failed, where and what to do, in one line without secrets."""
+    text = _clean(str(error)) or type(error).__name__
     if isinstance(error, CheckpointError):
         return text
     if not isinstance(error, OSError):
         text = f"{type(error).__name__}: {text}"
-    text = ", ".join([text.rstrip("."), *map(_shown, getattr(error, "__notes__", ()))])
+    notes = map(_clean, getattr(error, "__notes__", ()))
+    text = ", ".join([text.rstrip("."), *notes])
     if isinstance(error, PermissionError):
-        return f"no permission: {text}; {ALLOWED}"
-    return (
-        f"{text}; check the root, its storage options and the network, then run this "
-        "again"
-    )
+        return f"no permission: {text}; {PERMISSION_HINT}"
+    return f"{text}; check the root, its storage options and the network, and retry"
 
 
-def _shown(text: str) -> str:
+def _clean(text: str) -> str:
     return redact(" ".join(text.split()))
 
 
 class BadValue(click.ClickException):
-    """A value on the command line that cannot be: one line, and exit code 2."""
+    """An invalid value on the command line: one line without usage, and exit code 2."""
 
     exit_code = 2
 
 
-def _options_from(
+def _parse_options(
     ctx: click.Context, param: click.Parameter, value: str
 ) -> dict[str, Any]:
-    """Return a JSON object; its content is never shown, as it may be a secret."""
+    """Return a JSON object. Its content may be secret, and no message shows it."""
     try:
         return dict(json.loads(value).items())
     except (ValueError, AttributeError) as error:
-        reason = error if isinstance(error, ValueError) else "it is another value"
+        reason = error if isinstance(error, ValueError) else "it is another JSON value"
         raise BadValue(
-            f"--storage-options is no JSON object ({reason}); write it as "
-            "'{\"key\": 1}'"
+            f"invalid value for --storage-options: expected a JSON object ({reason}); "
+            "write it as '{\"key\": 1}'"
         ) from None
 
 
@@ -87,22 +84,22 @@ storage_options = click.option(
     "--storage-options",
     metavar="JSON",
     default="{}",
-    callback=_options_from,
+    callback=_parse_options,
     help="Options of the root's filesystem, such as credentials, as a JSON object. "
-    "DASK_AGATHA_CKPT__STORAGE_OPTIONS takes them as well, unseen by `ps`.",
+    "`ps` shows them; the variable DASK_AGATHA_CKPT__STORAGE_OPTIONS is not shown.",
 )
 
 
 def takes_root(optional: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Give a command ROOT and ``--storage-options``, and hand it the store there.
+    """Give a command ROOT and ``--storage-options``; it receives ``store``.
 
-    Put it above the command's other arguments; the function gets ``store``.
+    Put it above the command's other arguments.
 
     Parameters
     ----------
     optional : bool
-        Whether the configured root is meant where none is given: only where no
-        argument that must be given follows, or they would be confused.
+        Whether ROOT may be left out, for the configured one: only for a command
+        without other required arguments, as these would be taken for ROOT.
     """
 
     def decorate(command: Callable[..., Any]) -> Any:
@@ -127,76 +124,86 @@ def takes_root(optional: bool = False) -> Callable[[Callable[..., Any]], Any]:
 def open_store(
     ctx: click.Context, root: str, options: dict[str, Any]
 ) -> CheckpointStore:
-    """Return the store at *root*; options given before the command count as well."""
-    chosen = None if root == CONFIGURED else root
-    if chosen is None and not dask.config.get("agatha-ckpt.root", None):
+    """Return the store at *root*, with the options given before the command too."""
+    try:
+        configured = has_root()
+    except TypeError as error:  # an unknown key in the configuration
+        raise click.ClickException(str(error)) from None
+    if root == CONFIGURED and not configured:
         raise click.UsageError(
             "no root is given; give ROOT, or set DASK_AGATHA_CKPT__ROOT in the "
             "environment",
             ctx,
         )
-    options = (ctx.obj or {}) | options
     try:
-        return configured_store(chosen, options)
+        return configured_store(
+            None if root == CONFIGURED else root, (ctx.obj or {}) | options
+        )
     except (CheckpointError, OSError):
         raise
-    except Exception as error:  # whatever a filesystem says to options
+    except Exception as error:  # filesystems raise anything for wrong options
         raise click.ClickException(
             f"the filesystem of {redact(root)!r} cannot be used with these storage "
             f"options ({type(error).__name__}); correct --storage-options and "
             "DASK_AGATHA_CKPT__STORAGE_OPTIONS"
-        ) from None  # it may show what must not be
+        ) from None  # its message may hold secrets
+
+
+def root_of(store: CheckpointStore) -> str:
+    """Return the root as messages show it: quoted, without secrets."""
+    return repr(redact(str(store.root)))
 
 
 def check_root(store: CheckpointStore) -> None:
-    """Raise where the root is not there: for a command that has found nothing."""
+    """Raise CheckpointNotFoundError if the root does not exist."""
     if not root_exists(store):
         raise CheckpointNotFoundError(
-            f"there is nothing at the root {redact(str(store.root))!r}: it does not "
-            "exist; check how it is written"
+            f"the root {root_of(store)} does not exist; check the path or URL"
         )
 
 
-def found(
+def find_statuses(
     store: CheckpointStore, pattern: str, must_match: bool = False
 ) -> Iterator[Status]:
-    """Yield the checkpoints that match, and say where there are none.
+    """Yield the statuses that match; print a line on stderr if there are none.
 
     Parameters
     ----------
     store : CheckpointStore
     pattern : str
     must_match : bool
-        Whether it is an error that nothing matches, unless all was asked for.
+        Whether no match is an error; it never is for ``"*"``.
 
     Raises
     ------
     CheckpointNotFoundError
-        There is no root, or nothing matches what must.
+        The root does not exist, or nothing matches although *must_match*.
     """
-    there_are_some = False
+    found = False
     for status in store.statuses(pattern):
-        there_are_some = True
+        found = True
         yield status
-    if there_are_some:
+    if found:
         return
-    known = store._folder_names()
-    if not known:
+    names = store._folder_names()
+    if not names:
         check_root(store)
-    if must_match and pattern != "*":
-        raise CheckpointNotFoundError(no_such_name(store, pattern, known))
-    matching = "" if pattern == "*" else f" that match {pattern!r}"
-    root = redact(str(store.root))
-    click.echo(f"There are no checkpoints{matching} under {root!r}.", err=True)
+    if pattern == "*":
+        click.echo(f"There are no checkpoints under {root_of(store)}.", err=True)
+    elif must_match:
+        raise unknown_name(store, pattern, names)
+    else:
+        text = f"No checkpoint under {root_of(store)} matches {pattern!r}."
+        click.echo(text, err=True)
 
 
 def check_names(store: CheckpointStore, names: Iterable[str]) -> list[str]:
-    """Return *names* of checkpoints as they are called, paths under the root too.
+    """Return the checkpoint names in *names*, which may be paths under the root.
 
     Raises
     ------
     CheckpointNotFoundError
-        There is no such folder; the message has the nearest names.
+        One does not exist; the message names the nearest.
     """
     known = store._folder_names()
     if not known:
@@ -204,28 +211,33 @@ def check_names(store: CheckpointStore, names: Iterable[str]) -> list[str]:
     checked = [store._folder(name).name for name in names]
     for name in checked:
         if name not in known:
-            raise CheckpointNotFoundError(no_such_name(store, name, known))
+            raise unknown_name(store, name, known)
     return list(dict.fromkeys(checked))
 
 
-def no_such_name(store: CheckpointStore, name: str, known: list[str]) -> str:
-    """Return that there is no such checkpoint, and which names are near to it."""
+def unknown_name(
+    store: CheckpointStore, name: str, known: list[str]
+) -> CheckpointNotFoundError:
+    """Return the error for a name, or a pattern, without a checkpoint."""
     near = difflib.get_close_matches(name, known, n=3)
-    hint = "; did you mean " + " or ".join(map(repr, near)) + "?" if near else ""
-    root = redact(str(store.root))
-    hint = hint or f"; `agatha-ckpt ls {root}` lists those that there are"
-    return f"there is no checkpoint {name!r} under {root!r}{hint}"
+    if near:
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+    else:
+        hint = f"`agatha-ckpt ls {redact(str(store.root))}` lists the existing ones"
+    return CheckpointNotFoundError(
+        f"there is no checkpoint {name!r} under {root_of(store)}; {hint}"
+    )
 
 
 def complete_name(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the names under the root that begin so, for the shell."""
+    """Return the names under the root that begin with *incomplete*, for the shell."""
     try:
         store = open_store(
             ctx, ctx.params["root"], ctx.params.get("storage_options") or {}
         )
         names = store._folder_names()
-    except Exception:  # a shell shows nothing where nothing can be found
+    except Exception:  # the shell completes nothing, and shows no error
         return []
     return [CompletionItem(n) for n in names if n.startswith(incomplete)]

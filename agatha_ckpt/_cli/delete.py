@@ -1,36 +1,37 @@
-"""``agatha-ckpt clear`` and ``prune``: what goes, said and asked before."""
+"""``agatha-ckpt clear`` and ``prune``: show what is to be deleted, ask, delete."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from dask.utils import parse_timedelta
 
 from agatha_ckpt._cli.common import (
     BadValue,
     check_names,
     check_root,
     complete_name,
+    root_of,
     takes_root,
 )
-from agatha_ckpt._cli.table import coloured, table
-from agatha_ckpt._errors import redact
-from agatha_ckpt._human import age, count, size
+from agatha_ckpt._cli.table import state_cell, table
+from agatha_ckpt._human import format_age, format_bytes, format_count
 from agatha_ckpt._store.contents import contents_of
-from agatha_ckpt._store.display import cells
 from agatha_ckpt._store.prune import Criteria, Removal, find_removal, find_removals
+from agatha_ckpt._store.status import status_of
 from agatha_ckpt._store.store import CheckpointStore
 
-_HEADER = ("NAME", "STATE", "GOES", "FILES", "FREES", "AGE", "")
-_RIGHT = "<<<>>><"
+_HEADER = ("NAME", "STATE", "DELETES", "FILES", "FREES", "AGE", "")
+_SIDES = "<<<>>><"
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_UNITS |= {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
 
 
 def _asks(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--yes`` and ``--dry-run``."""
     yes = click.option("-y", "--yes", is_flag=True, help="Delete without asking.")
     dry_run = click.option(
-        "-n", "--dry-run", is_flag=True, help="Say what would be deleted, and stop."
+        "-n", "--dry-run", is_flag=True, help="Show what would be deleted, and stop."
     )
     return yes(dry_run(command))
 
@@ -38,59 +39,75 @@ def _asks(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @takes_root()
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_name)
-@click.option("--all", "everything", is_flag=True, help="Every checkpoint under ROOT.")
+@click.option("--all", "all_names", is_flag=True, help="Every checkpoint under ROOT.")
 @_asks
 def clear(
     store: CheckpointStore,
     names: tuple[str, ...],
-    everything: bool,
+    all_names: bool,
     yes: bool,
     dry_run: bool,
 ) -> None:
     """Delete the checkpoints NAME... under ROOT, done or not.
 
-    It is shown before what would be deleted and how much that frees, and asked.
-    Files that are not this program's stay, and so does then their folder.
+    A table shows first what would be deleted and how much that frees. Files of other
+    programs are kept, and then their folder is kept too.
 
     Example: agatha-ckpt clear /data/run-1 sentences terms --dry-run
     """
-    if everything == bool(names):
+    if all_names == bool(names):
         raise click.UsageError("give either the names of checkpoints or --all")
-    chosen = (
-        store._folder_names(links=False) if everything else check_names(store, names)
-    )
+    if all_names:
+        chosen = store._folder_names(links=False)
+    else:
+        chosen = check_names(store, names)
     if not chosen:
         check_root(store)
+
+    def find(name: str) -> Removal:
+        folder = store._folder(name)
+        return Removal(status_of(folder), contents_of(folder))
+
     found = []
-    for name in chosen:
-        removal = Removal(store.status(name), contents_of(store._folder(name)))
+    for removal in map(find, chosen):
         if removal.contents.own:
             found.append(removal)
-        elif not everything:
+        elif not all_names:
             raise click.ClickException(
-                f"the folder of {name!r} under {redact(str(store.root))!r} holds "
-                "nothing of this program's; delete it yourself if it may go"
+                f"the folder of {removal.status.name!r} under {root_of(store)} holds "
+                "no files of agatha_ckpt; delete it by hand if it is not needed"
             )
+    _remove(store, found, find, yes, dry_run)
 
-    def still(removal: Removal) -> bool:
-        name = removal.status.name
-        now = Removal(store.status(name), contents_of(store._folder(name)))
-        return removal.is_same(now)
 
-    _remove(store, found, still, yes, dry_run)
+def _parse_age(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> float | None:
+    """Return an age in seconds; ``m`` is not a unit: minutes and months differ."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?) ?([a-z]+?)", text.strip())
+    if match:
+        unit = match[2] if match[2] in _UNITS else match[2].removesuffix("s")
+        if unit in _UNITS:
+            return float(match[1]) * _UNITS[unit]
+    raise BadValue(
+        f"invalid value {text!r} for --older-than: expected a number and a unit, such "
+        "as 90minutes, 36h, 30d or 8w"
+    )
 
 
 @click.command()
 @takes_root(optional=True)
 @click.argument("pattern", metavar="[GLOB]", default="*")
 @click.option(
-    "--older-than", metavar="AGE", callback=lambda ctx, param, text: _seconds(text),
-    help="Only what was last written so long ago: 36h, 30d, 8w.",
+    "--older-than", metavar="AGE", callback=_parse_age,
+    help="Only what was last written longer ago: 36h, 30d, 8w.",
 )  # fmt: skip
 @click.option("--partial", is_flag=True, help="Unfinished checkpoints.")
 @click.option(
     "--leftovers", is_flag=True,
-    help="Files that no done marker names, of runs that were killed or lost.",
+    help="Files that no done marker names, of runs that failed or were killed.",
 )  # fmt: skip
 @_asks
 def prune(
@@ -104,83 +121,66 @@ def prune(
 ) -> None:
     """Delete what is old or unfinished under ROOT and matches GLOB.
 
-    --partial and --leftovers say what is meant, and --older-than narrows it; alone,
-    --older-than means checkpoints in every state. Never deleted are files that are
-    not this program's, and what a run is saving right now; where that cannot be seen
-    (in a bucket), what was written in the last 24 hours, unless --older-than says
-    otherwise. It is shown before what would be deleted, and asked.
+    --partial and --leftovers select what to delete, and --older-than narrows it. Alone,
+    --older-than selects checkpoints in every state. A table shows first what would be
+    deleted. Files of other programs are kept, and so are partials and leftovers that
+    were written in the last 24 hours, as a run may be using them; --older-than
+    replaces that limit.
 
     Example: agatha-ckpt prune s3://bucket/run-1 --older-than 30d --partial --leftovers
     """
     criteria = Criteria(older_than, partial, leftovers)
     if criteria == Criteria():
         raise click.UsageError(
-            "say what may go: --older-than AGE, --partial, --leftovers, or several "
-            "of them"
+            "nothing is selected; give --older-than AGE, --partial, --leftovers, or "
+            "several of them"
         )
     names = store._folder_names(pattern, links=False)
     if not names:
         check_root(store)
     found = list(find_removals([store._folder(name) for name in names], criteria))
 
-    def still(removal: Removal) -> bool:
-        return removal.is_same(
-            find_removal(store._folder(removal.status.name), criteria)
-        )
+    def find(name: str) -> Removal | None:
+        return find_removal(store._folder(name), criteria)
 
-    _remove(store, found, still, yes, dry_run)
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    # A bare m could be meant as minutes or as months, and here that matters.
-    if re.fullmatch(r"\d+(\.\d+)? ?([shdw]|[a-z]{4,})", text.strip()):
-        try:
-            return float(parse_timedelta(text))
-        except (ValueError, KeyError, OverflowError):
-            pass
-    raise BadValue(
-        f"--older-than {text!r} is no age; write a number and a unit, such as "
-        "90minutes, 36h, 30d or 8w"
-    )
+    _remove(store, found, find, yes, dry_run)
 
 
 def _remove(
     store: CheckpointStore,
     found: Sequence[Removal],
-    still: Callable[[Removal], bool],
+    find_again: Callable[[str], Removal | None],
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Show what is to go, ask, and delete what is still the same then."""
-    going = [removal for removal in found if removal.skip_reason is None]
+    """Show what is to be deleted, ask, and delete what has not changed meanwhile."""
+    removals = [removal for removal in found if removal.skip_reason is None]
     if found:
-        click.echo("\n".join(table(_HEADER, map(_row, found), _RIGHT)))
-    root = redact(str(store.root))
-    if not going:
-        click.echo(f"There is nothing to delete under {root!r}.", err=True)
+        click.echo("\n".join(table(_HEADER, map(_row, found), _SIDES)))
+    if not removals:
+        click.echo(f"There is nothing to delete under {root_of(store)}.", err=True)
         return
+    what = f"{_summary(removals)}, under {root_of(store)}"
     if dry_run:
-        click.echo(f"Would delete {_what(going)} under {root!r}.", err=True)
+        click.echo(f"Would delete {what}.", err=True)
         return
     if not yes:
-        _ask(f"Delete {_what(going)} under {root!r}?")
-    freed = left = 0
-    for removal in going:
+        _ask(f"Delete {what}?")
+    freed = changed = 0
+    for removal in removals:
         name = removal.status.name
-        if not still(removal):
-            click.echo(f"{name} has changed meanwhile, and is left as it is", err=True)
-            left += 1
+        if not removal.is_same(find_again(name)):
+            click.echo(f"kept {name}, as it has changed since it was listed", err=True)
+            changed += 1
             continue
         removal.apply(store._folder(name))
         freed += removal.contents.bytes
-        click.echo(f"deleted {'' if removal.whole else 'what was left over in '}{name}")
-    click.echo(f"freed {size(freed)}")
-    if left:
+        click.echo(f"deleted {name if removal.whole else f'leftovers of {name}'}")
+    click.echo(f"freed {format_bytes(freed)}")
+    if changed:
         raise click.ClickException(
-            f"{left} of {count(len(going), 'checkpoint')} changed while you were "
-            "asked, and so stayed; run this again to look again"
+            f"{changed} of {format_count(len(removals), 'checkpoint')} changed since "
+            "the table was printed, and not deleted; run this again"
         )
 
 
@@ -188,9 +188,9 @@ def _ask(question: str) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
-        click.echo(err=True)  # the question has no end of line
+        click.echo(err=True)  # end the line of the question
         raise click.ClickException(
-            "nothing was deleted; answer y, or give --yes where nobody can"
+            "nothing was deleted; answer y, or give --yes in a script"
         ) from None
     if not agreed:
         raise click.ClickException("nothing was deleted")
@@ -200,25 +200,25 @@ def _row(removal: Removal) -> list[str]:
     contents = removal.contents
     notes = [removal.skip_reason] if removal.skip_reason else []
     if removal.whole and contents.foreign:
-        notes.append(f"{count(contents.foreign, 'foreign file')} stays")
-    goes = "all" if removal.whole else "left-over"
+        notes.append(f"keeps {format_count(contents.foreign, 'foreign file')}")
+    deletes = "all" if removal.whole else "leftovers"
     return [
         removal.status.name,
-        coloured(cells(removal.status)["state"]),
-        "nothing" if removal.skip_reason else goes,
-        count(len(contents.own)),
-        size(contents.bytes),
-        age(removal.changed),
+        state_cell(removal.status),
+        "nothing" if removal.skip_reason else deletes,
+        format_count(len(contents.own)),
+        format_bytes(contents.bytes),
+        format_age(removal.changed),
         "; ".join(notes),
     ]
 
 
-def _what(going: Iterable[Removal]) -> str:
-    going = list(going)
-    whole = sum(removal.whole for removal in going)
-    parts = [count(whole, "checkpoint")] if whole else []
-    if whole < len(going):
-        files = sum(len(r.contents.own) for r in going if not r.whole)
-        parts.append(count(files, "left-over file"))
-    freed = sum(removal.contents.bytes for removal in going)
-    return f"{' and '.join(parts)}, {size(freed)},"
+def _summary(removals: Sequence[Removal]) -> str:
+    """Return what is to be deleted, and its size."""
+    whole = sum(removal.whole for removal in removals)
+    files = sum(len(removal.contents.own) for removal in removals if not removal.whole)
+    size = format_bytes(sum(removal.contents.bytes for removal in removals))
+    parts = [format_count(whole, "checkpoint")] if whole else []
+    if files:
+        parts.append(format_count(files, "leftover file"))
+    return f"{' and '.join(parts)}, {size}"

@@ -1,4 +1,4 @@
-"""``agatha-ckpt head``: the first records."""
+"""``agatha-ckpt head``: the first records of a checkpoint."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from agatha_ckpt._cli.common import check_names, complete_name, takes_root
 from agatha_ckpt._cli.records import json_line
 from agatha_ckpt._errors import CheckpointNotFoundError, PickleNotAllowedError
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._human import count
+from agatha_ckpt._human import format_count
 from agatha_ckpt._store.store import CheckpointStore
 
 
@@ -20,16 +20,16 @@ from agatha_ckpt._store.store import CheckpointStore
 @click.argument("name", shell_complete=complete_name)
 @click.option(
     "-n", "number", metavar="N", default=10, show_default=True,
-    type=click.IntRange(min=0), help="How many records.",
+    type=click.IntRange(min=0), help="Number of records.",
 )  # fmt: skip
 @click.option(
     "--partition", metavar="I", type=click.IntRange(min=0),
-    help="Those of this partition alone, counted from 0.",
+    help="Only of this partition, numbered from 0.",
 )  # fmt: skip
 @click.option(
     "--allow-pickle", is_flag=True,
-    help="Load pickled values, which can run any code: only if you trust whoever "
-    "wrote them.",
+    help="Load pickled values, which can run any code: only if you trust everyone "
+    "who can write to the root.",
 )  # fmt: skip
 def head(
     store: CheckpointStore,
@@ -43,37 +43,36 @@ def head(
     No more is read than they take. Lines of a text checkpoint are therefore not
     checked; all other records are.
 
-    What JSON has no word for is an object with one key, a tag: {"$tuple": [1, 2]},
-    and so $set, $frozenset, $deque, $bytes and $bytearray (base64), $complex,
-    $float (nan, inf), $datetime, $date, $time, $timedelta (seconds), $decimal,
-    $fraction, $uuid, $path, $ndarray and $numpy (a scalar), $object (its repr), and
-    pairs of key and value for $dict (whose keys are no strings, or begin with $),
-    $counter, $ordereddict and $defaultdict.
+    A value that JSON does not have is an object with one key, a tag:
+    {"$tuple": [1, 2]}, and so $set, $frozenset, $deque, $bytes and $bytearray
+    (base64), $complex, $float (nan, inf), $datetime, $date, $time, $timedelta
+    (seconds), $decimal, $fraction, $uuid, $path, $ndarray and $numpy (a scalar),
+    $object (its repr), and pairs of key and value for $counter, $ordereddict,
+    $defaultdict, and $dict (with keys that are not strings, or begin with $).
 
     Example: agatha-ckpt head /data/run-1 sentences -n 3 --partition 7
     """
-    name = store._folder(name).name
+    folder = store._folder(name)
     try:
-        manifest = store.manifest(name)
+        manifest = folder.manifest()
     except CheckpointNotFoundError:
-        check_names(store, [name])  # says which names there are
+        check_names(store, [name])  # raises with the nearest names
         raise
     if partition is not None and partition >= len(manifest.partitions):
         raise click.ClickException(
-            f"{store._folder(name).describe()} has "
-            f"{count(len(manifest.partitions), 'partition')}, counted from 0; there is "
-            f"no partition {partition}"
+            f"there is no partition {partition} in {folder.describe()}, which has "
+            f"{format_count(len(manifest.partitions), 'partition')}, numbered from 0"
         )
     indexes = range(len(manifest.partitions)) if partition is None else [partition]
-    ascii_only = not _takes_unicode()
+    ascii_only = not _stdout_is_unicode()
     records = _records(store, name, manifest, indexes, number, allow_pickle)
     try:
         for record in islice(records, number):
             click.echo(json_line(record, ascii_only))
     except PickleNotAllowedError:
         raise click.ClickException(
-            f"{store._folder(name).describe()} holds pickled values, and loading those "
-            "can run any code; if you trust who wrote them, give --allow-pickle"
+            f"{folder.describe()} holds pickled values, and loading those can run any "
+            "code; give --allow-pickle if you trust everyone who can write to the root"
         ) from None
 
 
@@ -93,6 +92,6 @@ def _records(
             ).first(number)
 
 
-def _takes_unicode() -> bool:
+def _stdout_is_unicode() -> bool:
     encoding = getattr(sys.stdout, "encoding", None)
     return str(encoding).lower().replace("-", "").startswith("utf")

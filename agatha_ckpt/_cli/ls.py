@@ -1,21 +1,21 @@
-"""``agatha-ckpt ls``: what is there."""
+"""``agatha-ckpt ls``: the checkpoints of a root."""
 
 import json
 from typing import Any
 
 import click
 
-from agatha_ckpt._cli.common import ALLOWED, found, takes_root
-from agatha_ckpt._cli.table import coloured, printable, table
-from agatha_ckpt._human import count
+from agatha_ckpt._cli.common import PERMISSION_HINT, find_statuses, takes_root
+from agatha_ckpt._cli.table import printable, state_cell, table
+from agatha_ckpt._human import format_count
 from agatha_ckpt._store.display import cells
 from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 
-HEADER = (
+_HEADER = (
     "NAME", "STATE", "FORMAT", "PARTITIONS", "RECORDS", "SIZE", "AGE", "VERSION",
 )  # fmt: skip
-RIGHT = "<<<>>>><"
+_SIDES = "<<<>>>><"
 
 
 @click.command()
@@ -25,42 +25,42 @@ RIGHT = "<<<>>>><"
 def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
     """List the checkpoints under ROOT whose name matches GLOB, by name.
 
-    The state is done, partial (how many of its partitions are stored), damaged (its
-    done marker cannot be read; the reason is printed below the table), unsupported (it
-    is in another version of the format) or unreadable (this account has no permission
-    to read it, and the exit code is 1). The age is that of the commit, or of the newest
-    file of a partial.
+    The state is done; partial, with how many of its partitions are stored; damaged,
+    where the done marker is cut or changed; unsupported, where it is in another
+    version of the format; or unreadable, where this account has no permission to read
+    it (the exit code is then 1). The reasons are printed below the table. The age is
+    that of the commit, or of the newest file of a partial.
 
     Example: agatha-ckpt ls /data/run-1 '*_sentences'
     """
     rows, records, problems, unreadable = [], [], [], 0
-    for status in found(store, pattern):  # their manifests are dropped at once
-        rows.append(row(status))
-        records.append(record(status))
+    for status in find_statuses(store, pattern):  # whose manifests are not kept
+        rows.append(_row(status))
+        records.append(json_object(status))
         if status.problem:
             problems.append(status.problem)
-        unreadable += status.state == State.UNREADABLE
+        unreadable += status.state is State.UNREADABLE
     if as_json:
         click.echo(json.dumps(records, indent=2))
     elif rows:
-        click.echo("\n".join(table(HEADER, rows, RIGHT)))
+        click.echo("\n".join(table(_HEADER, rows, _SIDES)))
         for problem in problems:
             click.echo(f"\n{problem}", err=True)
     if unreadable:
         raise click.ClickException(
-            f"{unreadable:,} of {count(len(rows), 'checkpoint')} unreadable; {ALLOWED}"
+            f"{unreadable:,} of {format_count(len(rows), 'checkpoint')} unreadable; "
+            f"{PERMISSION_HINT}"
         )
 
 
-def row(status: Status) -> list[str]:
-    """Return the cells of a checkpoint's line."""
-    name, state, *others = cells(status).values()
-    return [name, coloured(state), *map(printable, others)]
+def _row(status: Status) -> list[str]:
+    name, _, *others = cells(status).values()
+    return [name, state_cell(status), *map(printable, others)]
 
 
-def record(status: Status) -> dict[str, Any]:
-    """Return what ``--json`` says of a checkpoint."""
-    manifest, is_known = status.manifest, status.state != State.UNREADABLE
+def json_object(status: Status) -> dict[str, Any]:
+    """Return a checkpoint as ``--json`` prints it."""
+    manifest, is_known = status.manifest, status.state is not State.UNREADABLE
     return {
         "name": status.name,
         "state": status.state,

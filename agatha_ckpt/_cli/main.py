@@ -1,4 +1,4 @@
-"""The command line: the group of all commands, each of which has its own module."""
+"""The command line: the group of all commands."""
 
 from typing import Any
 
@@ -15,22 +15,22 @@ from agatha_ckpt._cli.verify import verify
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
-# The name is that below `dask`; alone, the program is called as it was started.
+# "ckpt" is the name as a plugin of dask; the program is named as it was started.
 @click.group("ckpt", cls=Group, context_settings=_HELP)
 @storage_options
 @click.version_option(package_name="agatha-ckpt")
 @click.pass_context
 def main(ctx: click.Context, storage_options: dict[str, Any]) -> None:
-    """Look at the checkpoints of dask bags under ROOT, and clean up there.
+    """Inspect the checkpoints under ROOT, and delete those not needed.
 
-    ROOT is a path or fsspec URL; - stands for the one that DASK_AGATHA_CKPT__ROOT
-    (or dask's configuration) names.
+    ROOT is a path or fsspec URL; - stands for the configured root
+    (DASK_AGATHA_CKPT__ROOT, or agatha-ckpt.root in dask's configuration).
 
     \b
     Exit codes:
-      0  all is well
-      1  something is damaged, or could not be done; a line on stderr says what
-      2  the command line is wrong
+      0  success
+      1  something is damaged or failed; a line on stderr gives the reason
+      2  the command line is invalid
     """  # noqa: D301  # \b is click's
     ctx.obj = storage_options
 

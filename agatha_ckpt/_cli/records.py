@@ -1,4 +1,4 @@
-"""Records as JSON: what JSON has no word for becomes an object with a tag."""
+"""Records as JSON; a value that JSON does not have becomes an object with a tag."""
 
 import json
 import math
@@ -50,17 +50,17 @@ def json_line(record: Any, ascii_only: bool = False) -> str:
     """
     try:
         text = json.dumps(tagged(record), ensure_ascii=ascii_only, allow_nan=False)
-    except RecursionError:  # or a value that holds itself, out of a pickle
+    except RecursionError:  # also where an unpickled value holds itself
         kind = type(record).__name__
         text = json.dumps({"$object": f"<{kind} nested too deeply to be shown>"})
     return printable(text)
 
 
 def tagged(value: Any) -> Any:
-    """Return *value* as JSON has it, with tags where JSON has no such value.
+    """Return *value* as a JSON value, with tags for what JSON does not have.
 
-    A tag is the only key of an object and begins with ``$``. No other object that
-    comes out has such a key: a dict that does is itself tagged.
+    A tag begins with ``$`` and is the only key of its object. A dict with such a key
+    is itself tagged, so that tags are unambiguous.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def _content(value: Any) -> Any:
     kind = type(value)
     if kind in _MEMBERS:
         members = [tagged(member) for member in value]
-        # Sets come in another order each time.
+        # The order of a set depends on the hash seed.
         return sorted(members, key=json.dumps) if kind in (set, frozenset) else members
     if kind is dict or kind in _MAPPINGS:
         return [[tagged(key), tagged(member)] for key, member in value.items()]

@@ -9,11 +9,18 @@ from typing import Any
 import click
 
 from agatha_ckpt._cli.common import check_names, complete_name, takes_root
-from agatha_ckpt._cli.ls import record
-from agatha_ckpt._cli.table import coloured, printable, table
+from agatha_ckpt._cli.ls import json_object
+from agatha_ckpt._cli.table import printable, state_cell, table
 from agatha_ckpt._errors import redact
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._human import age, count, seconds_since, size, times, took
+from agatha_ckpt._human import (
+    format_age,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_ratio,
+    seconds_since,
+)
 from agatha_ckpt._report.lineage import Kin, Parent
 from agatha_ckpt._report.skew import (
     SKEW_LEAST_BYTES,
@@ -23,12 +30,11 @@ from agatha_ckpt._report.skew import (
 )
 from agatha_ckpt._report.summary import lineage_of
 from agatha_ckpt._store.contents import Contents, contents_of
-from agatha_ckpt._store.display import cells
 from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 
-_BINS, _BAR = 8, 40
-_ALIKE = 1.25  # up to here partitions are alike, and a picture would exaggerate
+_BINS, _BAR_COLUMNS = 8, 40
+_MIN_RATIO = 1.25  # of largest to smallest, for which a histogram is worth its lines
 
 
 @click.command()
@@ -38,96 +44,91 @@ _ALIKE = 1.25  # up to here partitions are alike, and a picture would exaggerate
 def show(store: CheckpointStore, name: str, as_json: bool) -> None:
     """Show everything that is known of the checkpoint NAME under ROOT.
 
-    What was built from it, and whether it is stale, is found in the done markers of
-    all checkpoints under ROOT. Of a damaged checkpoint the exit code is 1.
+    Its children, and whether it is stale, are found in the done markers of all
+    checkpoints under ROOT. If its own is damaged, the exit code is 1.
 
     Example: agatha-ckpt show /data/run-1 sentences
     """
     [name] = check_names(store, [name])
     statuses = {status.name: status for status in store.statuses()}
     status = statuses.get(name)
-    if status is None or status.state == State.UNREADABLE:
-        status = store.status(name)  # which raises why
-    kin = lineage_of(statuses.values()).get(name, Kin())
+    if status is None or status.state is State.UNREADABLE:
+        status = store.status(name)  # raises the PermissionError
+    lineage = lineage_of(statuses.values()).get(name, Kin())
     contents = contents_of(store._folder(name))
     where = redact(str(store.path(name)))
     if as_json:
-        click.echo(json.dumps(_document(status, kin, where), indent=2))
+        click.echo(json.dumps(_json_object(status, lineage, where), indent=2))
     else:
-        facts = list(_facts(status, kin, contents, where))
+        facts = _facts(status, lineage, contents, where)
         column = max(len(label) for label, _ in facts)
         for label, text in facts:
             click.echo(f"{label.ljust(column)}  {text}".rstrip())
         if status.manifest:
-            click.echo("\n".join(_spread(status.manifest)))
+            click.echo("\n".join(_spread_table(status.manifest)))
     if status.problem:
         raise click.ClickException(status.problem)
 
 
-def _document(status: Status, kin: Kin, where: str) -> dict[str, Any]:
-    manifest = status.manifest
-    document = record(status) | {
+def _json_object(status: Status, lineage: Kin, where: str) -> dict[str, Any]:
+    document = json_object(status) | {
         "where": where,
-        "parents": [asdict(parent) for parent in kin.parents],
-        "children": list(kin.children),
-        "stale": list(kin.stale),
+        "parents": [asdict(parent) for parent in lineage.parents],
+        "children": list(lineage.children),
+        "stale": list(lineage.stale),
     }
-    if manifest:
-        document["library"] = manifest.library
-        document["stored"] = [asdict(partition) for partition in manifest.partitions]
+    if status.manifest:
+        document["library"] = status.manifest.library
+        document["stored"] = [asdict(info) for info in status.manifest.partitions]
     return document
 
 
 def _facts(
-    status: Status, kin: Kin, contents: Contents, where: str
+    status: Status, lineage: Kin, contents: Contents, where: str
 ) -> list[tuple[str, str]]:
     manifest = status.manifest
-    facts = [("name", status.name), ("state", coloured(cells(status)["state"]))]
-    facts += [("stale", printable(reason)) for reason in kin.stale]
+    facts = [("name", status.name), ("state", state_cell(status))]
+    facts += [("stale", printable(reason)) for reason in lineage.stale]
     facts.append(("where", where))
-    if status.state != "absent":
+    if status.state is not State.ABSENT:
         facts += [
             ("format", status.format or "?"),
-            ("partitions", count(status.partitions)),
+            ("partitions", format_count(status.partitions)),
         ]
     if manifest:
+        version = "none" if status.version is None else printable(str(status.version))
+        pickle = "holds pickled values" if manifest.holds_pickle else "none"
+        library = "Agatha" if manifest.is_agatha else f"agatha_ckpt {manifest.library}"
         facts += [
-            ("records", count(status.records)),
-            ("size", size(status.bytes)),
-            (
-                "version",
-                "none" if status.version is None else printable(str(status.version)),
-            ),
-            ("parents", ", ".join(map(_parent, kin.parents)) or "none"),
-            ("children", ", ".join(kin.children) or "none"),
-            ("pickle", "holds pickled values" if manifest.holds_pickle else "none"),
-            ("made", f"{_time(status.created)}, by {_maker(manifest)}"),
+            ("records", format_count(status.records)),
+            ("size", format_bytes(status.bytes)),
+            ("version", version),
+            ("parents", ", ".join(map(_parent, lineage.parents)) or "none"),
+            ("children", ", ".join(lineage.children) or "none"),
+            ("pickle", pickle),
+            ("saved", f"{_time(status.created)}, by {printable(library)}"),
             ("id", manifest.id),
         ]
-        left_over = contents.leftovers(manifest)
-        if left_over.own:
-            text = f"{count(len(left_over.own), 'file')}, {size(left_over.bytes)}"
-            facts.append(("left over", f"{text}; `agatha-ckpt prune --leftovers`"))
+        leftovers = contents.leftovers(manifest)
+        if leftovers.own:
+            files = format_count(len(leftovers.own), "file")
+            text = f"{files}, {format_bytes(leftovers.bytes)}"
+            facts.append(("leftovers", f"{text}; `agatha-ckpt prune --leftovers`"))
     else:
         facts += [
-            ("size", size(status.bytes)),
+            ("size", format_bytes(status.bytes)),
             ("written", _time(status.changed)),
         ]
     if contents.foreign:
-        facts.append(("foreign", count(contents.foreign, "file") + " of others"))
+        facts.append(("foreign", format_count(contents.foreign, "file")))
     return facts
-
-
-def _maker(manifest: Manifest) -> str:
-    agatha = manifest.library == "agatha"
-    return printable("Agatha itself" if agatha else f"agatha_ckpt {manifest.library}")
 
 
 def _time(time: str | None) -> str:
     if not time or seconds_since(time) is None:
         return "?"
     then = datetime.fromisoformat(time).astimezone(UTC)
-    return f"{then:%Y-%m-%d %H:%M:%S} UTC, {age(time)} ago"
+    return f"{then:%Y-%m-%d %H:%M:%S} UTC, {format_age(time)} ago"
 
 
 def _parent(parent: Parent) -> str:
@@ -136,45 +137,47 @@ def _parent(parent: Parent) -> str:
     return parent.now if parent.now == parent.name else f"{parent.now} (renamed)"
 
 
-def _spread(manifest: Manifest) -> list[str]:
-    """Return how partitions differ in records, bytes and seconds."""
-    stored = manifest.partitions
+def _spread_table(manifest: Manifest) -> list[str]:
+    """Return how the partitions differ in records, bytes and seconds."""
+    infos = manifest.partitions
+    seconds = spread_of((info.seconds for info in infos), SKEW_LEAST_SECONDS)
     measures: list[tuple[str, Spread | None, Callable[[float], str]]] = [
-        ("records", spread_of((p.records for p in stored), 0), _whole),
-        ("size", spread_of((p.bytes for p in stored), SKEW_LEAST_BYTES), size),
-        ("time", spread_of((p.seconds for p in stored), SKEW_LEAST_SECONDS), took),
+        ("records", spread_of((info.records for info in infos), 0), _integer),
+        ("size", spread_of((i.bytes for i in infos), SKEW_LEAST_BYTES), format_bytes),
+        ("time", seconds, format_duration),
     ]
-    rows, pictures = [], []
+    rows, histograms = [], []
     for label, spread, shown in measures:
-        if spread is None:  # Agatha itself counted nothing
+        if spread is None:  # Agatha counted nothing
             continue
         figures = (spread.smallest, spread.median, spread.largest, sum(spread.values))
         rows.append([label, *map(shown, figures), _largest(spread)])
-        if label != "records" and spread.smallest * _ALIKE < spread.largest:
-            pictures += ["", *histogram(label, spread.values, shown)]
+        if label != "records" and spread.smallest * _MIN_RATIO < spread.largest:
+            histograms += ["", *histogram(label, spread.values, shown)]
     if not rows:
         return []
     header = ["A PARTITION'S", "SMALLEST", "MEDIAN", "LARGEST", "ALL", "LARGEST IS"]
-    return ["", *table(header, rows, "<>>>><"), *pictures]
+    return ["", *table(header, rows, "<>>>><"), *histograms]
 
 
-def _whole(number: float) -> str:
-    return count(round(number))
+def _integer(number: float) -> str:
+    return format_count(round(number))
 
 
 def _largest(spread: Spread) -> str:
     if spread.smallest == spread.largest:
         return ""
-    where = f"partition {spread.where}"
+    partition = f"partition {spread.where}"
     if not spread.is_skewed or spread.factor is None:
-        return where
-    return click.style(f"{where}, {times(spread.factor)} the median", fg="red")
+        return partition
+    ratio = format_ratio(spread.factor)
+    return click.style(f"{partition}, {ratio} the median", fg="red")
 
 
 def histogram(
     label: str, values: Sequence[float], shown: Callable[[float], str]
 ) -> list[str]:
-    r"""Return lines that show how many of the values lie where.
+    r"""Return the lines of a histogram.
 
     Examples
     --------
@@ -193,8 +196,8 @@ def histogram(
     rows = [
         [
             f"{shown(low + i * step)} - {shown(low + (i + 1) * step)}",
-            count(number),
-            "#" * -(-number * _BAR // max(bins)),
+            format_count(number),
+            "#" * -(-number * _BAR_COLUMNS // max(bins)),
         ]
         for i, number in enumerate(bins)
     ]

@@ -1,4 +1,4 @@
-"""Tables for people."""
+"""Tables on a terminal."""
 
 import json
 import unicodedata
@@ -6,20 +6,22 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from agatha_ckpt._human import format_state
+from agatha_ckpt._store.status import Status
+
 
 def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
+    header: Sequence[str], rows: Iterable[Sequence[str]], sides: str = ""
 ) -> list[str]:
-    """Return the lines of a table whose columns stand below each other.
+    """Return the lines of a table with aligned columns.
 
     Parameters
     ----------
     header : sequence of str
     rows : iterable of sequence of str
         Cells may be styled with ``click.style``.
-    right : str
-        Which columns stand at the right, as figures do: ``>`` for those, and any
-        other character for the others, in order.
+    sides : str
+        For each column ``>`` (right) or ``<`` (left, also for those beyond).
 
     Examples
     --------
@@ -29,21 +31,22 @@ def table(
     a      10 B
     bcdef   9 B
     """
-    cells = [list(header), *map(list, rows)]
-    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
-    sides = right.ljust(len(widths))
+    lines = [list(header), *map(list, rows)]
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
+    sides = sides.ljust(len(widths), "<")
     return [
         "  ".join(
-            _padded(cell, width, side == ">")
-            for cell, width, side in zip(row, widths, sides, strict=True)
+            pad(cell, columns, side)
+            for cell, columns, side in zip(line, widths, sides, strict=True)
         ).rstrip()
-        for row in cells
+        for line in lines
     ]
 
 
-def _padded(cell: str, to: int, right: bool) -> str:
-    space = " " * (to - width(cell))
-    return space + cell if right else cell + space
+def pad(cell: str, columns: int, side: str = "<") -> str:
+    """Return *cell* with spaces up to a width in columns of a terminal."""
+    space = " " * (columns - width(cell))
+    return space + cell if side == ">" else cell + space
 
 
 def width(text: str) -> int:
@@ -64,9 +67,7 @@ def width(text: str) -> int:
 
 
 def printable(text: str) -> str:
-    r"""Return *text* with escapes for what a terminal would not print but obey.
-
-    They are those of JSON. What comes from a file may hold anything.
+    r"""Return *text* with JSON escapes for control characters of a terminal.
 
     Examples
     --------
@@ -83,6 +84,11 @@ _COLOURS = {"ok": "green", "done": "green"} | dict.fromkeys(
 )
 
 
-def coloured(condition: str) -> str:
-    """Return a state in its colour, which a terminal alone shows."""
-    return click.style(condition, fg=_COLOURS.get(condition.split()[0], "yellow"))
+def coloured(state: str) -> str:
+    """Return a state in its colour; click removes it unless on a terminal."""
+    return click.style(state, fg=_COLOURS.get(state.split()[0], "yellow"))
+
+
+def state_cell(status: Status) -> str:
+    """Return the state of a checkpoint in its colour."""
+    return coloured(format_state(status.state, status.partitions, status.expected))

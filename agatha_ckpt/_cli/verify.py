@@ -1,163 +1,151 @@
-"""``agatha-ckpt verify``: whether it is what was saved."""
+"""``agatha-ckpt verify``: which checkpoints are damaged, and where."""
 
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 import click
 from tqdm import tqdm
 
-from agatha_ckpt._cli.common import ALLOWED, found, takes_root
-from agatha_ckpt._cli.table import coloured, width
+from agatha_ckpt._cli.common import PERMISSION_HINT, find_statuses, takes_root
+from agatha_ckpt._cli.table import coloured, pad, state_cell, width
 from agatha_ckpt._errors import refusal
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._format.names import LEGACY
-from agatha_ckpt._human import count
-from agatha_ckpt._store.display import cells
+from agatha_ckpt._human import format_count, format_partitions
 from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
-from agatha_ckpt._store.verify import DamagedPartition, find_faults, find_missing
+from agatha_ckpt._store.verify import find_faults, find_missing
+
+Fault = str | PermissionError  # what is wrong with a partition, or why it is not known
+
+_ADVICE = {
+    State.DAMAGED: "repair with Checkpointer.repair(name, bag), or clear",
+    State.UNSUPPORTED: "upgrade agatha_ckpt, or clear",
+    State.UNREADABLE: PERMISSION_HINT,
+}
 
 
-@click.command(short_help="Read everything in full, and name what is damaged.")
+@click.command(short_help="Read checkpoints in full, and name what is damaged.")
 @takes_root(optional=True)
 @click.argument("pattern", metavar="[GLOB]", default="*")
 @click.option("--fast", is_flag=True, help="Only compare the sizes of the files.")
 @click.option(
     "--allow-pickle", is_flag=True,
-    help="Unpickle what Agatha itself wrote, which can run any code; without it only "
+    help="Unpickle what Agatha itself wrote, which can run any code. Otherwise only "
     "the presence of those files is checked.",
 )  # fmt: skip
 def verify(
     store: CheckpointStore, pattern: str, fast: bool, allow_pickle: bool
 ) -> None:
-    """Read what is done under ROOT and matches GLOB in full; name what is damaged.
+    """Read the done checkpoints under ROOT that match GLOB, and name what is damaged.
 
-    Every checksum and digest is compared, many partitions at once. The exit code is 1
-    where something is damaged or may not be read, or where nothing matches GLOB.
+    All checksums and digests are compared, many partitions at once. The exit code is 1
+    if something is damaged or cannot be read, or if nothing matches GLOB.
 
     Example: agatha-ckpt verify s3://bucket/run-1 '*_sentences'
     """
-    statuses = list(found(store, pattern, must_match=True))
+    statuses = list(find_statuses(store, pattern, must_match=True))
     done = [(s.name, s.manifest) for s in statuses if s.manifest]
     column = max((width(status.name) for status in statuses), default=0)
-    met: Counter[str] = Counter()
+    verdicts: Counter[State] = Counter()
     with tqdm(
-        total=sum(info.bytes for _, m in done for info in m.partitions),
+        total=sum(max(info.bytes, 0) for _, m in done for info in m.partitions),
         desc="verifying", unit="B", unit_scale=True, unit_divisor=1024,
         leave=False, disable=True if fast else None,  # None: unless on a terminal
     ) as bar:  # fmt: skip
-        faults = (
-            _by_size(store, done) if fast else _read(store, done, allow_pickle, bar)
+        checked = (
+            _compare_sizes(store, done)
+            if fast
+            else _read_all(store, done, allow_pickle, bar)
         )
         for status in statuses:
-            found_here = next(faults) if status.manifest else []
-            word = _word(status, found_here)
-            met[word] += 1
-            lines = [status.problem] if status.problem else grouped(found_here)
+            faults = next(checked) if status.manifest else []
+            verdict = _verdict(status, faults)
+            verdicts[verdict] += 1
+            lines = [status.problem] if status.problem else group_faults(faults)
             with bar.external_write_mode(sys.stdout):
-                click.echo(_result(status, word, column, allow_pickle))
+                text = _result(status, verdict, allow_pickle)
+                click.echo(f"{pad(status.name, column)}  {text}")
                 for line in lines:
                     click.echo(f"    {line}")
-    if met["damaged"] or met[State.UNREADABLE]:
-        raise click.ClickException(_summary(met))
+    if summary := _summary(verdicts):
+        raise click.ClickException(summary)
 
 
-def _word(status: Status, faults: list[DamagedPartition]) -> str:
-    """Return what is wrong with a checkpoint in one word; "" where nothing is."""
-    if status.state == State.UNREADABLE:
+def _verdict(status: Status, faults: list[tuple[int, Fault]]) -> State:
+    if status.state is not State.DONE or not faults:
+        return status.state
+    if all(isinstance(fault, PermissionError) for _, fault in faults):
         return State.UNREADABLE
-    if status.problem or any(type(fault) is DamagedPartition for fault in faults):
-        return "damaged"
-    return State.UNREADABLE if faults else ""
+    return State.DAMAGED
 
 
-def _summary(met: Counter[str]) -> str:
-    """Return how many checkpoints are not well, and what to do."""
-    words = [word for word in ("damaged", State.UNREADABLE) if met[word]]
-    first, *more = [f"{met[word]:,}" for word in words]
-    text = f"{first} of {count(met.total(), 'checkpoint')} {words[0]}"
-    if more:
-        text += f", {more[0]} {words[1]}"
-    mending = (
-        "Checkpointer.repair(name, bag) computes again what is damaged; or clear it"
-    )
-    return f"{text}; {mending if met['damaged'] else ALLOWED}"
+def _result(status: Status, verdict: State, allow_pickle: bool) -> str:
+    if verdict in _ADVICE:
+        return coloured(verdict)
+    if status.manifest is None:
+        return f"{state_cell(status)}, not checked"
+    unread = status.manifest.is_agatha and not allow_pickle
+    return coloured("ok") + (", content of pickles not checked" if unread else "")
 
 
-def _result(status: Status, word: str, column: int, allow_pickle: bool) -> str:
-    name = status.name + " " * (column - width(status.name))
-    if word:
-        return f"{name}  {coloured(word)}"
-    if status.state != "done":
-        return f"{name}  {coloured(cells(status)['state'])}, not checked"
-    unread = status.format == LEGACY and not allow_pickle
-    note = ", but for the content of its pickles" if unread else ""
-    return f"{name}  {coloured('ok')}{note}"
+def _summary(verdicts: Counter[State]) -> str:
+    """Return how many checkpoints are not ok, and what to do; "" if all are."""
+    states = [state for state in _ADVICE if verdicts[state]]
+    if not states:
+        return ""
+    first, *more = [f"{verdicts[state]:,}" for state in states]
+    text = f"{first} of {format_count(verdicts.total(), 'checkpoint')} {states[0]}"
+    for number, state in zip(more, states[1:], strict=True):
+        text += f", {number} {state}"
+    return f"{text}; {_ADVICE[states[0]]}"
 
 
-class Unreadable(DamagedPartition):
-    """A partition whose file may not be read: whether it is damaged is not known."""
-
-
-def _read(
+def _read_all(
     store: CheckpointStore,
     done: list[tuple[str, Manifest]],
     allow_pickle: bool,
     bar: "tqdm[None]",
-) -> Iterator[list[DamagedPartition]]:
+) -> Iterator[list[tuple[int, Fault]]]:
     folders = ((store._folder(name), manifest) for name, manifest in done)
-    faults = find_faults(folders, allow_pickle, store._files.concurrent)
+    results = find_faults(folders, allow_pickle, store._files.concurrent)
     for _, manifest in done:
-        found: list[DamagedPartition] = []
-        for index, info in enumerate(manifest.partitions):
-            for fault in islice(faults, 1):
-                if isinstance(fault, PermissionError):
-                    found.append(Unreadable(index, refusal(fault)))
-                elif fault:
-                    found.append(DamagedPartition(index, fault))
+        found: list[tuple[int, Fault]] = []
+        partitions = enumerate(manifest.partitions)
+        for (index, info), fault in zip(partitions, results, strict=False):
+            if fault:
+                found.append((index, fault))
             bar.update(max(info.bytes, 0))
         yield found
 
 
-def _by_size(
+def _compare_sizes(
     store: CheckpointStore, done: list[tuple[str, Manifest]]
-) -> Iterator[list[DamagedPartition]]:
-    def missing(one: tuple[str, Manifest]) -> list[DamagedPartition]:
+) -> Iterator[list[tuple[int, Fault]]]:
+    def compare(one: tuple[str, Manifest]) -> list[tuple[int, Fault]]:
         name, manifest = one
         try:
-            return find_missing(store._folder(name), manifest)
+            missing = find_missing(store._folder(name), manifest)
         except PermissionError as error:
-            reason = refusal(error)
-            return [Unreadable(i, reason) for i in range(len(manifest.partitions))]
+            return [(index, error) for index in range(len(manifest.partitions))]
+        return [(partition.index, partition.reason) for partition in missing]
 
-    return map_ordered(missing, done, store._files.concurrent)
+    return map_ordered(compare, done, store._files.concurrent)
 
 
-def grouped(damaged: Iterable[DamagedPartition]) -> Iterator[str]:
+def group_faults(faults: Iterable[tuple[int, Fault]]) -> Iterator[str]:
     """Yield a line for each reason, with the partitions that have it.
 
     Examples
     --------
-    >>> gone = [DamagedPartition(i, "its file is missing") for i in (1, 4, 5, 6)]
-    >>> list(grouped([*gone, DamagedPartition(7, "it is empty")]))
+    >>> missing = [(index, "its file is missing") for index in (1, 4, 5, 6)]
+    >>> list(group_faults([*missing, (7, "it is empty")]))
     ['partitions 1, 4-6: its file is missing', 'partition 7: it is empty']
     """
     by_reason: dict[str, list[int]] = {}
-    for one in damaged:
-        by_reason.setdefault(one.reason, []).append(one.index)
+    for index, fault in faults:
+        reason = refusal(fault) if isinstance(fault, PermissionError) else fault
+        by_reason.setdefault(reason, []).append(index)
     for reason, indexes in by_reason.items():
-        noun = "partition" if len(indexes) == 1 else "partitions"
-        yield f"{noun} {_ranges(indexes)}: {reason}"
-
-
-def _ranges(indexes: list[int]) -> str:
-    runs: list[list[int]] = []
-    for index in indexes:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+        yield f"{format_partitions(indexes)}: {reason}"
