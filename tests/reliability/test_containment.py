@@ -36,7 +36,7 @@ from agatha_ckpt import (
     InvalidNameError,
 )
 from agatha_ckpt._cli.main import main
-from tests.cli.cli_cases import without_privileges
+from tests.cli.cases import without_privileges
 
 RECORDS = [["one", 1], ("two", {2})]
 LINES = ["one", "two"]

@@ -1,0 +1,184 @@
+"""Roots, storage options, names, and errors in one line and an exit code."""
+
+import json
+
+import click
+import dask
+import pytest
+
+from agatha_ckpt._cli.main import main
+from tests.cli.cases import damage_marker, fill, forbidden, refused, rows, run, tree
+
+EVERY_COMMAND = [
+    ["ls"],
+    ["show", "lines"],
+    ["head", "lines"],
+    ["verify"],
+    ["clear", "lines", "--yes"],
+    ["clear", "--all", "--yes"],
+    ["prune", "--older-than", "0s", "--yes"],
+]
+every_command = pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+
+
+def on(root, command):
+    return [command[0], root, *command[1:]]
+
+
+# ---- the command line ----
+
+
+def test_every_command_has_help_with_an_example():
+    expected = {"ls", "show", "head", "verify", "report", "clear", "prune"}
+    assert set(main.commands) == expected
+    for name, command in main.commands.items():
+        ended = run(name, "--help")
+        assert ended.exit_code == 0
+        assert f"Example: agatha-ckpt {name} " in ended.stdout
+        described = ended.stdout.partition("Options:")[0].split("\n", 1)[1]
+        for argument in command.params:
+            if isinstance(argument, click.Argument):
+                metavar = argument.make_metavar(click.Context(command))
+                assert metavar.strip("[].") in described
+    overview = run("--help").stdout
+    assert "Exit codes:" in overview
+    assert "--storage-options" in overview
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "ls", "verify", "nosuch root", "ls root * more", "--nosuch ls root"],
+)
+def test_an_invalid_command_line_prints_usage_and_exits_2(arguments):
+    ended = run(*arguments.split())
+    assert ended.exit_code == 2
+    assert "Usage:" in ended.stderr
+
+
+# ---- the root ----
+
+
+@every_command
+def test_a_root_that_does_not_exist_is_an_error(tmp_path, command):
+    message = refused(*on(tmp_path / "nosuch", command))
+    assert "does not exist" in message
+    assert not tmp_path.joinpath("nosuch").exists()
+
+
+@pytest.mark.parametrize(
+    "root, piece",
+    [
+        ("nosuch://bucket", "nosuch://bucket"),
+        ("", "''"),
+        ("{folder}/notes.txt", "is a file"),
+        ("nosuch://user:sesame@host/run?signature=sesame", "user:***@host"),
+    ],
+)
+def test_a_root_that_cannot_be_used_is_an_error_without_secrets(folder, root, piece):
+    message = refused("ls", root.format(folder=folder))
+    assert piece in message
+    assert "sesame" not in message
+
+
+def test_the_root_may_come_from_the_configuration(folder):
+    with dask.config.set({"agatha-ckpt.root": str(folder)}):
+        assert len(rows(run("ls"))) == 3
+        assert [row[0] for row in rows(run("ls", "-", "lines"))] == ["lines"]
+    without = run("ls")
+    assert without.exit_code == 2
+    assert "DASK_AGATHA_CKPT__ROOT" in without.stderr
+    with dask.config.set({"agatha-ckpt.rot": str(folder)}):
+        assert "use root" in refused("ls")
+
+
+# ---- storage options ----
+
+
+@pytest.mark.parametrize(
+    "options", ["anon: true", "[1]", "true", "", '{"key": "sesame"']
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_options_that_are_not_a_json_object_are_refused_and_not_shown(options, before):
+    given = ["--storage-options", options]
+    arguments = [*given, "ls", "root"] if before else ["ls", "root", *given]
+    message = refused(*arguments, code=2)
+    assert "write it as '{\"key\": 1}'" in message
+    assert "sesame" not in message
+
+
+def test_storage_options_reach_the_filesystem(tmp_path):
+    options = '{"auto_mkdir": true}'
+    with_options = run("--storage-options", options, "ls", tmp_path)
+    assert (with_options.exit_code, with_options.stdout) == (0, "")
+    # zip has no such file: only an option can name the one to open.
+    missing = f'{{"fo": "{tmp_path}/missing.zip"}}'
+    assert "missing.zip" in refused("--storage-options", missing, "ls", "zip://")
+    assert "missing.zip" in refused("ls", "zip://", "--storage-options", missing)
+
+
+def test_options_that_a_filesystem_does_not_have_are_not_shown():
+    options = '{"nosuch": "sesame"}'
+    message = refused("ls", "github://run", "--storage-options", options)
+    assert "storage options" in message
+    assert "sesame" not in message
+
+
+# ---- permissions and networks ----
+
+
+@every_command
+def test_wrong_credentials_are_one_line_without_secrets(rclone_server, command):
+    root = rclone_server.new_root()
+    with rclone_server.configured():
+        fill(root)
+        options = json.dumps({"secret": "wrong-sesame"})
+        message = refused(*on(root, command), "--storage-options", options)
+        assert message.startswith("Error: no permission: ")
+        assert "under '" in message
+        assert "storage options" in message
+        assert "sesame" not in message
+        assert len(rows(run("ls", root))) == 3
+
+
+@every_command
+def test_a_root_without_permission_is_one_line(folder, command):
+    before = tree(folder)
+    with forbidden(folder):
+        message = refused(*on(folder, command))
+    assert message.startswith("Error: no permission: ")
+    assert str(folder) in message
+    assert tree(folder) == before
+
+
+def test_a_server_that_does_not_answer_is_one_line():
+    options = {"endpoint_url": "http://127.0.0.1:9", "key": "k", "secret": "s"}
+    options["config_kwargs"] = {"retries": {"max_attempts": 0}}
+    given = ["--storage-options", json.dumps(options)]
+    message = refused("ls", "s3://bucket/run", *given)
+    assert "127.0.0.1:9" in message
+    assert message.endswith("and retry\n")
+
+
+# ---- names ----
+
+
+@pytest.mark.parametrize("command", ["show", "head", "verify", "clear"])
+def test_an_unknown_name_is_an_error_with_the_nearest(folder, command):
+    assert "did you mean 'en_sentences'?" in refused(command, folder, "sentences")
+    far = refused(command, folder, "zzzz")
+    assert f"`agatha-ckpt ls {folder}` lists" in far
+
+
+@pytest.mark.parametrize("command", ["show", "head", "clear"])
+def test_an_invalid_name_is_one_line(folder, command):
+    assert "use 'a_b'" in refused(command, folder, "a/b")
+    assert "invalid name '..'" in refused(command, folder, "..")
+
+
+@pytest.mark.parametrize("command", ["show", "head"])
+def test_a_damaged_marker_is_one_line_with_advice(folder, command):
+    damage_marker(folder, "lines")
+    ended = run(command, folder, "lines")
+    assert ended.exit_code == 1
+    assert "or clear it" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
