@@ -169,11 +169,11 @@ def _remove(
     freed = changed = 0
     for removal in removals:
         name = removal.status.name
-        if not removal.is_same(find_again(name)):
+        same = removal.is_same(find_again(name))
+        if not (same and removal.apply(store._folder(name))):
             click.echo(f"kept {name}, as it has changed since it was listed", err=True)
             changed += 1
             continue
-        removal.apply(store._folder(name))
         freed += removal.contents.bytes
         click.echo(f"deleted {name if removal.whole else f'leftovers of {name}'}")
     click.echo(f"freed {format_bytes(freed)}")
