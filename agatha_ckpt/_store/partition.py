@@ -1,9 +1,11 @@
 """One stored partition: written in one stream, read as a lazy sequence."""
 
+from collections import UserList
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import CheckpointConflictError, EncodeError, error_note
 from agatha_ckpt._filesystem.base import FolderGoneError
@@ -94,11 +96,12 @@ def write_partition(
     return footers[0].info(filename, fingerprint)
 
 
-class Partition(Sequence[Any]):
-    """The records of one stored partition; each iteration reads the file anew.
+class Partition(UserList[Any]):
+    """The records of one stored partition: a list that is read when it is used.
 
-    A sequence and not an iterator: dask gives the partition as it is to a task that
-    is its only user, and such a task may use it twice. ``len`` reads nothing.
+    Each iteration reads the file anew and holds a block of it in memory; ``len`` reads
+    nothing. Anything else (an index, a slice, ``sort``, ``+``, ...) reads all records
+    into memory, once, and then this is a list of them.
 
     Parameters
     ----------
@@ -119,18 +122,48 @@ class Partition(Sequence[Any]):
         allow_pickle: bool,
     ) -> None:
         self._folder = folder
-        self._codec = codec_for(format)
+        self._format = format
         self._index = index
         self._info = info
         self._allow_pickle = allow_pickle
         self._file = folder.partition_file(info.file, info.bytes, index)
         self._counted = info.records
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        # For isinstance. C code that needs a real list refuses this one, instead of
+        # seeing an empty list.
+        return list
+
+    def __reduce__(self) -> Any:
+        if self.is_read:
+            return list, (self.data,)
+        args = self._folder, self._format, self._index, self._info, self._allow_pickle
+        return Partition, args
+
+    @cached_property
+    def data(self) -> list[Any]:  # type: ignore[override]
+        """All records, in memory."""
+        return list(self)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all records are in memory."""
+        return "data" in vars(self)
+
     def __iter__(self) -> Iterator[Any]:
+        if self.is_read:
+            return iter(self.data)
         # The first block now: before list() asks for a record it reserves memory for
         # as many as __len__ returns, and the file must confirm that number before.
-        blocks = self._blocks()
+        blocks: Iterator[Sequence[Any]] = self._blocks()
         first = next(blocks, ())
+        if self._counted < 0:  # Agatha kept no count, and pickled a whole partition
+            second = next(blocks, None)
+            if second is None:
+                self._counted = len(first)
+            else:
+                blocks = chain((second,), blocks)
         # chain walks each block's list in C.
         return chain.from_iterable(chain((first,), blocks))
 
@@ -148,7 +181,7 @@ class Partition(Sequence[Any]):
     def _blocks(self, piece: int = 0) -> Iterator[Sequence[Any]]:
         with error_note(f"reading {self._file.where}"):
             try:
-                yield from self._codec.decode(
+                yield from codec_for(self._format).decode(
                     self._file,
                     self._info,
                     allow_pickle=self._allow_pickle,
@@ -159,37 +192,18 @@ class Partition(Sequence[Any]):
                 raise error from None
 
     def __len__(self) -> int:
-        if self._counted < 0:  # Agatha kept no count
-            self._counted = sum(1 for _ in self)
-        return self._counted
+        if self.is_read:
+            return len(self.data)
+        return sum(1 for _ in self) if self._counted < 0 else self._counted
 
-    @overload
-    def __getitem__(self, key: int) -> Any: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[Any]: ...
-    def __getitem__(self, key: int | slice) -> Any:
-        """Return a record, or a list of records, by reading up to it."""
-        if isinstance(key, slice):
-            return list(self)[key]
-        index = key + len(self) if key < 0 else key
-        if 0 <= index < len(self):
-            for record in islice(self, index, None):
-                return record
-        raise IndexError(f"{self._file.where} has no record {key}")
-
-    def __reversed__(self) -> Iterator[Any]:
-        return iter(list(self)[::-1])
-
-    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
-        """Return the position of the first record equal to *value*."""
-        return list(self).index(value, start, len(self) if stop is None else stop)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, list | Partition):
-            return list(self) == list(other)
+    def __radd__(self, other: object) -> Any:
+        # UserList's would replace the list in ``records += partition``.
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # like the list it stands for
+    def __copy__(self) -> list[Any]:  # type: ignore[override]
+        return list(self)
 
     def __repr__(self) -> str:
+        if self.is_read:
+            return repr(self.data)
         return f"<{self._file.where}, {self._info.records} records>"
