@@ -316,7 +316,7 @@ class Checkpointer:
         CheckpointError
             As `checkpoint`.
         """
-        from agatha_ckpt._run.execution import check_bag
+        from agatha_ckpt._run.inputs import check_bag
 
         check_bag(bag)
         given = {"enabled": True} | options
@@ -362,7 +362,8 @@ class Checkpointer:
     ) -> Call:
         from agatha_ckpt._dask.pool import WarmPool
         from agatha_ckpt._dask.scheduler import check_keywords
-        from agatha_ckpt._run.execution import Call, request_for
+        from agatha_ckpt._run.execution import Call
+        from agatha_ckpt._run.inputs import request_for
 
         changes = {k: v for k, v in options.items() if k in _SETTINGS}
         compute_kw = {k: v for k, v in options.items() if k not in _SETTINGS}

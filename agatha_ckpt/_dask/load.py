@@ -4,12 +4,15 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from dask._task_spec import GraphNode, Task
 from dask.bag import Bag, Item
 from dask.highlevelgraph import MaterializedLayer
+from dask.sizeof import sizeof
 
+from agatha_ckpt._format.blocks import BLOCK_BYTES
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._store.partition import Partition
 from agatha_ckpt._store.store import CheckpointStore
@@ -17,6 +20,7 @@ from agatha_ckpt._store.store import CheckpointStore
 _LOAD_LAYER = re.compile(
     r"load-(?P<name>.+)-(?P<id>[0-9a-f]{32})-[0-9a-f]{8}", re.DOTALL
 )
+_SAMPLE = 10  # records
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class LoadPartition:
     allow_pickle : bool
     id : str
         The checkpoint's content id, which is recorded in what is built from it.
+    is_stale : bool
+        Whether the checkpoint was stale when it was loaded.
     """
 
     store: CheckpointStore
@@ -39,25 +45,52 @@ class LoadPartition:
     plan: Plan
     allow_pickle: bool
     id: str
+    is_stale: bool = False
 
-    def __call__(self, index: int, info: PartitionInfo) -> Partition:
-        """Return the partition *index*, lazily."""
-        return self.store.open_partition(
+    def __dask_tokenize__(self) -> object:
+        return type(self).__name__, self.id  # what it loads, not from where
+
+    def __call__(self, index: int, info: PartitionInfo) -> Partition | list[Any]:
+        """Return the partition *index*: lazily, if it is more than about a block."""
+        partition = self.store.open_partition(
             self.name, self.plan, index, info, allow_pickle=self.allow_pickle
         )
+        return list(partition) if 0 <= info.bytes <= BLOCK_BYTES else partition
+
+
+def _size_of(partition: Partition) -> int:
+    """Return the size of the records in memory, from a sample of them."""
+    sample = list(islice(partition, 0, None, len(partition) // _SAMPLE + 1))
+    records = sum(map(sizeof, sample)) * len(partition) // max(len(sample), 1)
+    size: int = sizeof([]) + 8 * len(partition) + records
+    return size
+
+
+sizeof.register(Partition, _size_of)
+
+
+def layer_of(store: CheckpointStore, name: str, manifest: Manifest) -> str:
+    """Return the name of the bag that loads a checkpoint.
+
+    It depends on content and root alone, so that what is built on the bag has the same
+    name in every run.
+    """
+    place = hashlib.sha256(store.url.encode()).hexdigest()[:8]
+    return f"load-{name}-{manifest.id}-{place}"
 
 
 def load_bag(
-    store: CheckpointStore, name: str, manifest: Manifest, allow_pickle: bool
+    store: CheckpointStore,
+    name: str,
+    manifest: Manifest,
+    allow_pickle: bool,
+    is_stale: bool = False,
 ) -> Bag:
-    """Return a bag that reads a done checkpoint when it is computed.
-
-    Its name depends on content and root alone, so that what is built on it has the
-    same name in every run.
-    """
-    place = hashlib.sha256(store.url.encode()).hexdigest()[:8]
-    layer = f"load-{name}-{manifest.id}-{place}"
-    load = LoadPartition(store, name, manifest.plan, allow_pickle, manifest.id)
+    """Return a bag that reads a done checkpoint when it is computed."""
+    layer = layer_of(store, name, manifest)
+    load = LoadPartition(
+        store, name, manifest.plan, allow_pickle, manifest.id, is_stale
+    )
     # A partition that several tasks use is a list. Where one task is its only user,
     # dask strips the call of list, and that task gets the lazy partition.
     tasks = {
@@ -92,20 +125,42 @@ def _first_of(count: int, load: LoadPartition) -> int:
     return count
 
 
-def parents_of(bag: Bag) -> tuple[tuple[str, str], ...]:
-    """Return name and id of the checkpoints that *bag* is built from, sorted.
+@dataclass(frozen=True)
+class Parents:
+    """The checkpoints that a bag is built from.
+
+    Attributes
+    ----------
+    ids : tuple of (name, id)
+        Sorted.
+    stale : tuple of str
+        The names of those that were stale when they were loaded, sorted.
+    """
+
+    ids: tuple[tuple[str, str], ...]
+    stale: tuple[str, ...]
+
+
+def parents_of(bag: Bag) -> Parents:
+    """Return the checkpoints that *bag* is built from.
 
     A bag that was computed (``persist``, ``compute``) has lost its parents.
     """
     found = set()
     for name, layer in bag.dask.layers.items():
-        match = _LOAD_LAYER.fullmatch(str(name))
-        if match:
-            found.add((match["name"], match["id"]))
-        elif isinstance(layer, MaterializedLayer):  # no other has tasks that load
-            for task in layer.mapping.values():
-                found |= {(load.name, load.id) for load in _loads_in(task)}
-    return tuple(sorted(found))
+        if match := _LOAD_LAYER.fullmatch(str(name)):
+            found.add((match["name"], match["id"], False))  # also where it is persisted
+        if isinstance(layer, MaterializedLayer):  # no other has tasks that load
+            tasks = islice(layer.mapping.values(), 1 if match else None)
+            found |= {
+                (load.name, load.id, load.is_stale)
+                for task in tasks
+                for load in _loads_in(task)
+            }
+    return Parents(
+        tuple(sorted({(name, id) for name, id, _ in found})),
+        tuple(sorted({name for name, _, is_stale in found if is_stale})),
+    )
 
 
 def _loads_in(task: Any) -> Iterator[LoadPartition]:

@@ -1,6 +1,5 @@
 """Saving: a graph with a task for each partition that is missing."""
 
-import hashlib
 import os
 import platform
 import secrets
@@ -19,6 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.multiprocessing import RemoteException
 
 from agatha_ckpt._dask.distributed import gather
+from agatha_ckpt._dask.fingerprint import Fingerprints
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.scheduler import client_of, is_local, scheduler_in_force
 from agatha_ckpt._errors import RootNotSetError
@@ -28,26 +28,6 @@ from agatha_ckpt._store.partition import WriteOptions, write_partition
 from agatha_ckpt._store.store import CheckpointStore
 
 _MANY = 600  # partitions
-
-
-@dataclass(frozen=True)
-class Fingerprints:
-    """What the partitions of a bag are computed from."""
-
-    partitions: tuple[str, ...]
-    codes: tuple[str, ...]
-    opaque: tuple[str, ...] = ()
-    scheme: str = "0"
-
-
-def fingerprint_bag(bag: Bag, *, version: str | None, format: str) -> Fingerprints:
-    """Return fingerprints of dask's name of the bag, or of the version if given."""
-    source = bag.name if version is None else version
-    found = []
-    for index in range(bag.npartitions):
-        data = repr((version is None, source, format, bag.npartitions, index))
-        found.append(hashlib.sha256(data.encode()).hexdigest()[:32])
-    return Fingerprints(tuple(found), ("",) * len(found))
 
 
 def _this_process() -> tuple[str, int]:

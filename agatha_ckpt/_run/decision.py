@@ -1,12 +1,10 @@
-"""What a call has to do, and why: decided before anything is touched."""
+"""What a call does, and why: decided from values, before anything is written."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from agatha_ckpt._errors import (
-    CheckpointConflictError,
-    CheckpointNotFoundError,
-)
+from agatha_ckpt._errors import CheckpointConflictError, CheckpointNotFoundError
 from agatha_ckpt._format.blocks import pickle_refusal
 from agatha_ckpt._format.manifest import Manifest, Plan
 from agatha_ckpt._format.names import MSGPACK, TEXT
@@ -34,28 +32,31 @@ class Request:
     Attributes
     ----------
     where : str
-        The checkpoint, as messages speak of it.
+        The checkpoint, for messages.
+    name : str
+        Name of the checkpoint.
     npartitions : int, optional
-        Number of partitions of the bag that was given; None where none was.
+        Number of partitions of the bag; None where no bag was given.
     parents : tuple of (name, id)
         The checkpoints that the bag was built from.
     version : str, optional
-        The caller's label.
+        The caller's version label.
     textfile : bool
         Whether a text checkpoint is asked for.
-    name : str
-        Name of the checkpoint.
     overwrite : bool
         Whether all partitions are to be computed, whatever is stored.
+    stale_parents : tuple of str
+        Names of parents that were loaded although they were stale.
     """
 
     where: str
+    name: str
     npartitions: int | None = None
     parents: tuple[tuple[str, str], ...] = ()
     version: str | None = None
     textfile: bool = False
-    name: str = ""
     overwrite: bool = False
+    stale_parents: tuple[str, ...] = ()
 
     @property
     def has_bag(self) -> bool:
@@ -64,13 +65,35 @@ class Request:
 
     @property
     def plan(self) -> Plan:
-        """What a save of the bag would be a run of."""
+        """The plan of a save of the bag."""
         return Plan(
             npartitions=self.npartitions or 0,
             format=TEXT if self.textfile else MSGPACK,
             version=self.version,
             parents=self.parents,
         )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the inputs of a bag compare with those of a done checkpoint.
+
+    Attributes
+    ----------
+    changed : int
+        Number of partitions with another fingerprint.
+    edited : tuple of str
+        Steps with other code, of partitions with the same fingerprint.
+    incomparable : str
+        Why fingerprints cannot be compared; empty where they can.
+    is_own : bool
+        Whether the bag is the one that loads the checkpoint.
+    """
+
+    changed: int = 0
+    edited: tuple[str, ...] = ()
+    incomparable: str = ""
+    is_own: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,12 +108,14 @@ class Stored:
         Partitions of a done checkpoint whose file is missing, of another size, or
         damaged inside.
     problem : str, optional
-        Why a marker that is there does not count.
+        Why a marker that exists does not count.
+    comparison : Comparison
     """
 
     marker: Marker = field(default_factory=Marker)
     damaged: tuple[DamagedPartition, ...] = ()
     problem: str | None = None
+    comparison: Comparison = field(default_factory=Comparison)
 
     @property
     def manifest(self) -> Manifest | None:
@@ -100,35 +125,39 @@ class Stored:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do, and why.
+    """What a call does, and why.
 
     Attributes
     ----------
     action : Action
     reason : str
-        Half a sentence, for people; empty where there is nothing to say.
+        For people; empty where the action needs no reason.
     keep_partial : bool
-        Whether partitions of an unfinished run may be kept.
+        Whether stored partitions with the right fingerprint are kept.
     warn : bool
-        Whether the reason is something to look at.
+        Whether the reason needs attention.
+    stale : str
+        Why a checkpoint that is loaded is stale; empty where it is not.
     """
 
     action: Action
     reason: str = ""
     keep_partial: bool = False
     warn: bool = False
+    stale: str = ""
 
 
 def decide(settings: Settings, request: Request, stored: Stored) -> Decision:
-    """Return what a call has to do.
+    """Return what a call does.
 
     Raises
     ------
     CheckpointNotFoundError
         The checkpoint is not done, and no bag was given.
     CheckpointConflictError
-        A checkpoint in the other format is done under the name, or it is stale and
-        the settings say that this is an error.
+        A checkpoint in the other format is done under the name; or it is stale, and
+        that is an error by the settings; or it has another version, and cannot be
+        computed again.
     PickleNotAllowedError
         It holds pickled values, and the settings do not allow them.
     """
@@ -157,10 +186,13 @@ def _without_manifest(settings: Settings, request: Request, stored: Stored) -> D
             f"{request.where} is not done and no bag was given; give the bag, or run "
             "the program that saves it first"
         )
-    keep = settings.allow_partial
-    if stored.problem:
-        return Decision(Action.COMPUTE, stored.problem, keep, warn=True)
-    return Decision(Action.COMPUTE, keep_partial=keep)
+    reasons = [stored.problem or "", *_stale_parents(request)]
+    return Decision(
+        Action.COMPUTE,
+        "; ".join(filter(None, reasons)),
+        settings.allow_partial,
+        warn=any(reasons),
+    )
 
 
 def _with_manifest(
@@ -169,38 +201,41 @@ def _with_manifest(
     if request.textfile and manifest.plan.format != TEXT:
         raise CheckpointConflictError(
             f"{request.where} is done as {manifest.plan.format}, and textfile=True "
-            "asks for text; clear it first, or use another name"
+            "asks for text; use another name, or pass overwrite=True"
         )
-    stale = _stale(request, manifest)
+    if other_version := _other_version(request, manifest):
+        _check_version(request, stored, other_version)
+    stale = other_version or _other_inputs(request, stored, manifest)
     if stale and settings.on_stale == "error":
         raise CheckpointConflictError(
-            f"{request.where} is stale: {stale}; clear it, give it another name, or "
-            "set on_stale to 'warn' or 'recompute'"
+            f"{request.where} is stale: {stale}; pass on_stale='recompute' to update "
+            "it, or use another name"
         )
-    if stale and settings.on_stale == "recompute":
-        if not request.has_bag:
-            raise CheckpointNotFoundError(
-                f"{request.where} is stale ({stale}) and no bag was given to compute "
-                "it again; give the bag, or set on_stale to 'warn'"
-            )
-        return Decision(Action.RECOMPUTE, f"stale: {stale}", settings.allow_partial)
+    if other_version or (stale and settings.on_stale == "recompute"):
+        reason = f"stale: {stale}"
+        if stored.comparison.incomparable:
+            reason += f"; no partition is kept: {stored.comparison.incomparable}"
+        return Decision(Action.RECOMPUTE, reason, settings.allow_partial)
     if stored.damaged and request.has_bag:
-        decision = _mend(settings, request, stored, manifest, stale)
-        if decision.action is Action.RECOMPUTE:
-            return decision
-    else:
-        decision = Decision(Action.LOAD)
+        return _mend(settings, request, stored, manifest, stale)
     if manifest.holds_pickle and not settings.allow_pickle:
         raise pickle_refusal(request.where)
+    return _load(request, stored, manifest, stale)
+
+
+def _load(request: Request, stored: Stored, manifest: Manifest, stale: str) -> Decision:
+    reasons = [*_stale_parents(request)]
     if stale:
-        return Decision(Action.LOAD, f"stale, loaded all the same: {stale}", warn=True)
-    if request.npartitions and not manifest.plan.npartitions:
-        reason = (
-            f"its done marker is empty, as if made by hand, and the bag has "
+        advice = "pass on_stale='recompute' to update it"
+        reasons.append(f"stale ({stale}), loaded anyway; {advice}")
+    elif request.npartitions and not manifest.plan.npartitions:
+        reasons.append(
+            "its done marker is empty, as if made by hand, and the bag has "
             f"{request.npartitions:,} partitions; clear it to save them"
         )
-        return Decision(Action.LOAD, reason, warn=True)
-    return decision
+    reasons += edited_code(stored.comparison.edited)
+    reason = "; ".join(reasons)
+    return Decision(Action.LOAD, reason, warn=bool(reason), stale=stale)
 
 
 def _mend(
@@ -208,49 +243,106 @@ def _mend(
     request: Request,
     stored: Stored,
     manifest: Manifest,
-    stale: str | None,
+    stale: str,
 ) -> Decision:
-    """Repair where old and new partitions can be of one run; else start again."""
+    """Repair, where the partitions of the checkpoint are right; else recompute."""
     first = stored.damaged[0]
     reason = f"partition {first.index} is damaged ({first.reason})"
     if len(stored.damaged) > 1:
         reason += f", and {len(stored.damaged) - 1} more"
-    obstacle = stale
-    if request.npartitions != manifest.plan.npartitions:
-        obstacle = (
-            f"the bag has {request.npartitions} partitions, and the checkpoint "
-            f"{manifest.plan.npartitions}"
-        )
+    obstacle = ""
+    if manifest.is_agatha:
+        obstacle = "Agatha wrote the checkpoint"
     elif request.plan.format != manifest.plan.format:
         obstacle = f"the checkpoint is stored as {manifest.plan.format}"
-    elif manifest.is_agatha:
-        obstacle = "the checkpoint was written by Agatha"
     elif not settings.allow_partial:
         obstacle = "allow_partial is off"
+    elif stored.comparison.incomparable:
+        obstacle = stored.comparison.incomparable
     if obstacle:
-        reason = f"{reason}, and the rest cannot be kept: {obstacle}"
-        return Decision(Action.RECOMPUTE, reason, settings.allow_partial, warn=True)
-    return Decision(Action.REPAIR, reason, warn=True)
+        reason += f"; no partition is kept: {obstacle}"
+    elif stale:
+        reason += f"; stale: {stale}"
+    action = Action.RECOMPUTE if obstacle or stale else Action.REPAIR
+    keep = settings.allow_partial and not obstacle
+    return Decision(action, reason, keep, warn=True)
 
 
-def _stale(request: Request, manifest: Manifest) -> str | None:
-    """Return why what is done is not what is asked for; None where it is."""
-    plan = manifest.plan
-    asked_for = request.has_bag or request.version is not None
-    if asked_for and request.version != plan.version:
-        return f"it has version {plan.version!r}, not {request.version!r}"
-    if not request.has_bag or manifest.is_agatha:
-        return None
-    if (request.name, manifest.id) in request.parents:
-        return None  # the bag was loaded from this very checkpoint
+def _other_version(request: Request, manifest: Manifest) -> str:
+    """Return how the version differs, where one was given; else an empty string."""
+    if request.version is None or request.version == manifest.plan.version:
+        return ""
+    return f"it has version {manifest.plan.version!r}, not {request.version!r}"
+
+
+def _check_version(request: Request, stored: Stored, difference: str) -> None:
+    """Refuse another version where there is nothing to compute it from."""
+    if stored.comparison.is_own:
+        raise CheckpointConflictError(
+            f"{request.where} cannot be computed again: {difference}, and the bag was "
+            "loaded from this checkpoint; build the bag again"
+        )
+    if not request.has_bag:
+        raise CheckpointConflictError(
+            f"{request.where} cannot be loaded: {difference}, and no bag was given; "
+            "give the bag to compute it again, or ask for the version that is stored"
+        )
+
+
+def _other_inputs(request: Request, stored: Stored, manifest: Manifest) -> str:
+    """Return how the inputs differ; an empty string where they do not."""
+    if not request.has_bag or stored.comparison.is_own:
+        return ""
+    asked, found = request.npartitions, manifest.plan.npartitions
+    if asked != found:
+        is_touched = manifest.is_agatha and not found  # a marker made by hand
+        text = f"the bag has {asked:,} partitions, and the checkpoint {found:,}"
+        return "" if is_touched else text
+    reasons = [] if manifest.is_agatha else [*_other_parents(request, manifest)]
+    if changed := stored.comparison.changed:
+        verb = "has" if changed == 1 else "have"
+        reasons.append(f"{changed:,} of {found:,} partitions {verb} other inputs")
+    return "; ".join(reasons)
+
+
+def _other_parents(request: Request, manifest: Manifest) -> Iterator[str]:
     # Two roots can hold parents of the same name. What they hold counts.
     asked = {parent_id: name for name, parent_id in request.parents}
-    found = {parent_id: name for name, parent_id in plan.parents}
+    found = {parent_id: name for name, parent_id in manifest.plan.parents}
     new = {asked[parent_id] for parent_id in asked.keys() - found.keys()}
     gone = {found[parent_id] for parent_id in found.keys() - asked.keys()}
-    if not new and not gone:
-        return None
-    if remade := sorted(new & gone):
-        return f"its parent {remade[0]!r} has other records now"
-    other = sorted(new or gone)
-    return f"it was built from other checkpoints (see {other[0]!r})"
+    if (request.name, manifest.id) in request.parents:
+        yield "the bag was built from this very checkpoint"
+    elif remade := sorted(new & gone):
+        yield f"its parent {remade[0]!r} has other records now"
+    elif other := sorted(new or gone):
+        yield f"it was built from other checkpoints, such as {other[0]!r}"
+
+
+def _stale_parents(request: Request) -> Iterator[str]:
+    for name in request.stale_parents:
+        yield f"its parent {name!r} is stale"
+
+
+def edited_code(steps: Iterable[str]) -> list[str]:
+    """Return that the code of *steps* has changed, and what to do; or nothing."""
+    if names := ", ".join(map(repr, steps)):
+        return [
+            f"the code of {names} has changed since; version= or overwrite=True "
+            "recomputes"
+        ]
+    return []
+
+
+def edited_steps(stored: str, now: str) -> list[str]:
+    """Return the steps whose code differs between two `PartitionInfo.code`.
+
+    Examples
+    --------
+    >>> edited_steps("read=00000000;parse=11111111", "read=00000000;parse=22222222")
+    ['parse']
+    """
+    before = stored.split(";")
+    known = {entry.rpartition("=")[0] for entry in before}
+    new = [e.rpartition("=")[0] for e in now.split(";") if e and e not in before]
+    return [step for step in dict.fromkeys(new) if step in known]

@@ -1,35 +1,40 @@
 """Executing what was decided: what one call reads of the store, and its effects."""
 
+import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import dask
 from dask.bag import Bag
 
-from agatha_ckpt._dask.load import load_bag, parents_of
+from agatha_ckpt._dask.fingerprint import Fingerprints
+from agatha_ckpt._dask.load import load_bag
 from agatha_ckpt._dask.pool import WarmPool
-from agatha_ckpt._dask.save import (
-    Fingerprints,
-    SavePartition,
-    fingerprint_bag,
-    save_partitions,
-)
+from agatha_ckpt._dask.save import SavePartition, save_partitions
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     CheckpointHalt,
     CorruptCheckpointError,
-    EncodeError,
-    InvalidNameError,
+    StaleCheckpointWarning,
 )
 from agatha_ckpt._format.codec import codec_for
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.names import new_run
-from agatha_ckpt._run.decision import Action, Decision, Request, Stored, decide
+from agatha_ckpt._run.decision import (
+    Action,
+    Comparison,
+    Decision,
+    Request,
+    Stored,
+    decide,
+)
 from agatha_ckpt._run.explanation import Explanation
+from agatha_ckpt._run.inputs import Inputs, edited, make_manifest
 from agatha_ckpt._run.progress import (
     Reporter,
     done,
@@ -47,49 +52,39 @@ from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import find_missing, verify
 
 _ADOPTED = "Another run with the same inputs was first; taking its records"
+_PACKAGE = str(Path(__file__).parents[1])
 
 
-def request_for(
-    folder: Folder,
-    bag: Bag | None,
-    version: str | None,
-    textfile: bool,
-    overwrite: bool,
-) -> Request:
-    """Return what a caller asks for.
+@dataclass(frozen=True)
+class Save:
+    """What a save keeps and what it computes.
 
-    Raises
-    ------
-    InvalidNameError
-        The version is not a str.
-    EncodeError
-        *bag* is not a bag.
+    Attributes
+    ----------
+    plan : Plan
+    fingerprints : Fingerprints
+    reusable : Reusable
     """
-    where, name = folder.describe(), folder.name
-    if not isinstance(version, str | None):
-        raise InvalidNameError(
-            f"the version of {where} must be a str, not "
-            f"{type(version).__name__}; use str({version!r})"
-        )
-    if bag is None:
-        return Request(where, None, (), version, textfile, name, overwrite)
-    check_bag(bag)
-    parents = parents_of(bag)
-    return Request(where, bag.npartitions, parents, version, textfile, name, overwrite)
 
+    plan: Plan
+    fingerprints: Fingerprints
+    reusable: Reusable
 
-def check_bag(bag: object) -> None:
-    """Refuse what is not a bag.
+    @property
+    def kept(self) -> dict[int, PartitionInfo]:
+        """The partitions that are kept."""
+        return self.reusable.kept
 
-    Raises
-    ------
-    EncodeError
-    """
-    if not isinstance(bag, Bag):
-        raise EncodeError(
-            f"bag must be a dask bag, not a {type(bag).__name__}; "
-            "dask.bag.from_sequence makes one"
-        )
+    @cached_property
+    def missing(self) -> list[int]:
+        """The numbers of the partitions that are computed."""
+        return [i for i in range(self.plan.npartitions) if i not in self.kept]
+
+    def line(self, decision: Decision) -> str:
+        """Return the line of progress."""
+        now = self.fingerprints
+        steps = edited(self.kept, now)
+        return saving(decision, self.reusable, self.missing, steps, now.opaque)
 
 
 @dataclass(frozen=True)
@@ -128,8 +123,62 @@ class Call:
         """What prints and logs progress messages."""
         return Reporter(self.folder.name, self.settings.verbose)
 
-    def look(self) -> Stored:
-        """Return what is stored; with a bag, also which partitions are missing."""
+    def checkpoint(self) -> Bag | None:
+        """Execute the call; return the bag that its caller gets."""
+        return self._execute(self._look())
+
+    def repair(self) -> Bag | None:
+        """Read the done checkpoint in full, and compute again what is damaged."""
+        if not self.settings.enabled:
+            return self.checkpoint()
+        data = self.folder.read_marker()
+        manifest = self.folder.manifest_from(data) if data else self.folder.manifest()
+        # Of the manifest read above: another run may repair it at the same moment.
+        damaged = tuple(verify(self.folder, manifest, self.settings.allow_pickle))
+        stored = Stored(
+            Marker(data, manifest), damaged, comparison=self._compare(manifest)
+        )
+        textfile = codec_for(manifest.plan.format).suffix == "txt"
+        call = replace(self, request=replace(self.request, textfile=textfile))
+        return call._execute(stored)
+
+    def explain(self) -> Explanation:
+        """Return what the call would do, from the same look and decision.
+
+        Raises
+        ------
+        CheckpointError
+            As the call would.
+        """
+        stored = self._look()
+        decision = decide(self.settings, self.request, stored)
+        name, action, reason = self.folder.name, decision.action, decision.reason
+        if action is Action.PASS_THROUGH:
+            return Explanation(name, action, passing(decision), reason)
+        if action is Action.LOAD:
+            line = loading(decision, _manifest_of(stored))
+            return Explanation(name, action, line, reason, halts=self._halts)
+        save = self._plan_save(decision, stored)
+        if action is Action.COMPUTE and save.kept:
+            action = Action.RESUME
+        return Explanation(
+            name,
+            action,
+            save.line(decision),
+            reason,
+            tuple(save.missing),
+            len(save.kept),
+            self._halts,
+        )
+
+    @property
+    def _halts(self) -> bool:
+        return self.settings.halt_after == self.folder.name
+
+    # ---- what is stored ----
+
+    def _look(self) -> Stored:
+        """Return what is stored; with a bag, also how it compares."""
         if self.bag is not None and not self.settings.enabled:
             return Stored()
         data = self.folder.read_marker()
@@ -142,174 +191,120 @@ class Call:
                 raise
             return Stored(Marker(data), problem=str(error).split(";")[0])
         marker = Marker(data, manifest)
-        if self.bag is None:
+        if self.bag is None or self.request.overwrite:
             return Stored(marker)
-        return Stored(marker, tuple(find_missing(self.folder, manifest)))
+        damaged = tuple(find_missing(self.folder, manifest))
+        return Stored(marker, damaged, comparison=self._compare(manifest))
 
-    @property
-    def halts(self) -> bool:
-        """Whether the program is to stop after this checkpoint."""
-        return self.settings.halt_after == self.folder.name
+    @cached_property
+    def _inputs(self) -> Inputs:
+        if self.bag is None:
+            raise TypeError("a save needs a bag")
+        return Inputs(self.bag)
 
-    def explain(self) -> Explanation:
-        """Return what the call would do, from the same look, decision and survey.
+    def _compare(self, manifest: Manifest) -> Comparison:
+        return self._inputs.compare(self.store, self.folder.name, manifest)
 
-        Raises
-        ------
-        CheckpointError
-            As the call would.
-        """
-        stored = self.look()
-        decision = decide(self.settings, self.request, stored)
-        action, reason, halts = decision.action, decision.reason, self.halts
-        if action is Action.PASS_THROUGH:
-            return Explanation(self.folder.name, action, passing(decision), reason)
-        if action is Action.LOAD or self.bag is None:
-            assert stored.manifest is not None
-            line = loading(decision, stored.manifest)
-            return Explanation(self.folder.name, action, line, reason, halts=halts)
-        reusable = self._reusable(decision, stored)
-        missing = self._missing(reusable)
-        if action is Action.COMPUTE and reusable.kept:
-            action = Action.RESUME
-        return Explanation(
-            self.folder.name,
-            action,
-            saving(decision, reusable, missing),
-            reason,
-            tuple(missing),
-            len(reusable.kept),
-            halts,
-        )
+    # ---- effects ----
 
-    def checkpoint(self) -> Bag | None:
-        """Execute the call; return the bag that its caller gets."""
-        return self._finish(self.look())
-
-    def repair(self) -> Bag | None:
-        """Read the done checkpoint in full, and compute again what is damaged."""
-        if not self.settings.enabled:
-            return self.checkpoint()
-        data = self.folder.read_marker()
-        manifest = self.folder.manifest_from(data) if data else self.folder.manifest()
-        plan = manifest.plan
-        textfile = codec_for(plan.format).suffix == "txt"
-        request = replace(self.request, version=plan.version, textfile=textfile)
-        # Of the manifest read above: another run may repair it at the same moment.
-        damaged = tuple(verify(self.folder, manifest, self.settings.allow_pickle))
-        call = replace(self, request=request)
-        return call._finish(Stored(Marker(data, manifest), damaged))
-
-    def _finish(self, stored: Stored) -> Bag | None:
+    def _execute(self, stored: Stored) -> Bag | None:
         decision = decide(self.settings, self.request, stored)
         if decision.action is Action.PASS_THROUGH:
             self.reporter.say(passing(decision))
             return self.bag
-        manifest = self.act(decision, stored)
-        if self.halts:
+        if decision.action is Action.LOAD:
+            manifest = self._ready(decision, stored)
+        else:
+            manifest = self._save(decision, stored)
+        if self._halts:
             self.reporter.say("Halting")
             raise CheckpointHalt(f"halted after {self.request.where}, as asked for")
         if self.request.textfile:
             return None
-        allow_pickle = self.settings.allow_pickle
-        return load_bag(self.store, self.folder.name, manifest, allow_pickle)
+        return load_bag(
+            self.store,
+            self.folder.name,
+            manifest,
+            self.settings.allow_pickle,
+            bool(decision.stale or self.request.stale_parents),
+        )
 
-    def act(self, decision: Decision, stored: Stored) -> Manifest:
-        """Execute a decision and return the manifest that is then in place."""
-        if decision.action is Action.LOAD or self.bag is None:
-            assert stored.manifest is not None
-            if self.bag is not None:
-                with suppress(OSError):  # a root that can only be read
-                    self.folder.sync()
-            self.reporter.say(loading(decision, stored.manifest), decision.warn)
-            return stored.manifest
-        where = self.folder.describe()
-        make_folder(self.folder.files, self.folder.path, f"the folder of {where}")
-        return self._save_all(self.bag, decision, stored)
+    def _ready(self, decision: Decision, stored: Stored) -> Manifest:
+        """Report what is loaded, and return its manifest."""
+        manifest = _manifest_of(stored)
+        if self.bag is not None:
+            with suppress(OSError):  # a root that can only be read
+                self.folder.sync()
+        self.reporter.say(loading(decision, manifest), decision.warn)
+        if decision.stale:
+            warnings.warn(
+                f"{self.request.where} is stale ({decision.stale}) and was loaded "
+                "anyway; pass on_stale='recompute' to update it",
+                StaleCheckpointWarning,
+                stacklevel=_stacklevel(),
+            )
+        return manifest
 
-    def _save_all(self, bag: Bag, decision: Decision, stored: Stored) -> Manifest:
+    def _plan_save(self, decision: Decision, stored: Stored) -> Save:
+        """Return what a save keeps and what it computes."""
+        plan = self.request.plan
+        if plan.version is None and stored.manifest and not self.request.overwrite:
+            plan = replace(plan, version=stored.manifest.plan.version)
+        fingerprints = self._inputs.fingerprints(plan)
+        reusable = Reusable({})
+        if decision.keep_partial:
+            reusable = find_reusable(
+                self.folder,
+                codec_for(plan.format),
+                fingerprints.partitions,
+                stored.marker,
+                frozenset(partition.index for partition in stored.damaged),
+            )
+        return Save(plan, fingerprints, reusable)
+
+    def _save(self, decision: Decision, stored: Stored) -> Manifest:
         started = perf_counter()
-        reusable = self._reusable(decision, stored)
-        missing = self._missing(reusable)
-        self.reporter.say(saving(decision, reusable, missing), decision.warn)
+        where = self.request.where
+        make_folder(self.folder.files, self.folder.path, f"the folder of {where}")
+        save = self._plan_save(decision, stored)
+        self.reporter.say(save.line(decision), decision.warn)
         try:
-            infos = reusable.kept | self._save(bag, missing, reusable.kept, stored)
-            manifest = self._commit(infos, stored.marker)
+            infos = save.kept | self._write(save, stored.marker)
+            ours = make_manifest(self.folder.name, save.plan, infos, save.fingerprints)
+            manifest = commit(self.folder, ours, stored.marker, self.run)
         except CheckpointConflictError:
             raise
         except Exception as error:
             error.add_note(
-                f"{self.request.where} is not known to be done; what was saved stays, "
-                "and the next call with the same bag keeps it"
+                f"{where} is not known to be done; what was saved stays, and the next "
+                "call with the same bag keeps it"
             )
             raise
-        if manifest.files != {info.file for info in infos.values()}:
-            self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
+        if manifest is ours:
+            seconds = perf_counter() - started
+            self.reporter.say(done(manifest, save.missing, seconds))
         else:
-            self.reporter.say(done(manifest, missing, perf_counter() - started))
+            self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
         return manifest
 
-    def _commit(self, infos: dict[int, PartitionInfo], marker: Marker) -> Manifest:
-        plan = self.request.plan
-        fingerprints = self._fingerprints
-        manifest = Manifest(
-            plan,
-            # The same fingerprint may have been stored by a run with other code.
-            tuple(infos[i] for i in range(plan.npartitions)),
-            name=self.folder.name,
-            scheme=fingerprints.scheme,
-            dask=dask.__version__,
-            opaque=fingerprints.opaque,
-        )
-        return commit(self.folder, manifest, marker, self.run)
-
-    @cached_property
-    def _fingerprints(self) -> Fingerprints:
-        assert self.bag is not None
-        plan = self.request.plan
-        return fingerprint_bag(self.bag, version=plan.version, format=plan.format)
-
-    def _reusable(self, decision: Decision, stored: Stored) -> Reusable:
-        """Return the partitions that need not be computed."""
-        marker = stored.marker
-        damaged = frozenset(partition.index for partition in stored.damaged)
-        if decision.action is Action.REPAIR and marker.manifest:
-            infos = enumerate(marker.manifest.partitions)
-            return Reusable({i: info for i, info in infos if i not in damaged})
-        if not decision.keep_partial:
-            return Reusable({})
-        codec = codec_for(self.request.plan.format)
-        wanted = self._fingerprints.partitions
-        return find_reusable(self.folder, codec, wanted, marker, damaged)
-
-    def _missing(self, reusable: Reusable) -> list[int]:
-        count = self.request.plan.npartitions
-        return [i for i in range(count) if i not in reusable.kept]
-
-    def _save(
-        self,
-        bag: Bag,
-        indexes: list[int],
-        kept: dict[int, PartitionInfo],
-        stored: Stored,
-    ) -> dict[int, PartitionInfo]:
-        plan = self.request.plan
+    def _write(self, save: Save, marker: Marker) -> dict[int, PartitionInfo]:
+        """Compute and write the missing partitions."""
+        plan = save.plan
         options = WriteOptions(
             plan.format,
             plan.npartitions,
-            stored.marker.base,
+            marker.base,
             self.run,
             self._compression(),
             self.settings.allow_pickle,
         )
-        save = SavePartition(self.store, self.folder.name, options)
-        with self.reporter.bar(bag.npartitions, kept.values()) as landed:
+        with self.reporter.bar(plan.npartitions, save.kept.values()) as landed:
             return save_partitions(
-                bag,
-                indexes,
-                self._fingerprints,
-                save,
-                dict(self.compute_kw),
+                self._inputs.bag,
+                save.missing,
+                save.fingerprints,
+                SavePartition(self.store, self.folder.name, options),
+                self.compute_kw,
                 self.pool,
                 landed,
             )
@@ -318,3 +313,17 @@ class Call:
         if self.settings.compression == "auto":
             return "zstd" if self.folder.files.remote else None
         return self.settings.compression
+
+
+def _manifest_of(stored: Stored) -> Manifest:
+    if stored.manifest is None:
+        raise TypeError("only a done checkpoint is loaded")
+    return stored.manifest
+
+
+def _stacklevel() -> int:
+    """Return the level of the first caller outside this package, for a warning."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,10 +1,9 @@
 """What a call for a checkpoint would do, as a value for people and programs."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import count, groupby
 
 from agatha_ckpt._errors import CheckpointError
+from agatha_ckpt._human import format_partitions
 from agatha_ckpt._run.decision import Action
 
 
@@ -48,28 +47,7 @@ class Explanation:
         action = type(self.error).__name__ if self.error else self.action
         sentences = [f"{self.name}: {action}", self.line]
         if self.kept and self.compute:
-            sentences.append(f"It computes {numbers(self.compute)}")
+            sentences.append(f"It computes {format_partitions(self.compute)}")
         if self.halts:
             sentences.append("Then the program halts")
         return ". ".join(sentences)
-
-
-def numbers(indexes: Iterable[int]) -> str:
-    """Return partition numbers in few words.
-
-    Examples
-    --------
-    >>> numbers([1, 5, 6, 7])
-    'partitions 1, 5-7'
-    """
-    spans = []
-    for _, steps in groupby(zip(sorted(indexes), count(), strict=False), _distance):
-        span = [index for index, _ in steps]
-        spans.append(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]))
-    one = len(spans) == 1 and spans[0].isdigit()
-    return f"partition{'' if one else 's'} {', '.join(spans)}"
-
-
-def _distance(step: tuple[int, int]) -> int:
-    index, position = step
-    return index - position

@@ -1,23 +1,22 @@
-"""What is said while a bag is saved or loaded."""
+"""Progress messages and the progress bar of one call."""
 
 import logging
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
-from dask.utils import format_bytes, format_time
-
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._run.bar import aside, bar
-from agatha_ckpt._run.decision import Decision
+from agatha_ckpt._human import format_bytes, format_count, format_duration
+from agatha_ckpt._run.decision import Decision, edited_code
 from agatha_ckpt._store.resume import Reusable
 
 logger = logging.getLogger("agatha_ckpt")
 
 
 class Reporter:
-    """Says what happens to one checkpoint: printed if asked for, logged always.
+    """Prints progress messages of one checkpoint, if asked for, and logs them.
 
     Parameters
     ----------
@@ -31,65 +30,129 @@ class Reporter:
         self._name = name
         self._verbose = verbose
         if verbose:
-            with aside():
-                print(
-                    f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}",
-                    flush=True,
-                )
+            _print(f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}")
 
     def say(self, line: str, warn: bool = False) -> None:
-        """Say one line; one to look at is logged as a warning if nobody sees it."""
+        """Print and log a line; as a warning where *warn* and it is not printed."""
+        if self._verbose:
+            _print(f"\t- {line}")
         level = logging.WARNING if warn and not self._verbose else logging.INFO
-        with aside():
-            if self._verbose:
-                print(f"\t- {line}", flush=True)
-            logger.log(level, "checkpoint %r: %s", self._name, line)
+        logger.log(level, "checkpoint %r: %s", self._name, line)
 
+    @contextmanager
     def bar(
-        self, total: int, kept: Iterable[PartitionInfo]
-    ) -> AbstractContextManager[Callable[[PartitionInfo], None] | None]:
-        """Draw a bar, if asked for and where one can be seen.
+        self, total: int, kept: Collection[PartitionInfo]
+    ) -> Iterator[Callable[[PartitionInfo], None] | None]:
+        """Draw a bar of partitions, if asked for, on a terminal or in a notebook.
 
         Parameters
         ----------
         total : int
             Number of partitions of the bag.
-        kept : iterable of PartitionInfo
+        kept : collection of PartitionInfo
             Those that are stored already.
 
-        Returns
-        -------
-        context manager
-            It gives what to call with each partition as it is stored, or None.
+        Yields
+        ------
+        callable or None
+            To be called with each partition as it is stored.
         """
-        return bar(self._name, total, kept) if self._verbose else nullcontext()
+        if not self._verbose or not _is_seen() or len(kept) == total:
+            yield None
+            return
+        from tqdm.auto import tqdm
+
+        stored = list(kept)
+
+        def landed(info: PartitionInfo) -> None:
+            stored.append(info)
+            records = sum(info.records for info in stored)
+            text = f"{_size(stored)}, records: {records:,}"
+            with suppress(OSError, ValueError):  # the terminal is gone
+                drawn.set_postfix_str(text, refresh=False)
+                drawn.update()
+
+        with suppress(OSError, ValueError):
+            drawn = tqdm(
+                desc=self._name,
+                total=total,
+                initial=len(stored),
+                unit="partition",
+                leave=False,
+                dynamic_ncols=True,
+            )
+        try:
+            yield landed
+        finally:
+            with suppress(OSError, ValueError):
+                drawn.close()
+
+
+def _print(line: str) -> None:
+    if "tqdm" not in sys.modules:
+        print(line, flush=True)
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():  # bars are redrawn below the line
+        print(line, flush=True)
+
+
+def _is_seen() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    try:
+        return hasattr(shell, "kernel") or sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is no stderr, or it is closed
+        return False
 
 
 def passing(decision: Decision) -> str:
-    """Return that a bag is handed back, and why."""
-    return f"Passing the bag on: {decision.reason}"
+    """Return the line of a call that returns its bag."""
+    return f"Returning the bag as it is: {decision.reason}"
 
 
 def loading(decision: Decision, manifest: Manifest) -> str:
-    """Return what is about to be loaded, and what there is to say of it."""
+    """Return the line of a call that loads."""
     line = f"Ready: {figures(manifest)}"
     return f"{line}; {decision.reason}" if decision.reason else line
 
 
-def saving(decision: Decision, reusable: Reusable, missing: Sequence[int]) -> str:
-    """Return what is about to be saved, what is kept, and why."""
+def saving(
+    decision: Decision,
+    reusable: Reusable,
+    missing: Sequence[int],
+    edited: Iterable[str],
+    opaque: Sequence[str],
+) -> str:
+    """Return the line of a save that begins.
+
+    Parameters
+    ----------
+    decision : Decision
+    reusable : Reusable
+    missing : sequence of int
+        Numbers of the partitions that are computed.
+    edited : iterable of str
+        Steps whose code has changed since the partitions that are kept were stored.
+    opaque : sequence of str
+        Values that fingerprints do not cover.
+    """
     total = len(reusable.kept) + len(missing)
-    line = f"Saving {len(missing):,} of {_count(total, 'partition')}"
-    reasons = [decision.reason] if decision.reason else []
+    parts = [f"Saving {len(missing):,} of {format_count(total, 'partition')}"]
+    if decision.reason:
+        parts.append(decision.reason)
     if reusable.kept:
-        reasons.append(f"{len(reusable.kept):,} kept, whole and from the same inputs")
+        parts.append(f"{len(reusable.kept):,} kept, whole and from the same inputs")
+    parts += edited_code(edited)
     for reason, number in Counter(reusable.refused).items():
-        reasons.append(f"{_count(number, 'file')} {reason} not kept")
-    return "; ".join([line, *reasons])
+        parts.append(f"{format_count(number, 'file')} {reason} not kept")
+    if opaque:
+        parts.append(f"not compared: {', '.join(opaque)}")
+    return "; ".join(parts)
 
 
 def done(manifest: Manifest, computed: Iterable[int], seconds: float) -> str:
-    """Return what was saved, in which time and at which rate.
+    """Return the line of a save that is done.
 
     Parameters
     ----------
@@ -102,7 +165,7 @@ def done(manifest: Manifest, computed: Iterable[int], seconds: float) -> str:
     seconds = max(seconds, 1e-6)
     records = sum(info.records for info in ours) / seconds
     rate = f"{records:,.0f} records/s, {_size(ours, seconds)}/s"
-    took = f"in {format_time(seconds).strip()}"
+    took = f"in {format_duration(seconds)}"
     kept = len(manifest.partitions) - len(ours)
     if kept:
         took = f"{kept:,} kept and {len(ours):,} computed {took}"
@@ -111,19 +174,14 @@ def done(manifest: Manifest, computed: Iterable[int], seconds: float) -> str:
 
 
 def _size(infos: Iterable[PartitionInfo], seconds: float = 1) -> str:
-    size: str = format_bytes(int(sum(max(info.bytes, 0) for info in infos) / seconds))
-    return size
+    return format_bytes(sum(max(info.bytes, 0) for info in infos) / seconds)
 
 
 def figures(manifest: Manifest) -> str:
     """Return partitions, records where they were counted, and bytes."""
     partitions = manifest.partitions
-    parts = [_count(len(partitions), "partition")]
+    parts = [format_count(len(partitions), "partition")]
     if all(info.records >= 0 for info in partitions):
-        parts.append(_count(sum(info.records for info in partitions), "record"))
+        parts.append(format_count(sum(info.records for info in partitions), "record"))
     parts.append(_size(partitions))
     return ", ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -156,10 +156,10 @@ def test_count_is_one_task_and_has_a_parent(loaded):
     assert len(count.dask) == 1
     assert count.compute(scheduler="sync") == len(NUMBERS)
     assert count.key == loaded.count().key
-    [(name, _)] = parents_of(loaded)
+    [(name, _)] = parents_of(loaded).ids
     for built in (count, dask.optimize(count)[0]):
         used = in_memory().map(add, built)
-        assert [parent for parent, _ in parents_of(used)] == [name]
+        assert [parent for parent, _ in parents_of(used).ids] == [name]
         assert used.compute(scheduler="sync") == [n + len(NUMBERS) for n in NUMBERS]
 
 
@@ -337,17 +337,17 @@ def test_tasks_carry_the_store_and_plain_values_only(local, checkpointer):
 )
 def test_parents_are_found_through_the_graph(checkpointer, loaded, build):
     bag = build(loaded, None)
-    assert parents_of(bag) == (("numbers", checkpointer.store.manifest("numbers").id),)
+    assert parents_of(bag).ids == (("numbers", checkpointer.store.manifest("numbers").id),)
 
 
 def test_both_parents_of_a_zip_are_found_and_recorded(checkpointer, loaded):
     other = checkpointer.checkpoint("a-b", loaded.map(str), scheduler="sync")
     bag = dask.bag.zip(loaded, other)
-    assert [name for name, _ in parents_of(bag)] == ["a-b", "numbers"]
+    assert [name for name, _ in parents_of(bag).ids] == ["a-b", "numbers"]
     checkpointer.checkpoint("both", bag, scheduler="sync")
     plan = checkpointer.store.manifest("both").plan
     assert [name for name, _ in plan.parents] == ["a-b", "numbers"]
-    assert parents_of(in_memory()) == ()
+    assert parents_of(in_memory()).ids == ()
 
 
 def test_a_bag_without_partitions_is_a_done_empty_checkpoint(checkpointer):
