@@ -6,7 +6,6 @@ import click
 
 from agatha_ckpt._cli.common import check_root, takes_root
 from agatha_ckpt._human import format_count
-from agatha_ckpt._report.page import page
 from agatha_ckpt._report.summary import gather
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -31,6 +30,8 @@ def report(store: CheckpointStore, output: str) -> None:
 
     Example: agatha-ckpt report /data/run-1 -o report.html
     """
+    from agatha_ckpt._report.page import render  # loads jinja2, which others need not
+
     folder = os.path.dirname(os.path.abspath(output))
     if output != "-" and not os.path.isdir(folder):
         raise click.BadParameter(
@@ -41,7 +42,7 @@ def report(store: CheckpointStore, output: str) -> None:
     if not found.entries:
         check_root(store)
     with click.open_file(output, "w", encoding="utf-8", atomic=True) as file:
-        file.write(page(found))
+        file.write(render(found))
     if output != "-":
         number = format_count(len(found.entries), "checkpoint")
         click.echo(f"{output}: {number}", err=True)

@@ -21,14 +21,13 @@ from agatha_ckpt._human import (
     format_ratio,
     seconds_since,
 )
-from agatha_ckpt._report.lineage import Kin, Parent
+from agatha_ckpt._report.lineage import Lineage, Parent, find_lineages
 from agatha_ckpt._report.skew import (
-    SKEW_LEAST_BYTES,
-    SKEW_LEAST_SECONDS,
+    SKEW_MIN_BYTES,
+    SKEW_MIN_SECONDS,
     Spread,
     spread_of,
 )
-from agatha_ckpt._report.summary import lineage_of
 from agatha_ckpt._store.contents import Contents, contents_of
 from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
@@ -54,7 +53,7 @@ def show(store: CheckpointStore, name: str, as_json: bool) -> None:
     status = statuses.get(name)
     if status is None or status.state is State.UNREADABLE:
         status = store.status(name)  # raises the PermissionError
-    lineage = lineage_of(statuses.values()).get(name, Kin())
+    lineage = find_lineages(statuses.values()).get(name, Lineage())
     contents = contents_of(store._folder(name))
     where = redact(str(store.path(name)))
     if as_json:
@@ -70,7 +69,7 @@ def show(store: CheckpointStore, name: str, as_json: bool) -> None:
         raise click.ClickException(status.problem)
 
 
-def _json_object(status: Status, lineage: Kin, where: str) -> dict[str, Any]:
+def _json_object(status: Status, lineage: Lineage, where: str) -> dict[str, Any]:
     document = json_object(status) | {
         "where": where,
         "parents": [asdict(parent) for parent in lineage.parents],
@@ -84,7 +83,7 @@ def _json_object(status: Status, lineage: Kin, where: str) -> dict[str, Any]:
 
 
 def _facts(
-    status: Status, lineage: Kin, contents: Contents, where: str
+    status: Status, lineage: Lineage, contents: Contents, where: str
 ) -> list[tuple[str, str]]:
     manifest = status.manifest
     facts = [("name", status.name), ("state", state_cell(status))]
@@ -140,10 +139,10 @@ def _parent(parent: Parent) -> str:
 def _spread_table(manifest: Manifest) -> list[str]:
     """Return how the partitions differ in records, bytes and seconds."""
     infos = manifest.partitions
-    seconds = spread_of((info.seconds for info in infos), SKEW_LEAST_SECONDS)
+    seconds = spread_of((info.seconds for info in infos), SKEW_MIN_SECONDS)
     measures: list[tuple[str, Spread | None, Callable[[float], str]]] = [
         ("records", spread_of((info.records for info in infos), 0), _integer),
-        ("size", spread_of((i.bytes for i in infos), SKEW_LEAST_BYTES), format_bytes),
+        ("size", spread_of((i.bytes for i in infos), SKEW_MIN_BYTES), format_bytes),
         ("time", seconds, format_duration),
     ]
     rows, histograms = [], []
@@ -167,7 +166,7 @@ def _integer(number: float) -> str:
 def _largest(spread: Spread) -> str:
     if spread.smallest == spread.largest:
         return ""
-    partition = f"partition {spread.where}"
+    partition = f"partition {spread.largest_index}"
     if not spread.is_skewed or spread.factor is None:
         return partition
     ratio = format_ratio(spread.factor)

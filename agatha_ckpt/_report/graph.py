@@ -1,374 +1,233 @@
-"""Where the boxes of a graph of parents and children stand.
+"""The graph of parents and children, and where its boxes and lines are drawn.
 
-A layered drawing, from above to below: each box stands lower than its parents, no two
-overlap, and no line crosses a box. Pure functions, the same result for the same graph
-in whatever order it is given.
-
-Two things differ from the textbook. A row takes a bounded number of boxes, so that a
-parent of a hundred children gives a block of rows and not a line that no screen
-shows. And the lines from one parent run together down to the rows of its children,
-in one lane, so that those hundred lines stay legible.
+A layered drawing: each box is in the row of the longest path to it, and no line
+crosses a box. Lines that pass through a row do so in a lane, one for each parent.
+The result is the same for the same graph in whatever order it is given.
 """
 
-from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-Edge = tuple[str, str]
-Point = tuple[float, float]
-# Of a row: a box has the name and None, a lane the parent's name and its row.
-_Item = tuple[str, int | None]
+from agatha_ckpt._report.lineage import sort_topologically
+from agatha_ckpt._report.summary import Entry, Report
 
-_SWEEPS = 8
-_LANE_WIDTH = 2.0
-_LANE_GAP = 7.0  # between two lanes
-_MOST_APART = 16.0  # the ends of two lines at a box
-_LANE_STIFFNESS = 4.0  # a lane bends less readily than a box moves
+BOX_WIDTH, BOX_HEIGHT = 176, 46
+_LANE_WIDTH = 2
+_GAP = 14  # between two items of a row
+_ROW_STEP = BOX_HEIGHT + 40
+_TIP = 6  # length of an arrowhead
+# How a line is drawn: "broken" where the parent has other records now or is not
+# there, "behind" where the parent is stale. The last is drawn on top.
+_KINDS = ("", "behind", "broken")
+
+Edge = tuple[str, str]  # parent, child
+Point = tuple[float, float]
+_Item = tuple[str, int]  # name and row: a box in its own row, a lane in others
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Lengths of a drawing, in units of its own.
+class LineageGraph:
+    """The checkpoints of a report, and the parents that are gone.
 
     Attributes
     ----------
-    width, height : float
-        Of a box.
-    beside, below : float
-        Room between two boxes of a row, and between two rows.
-    per_row : tuple of int
-        Most boxes in a row: that of these which gives the smallest drawing. Many
-        children of one parent are best seen as a block, many chains side by side.
+    nodes : mapping of str to Entry
+        By name; None for a parent that is gone.
+    edges : mapping of Edge to str
+        How each line is drawn, one of `_KINDS`.
     """
 
-    width: float = 176
-    height: float = 46
-    beside: float = 14
-    below: float = 40
-    per_row: tuple[int, ...] = (6, 12, 24)
+    nodes: Mapping[str, Entry | None]
+    edges: Mapping[Edge, str]
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A graph, placed.
+    """A connected part of a graph, placed.
 
     Attributes
     ----------
     width, height : float
-        The smallest that hold all boxes and lines, which begin at 0.
-    boxes : dict of str to (x, y)
-        Left and upper end of each box.
-    lines : dict of (parent, child) to points
+    boxes : mapping of str to Point
+        Left upper corner of each box, in reading order.
+    lines : mapping of Edge to points
         From the lower side of the parent to the upper side of the child. Every
-        second piece lies between two rows; the others run straight down through one.
-        Edges that close a circle are left out.
+        second piece is between two rows; the others are vertical, in a lane. An edge
+        that closes a cycle is left out.
     """
 
     width: float
     height: float
-    boxes: dict[str, Point]
-    lines: dict[Edge, tuple[Point, ...]]
+    boxes: Mapping[str, Point]
+    lines: Mapping[Edge, tuple[Point, ...]]
 
 
-def components(nodes: Iterable[str], edges: Iterable[Edge]) -> list[list[str]]:
-    """Return the nodes in groups that are connected, the largest group first."""
+def lineage_graph(report: Report) -> LineageGraph:
+    """Return the graph of all checkpoints, and of the parents that are gone."""
+    nodes: dict[str, Entry | None] = {entry.name: entry for entry in report.entries}
+    edges: dict[Edge, str] = {}
+    for entry in report.entries:
+        for parent in entry.lineage.parents:
+            above = nodes.setdefault(parent.current, None)
+            kind = "behind" if above and above.lineage.stale else ""
+            kind = "broken" if parent.problem else kind
+            edge = (parent.current, entry.name)
+            edges[edge] = max(edges.get(edge, ""), kind, key=_KINDS.index)
+    return LineageGraph(nodes, edges)
+
+
+def draw(nodes: Iterable[str], edges: Iterable[Edge]) -> list[Drawing]:
+    """Return a drawing of each connected part of a graph, the largest part first."""
     beside: dict[str, set[str]] = {node: set() for node in sorted(nodes)}
-    for a, b in edges:
-        beside[a].add(b)
-        beside[b].add(a)
-    groups, seen = [], set[str]()
+    parents: dict[str, list[str]] = {node: [] for node in beside}
+    for parent, child in sorted(set(edges)):
+        if parent != child:
+            beside[parent].add(child)
+            beside[child].add(parent)
+            parents[child].append(parent)
+    parts: list[list[str]] = []
+    seen: set[str] = set()
     for node in beside:
-        if node in seen:
-            continue
-        group, waiting = {node}, [node]
-        while waiting:
-            new = beside[waiting.pop()] - group
-            group |= new
-            waiting += new
-        seen |= group
-        groups.append(sorted(group))
-    return sorted(groups, key=lambda group: (-len(group), group[0]))
+        if node not in seen:
+            parts.append([])
+        waiting = [node]
+        while waiting:  # depth first: relatives are near each other
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                parts[-1].append(name)
+                waiting += sorted(beside[name], reverse=True)
+    parts.sort(key=lambda part: (-len(part), part[0]))
+    return [_draw_part({name: parents[name] for name in part}) for part in parts]
 
 
-def draw(
-    nodes: Iterable[str], edges: Iterable[Edge], sizes: Sizes | None = None
-) -> Drawing:
-    """Place a graph.
-
-    Parameters
-    ----------
-    nodes : iterable of str
-    edges : iterable of (parent, child)
-        Both are nodes.
-    sizes : Sizes, optional
-    """
-    sizes = sizes or Sizes()
-    parents = _without_circles(sorted(set(nodes)), edges)
-    children: dict[str, list[str]] = {node: [] for node in parents}
+def _draw_part(parents: Mapping[str, list[str]]) -> Drawing:
+    order = {name: k for k, name in enumerate(sort_topologically(parents))}
+    parents = {
+        child: [parent for parent in above if order[parent] < order[child]]
+        for child, above in parents.items()
+    }
+    children: dict[str, list[str]] = {name: [] for name in order}
     for child, above in parents.items():
         for parent in above:
             children[parent].append(child)
-    drawings = []
-    for per_row in sizes.per_row:
-        row_of = _rows(parents, children, per_row)
-        rows, links = _with_lanes(row_of, children)
-        rows = _ordered(rows, links)
-        x_of = _columns(rows, links, sizes)
-        drawings.append(_drawing(rows, x_of, row_of, parents, sizes))
-    return min(drawings, key=lambda drawing: drawing.width * drawing.height)
-
-
-def _without_circles(nodes: list[str], edges: Iterable[Edge]) -> dict[str, list[str]]:
-    """Return the parents of each node, in an order in which parents come first."""
-    above: dict[str, list[str]] = {node: [] for node in nodes}
-    for parent, child in sorted(set(edges)):
-        if parent != child:
-            above[child].append(parent)
-    done: dict[str, list[str]] = {}
-    for node in nodes:
-        # Depth first, without recursion: what is open when it is met again closes a
-        # circle, and that edge is left out.
-        stack, is_open = [node], set[str]()
-        while stack:
-            top = stack[-1]
-            if top in done:
-                stack.pop()
-                continue
-            is_open.add(top)
-            waiting = [p for p in above[top] if p not in done and p not in is_open]
-            if waiting:
-                stack.append(waiting[0])
-                continue
-            done[top] = [p for p in above[top] if p in done]
-            stack.pop()
-    return done
-
-
-def _rows(
-    parents: Mapping[str, list[str]], children: Mapping[str, list[str]], per_row: int
-) -> dict[str, int]:
-    """Return the row of each node: the longest path to it, or lower where it is full.
-
-    What much is built from comes first, so that it is not pushed down.
-    """
-    depth: dict[str, int] = {}
-    for node, above in parents.items():
-        depth[node] = max((depth[p] + 1 for p in above), default=0)
-    beneath: dict[str, int] = {}
-    for node in reversed(list(parents)):
-        beneath[node] = max((beneath[c] + 1 for c in children[node]), default=0)
-    row_of: dict[str, int] = {}
-    filled: dict[int, int] = {}
-    for node in sorted(
-        parents, key=lambda n: (depth[n], -beneath[n], sorted(parents[n]), n)
-    ):
-        row = max((row_of[p] + 1 for p in parents[node]), default=0)
-        while filled.get(row, 0) >= per_row:
-            row += 1
-        row_of[node] = row
-        filled[row] = filled.get(row, 0) + 1
-    # What has no parents stands right above what was built from it.
-    for node in sorted(parents):
-        if not parents[node] and children[node]:
-            for row in range(min(row_of[c] for c in children[node]) - 1, -1, -1):
-                if row <= row_of[node]:
-                    break
-                if filled.get(row, 0) < per_row:
-                    filled[row_of[node]] -= 1
-                    filled[row] = filled.get(row, 0) + 1
-                    row_of[node] = row
-                    break
-    used = sorted(set(row_of.values()))
-    return {node: used.index(row) for node, row in row_of.items()}
-
-
-def _with_lanes(
-    row_of: Mapping[str, int], children: Mapping[str, list[str]]
-) -> tuple[list[list[_Item]], dict[_Item, list[_Item]]]:
-    """Return the items of each row, and of each item what hangs on it a row below."""
-    rows: list[list[_Item]] = [[] for _ in range(max(row_of.values(), default=-1) + 1)]
-    links: dict[_Item, list[_Item]] = {}
-    for node in sorted(row_of):
-        rows[row_of[node]].append((node, None))
-    for node, row in sorted(row_of.items()):
-        last = max((row_of[c] for c in children[node]), default=row)
-        for lane_row in range(row + 1, last):
-            row_items = rows[lane_row]
-            # In the middle, with brothers and sisters on both sides.
-            row_items.insert(len(row_items) // 2, (node, lane_row))
-            links.setdefault(_hook(node, row, lane_row), []).append((node, lane_row))
-        for child in children[node]:
-            hook = _hook(node, row, row_of[child])
-            links.setdefault(hook, []).append((child, None))
-    return rows, links
-
-
-def _hook(parent: str, row: int, below: int) -> _Item:
-    """Return on what in the row above *below* a line from *parent* hangs."""
-    return (parent, None if below == row + 1 else below - 1)
-
-
-def _ordered(
-    rows: list[list[_Item]], links: Mapping[_Item, list[_Item]]
-) -> list[list[_Item]]:
-    """Return the rows, each in an order that lets few lines cross."""
-    above = _turned(links)
-    best, fewest = rows, _crossings(rows, links)
-    for sweep in range(_SWEEPS):
-        if not fewest:
-            break
-        rows = [list(row) for row in rows]
-        down = sweep % 2 == 0
-        beside = above if down else links
-        order = range(1, len(rows)) if down else range(len(rows) - 2, -1, -1)
-        for i in order:
-            fixed = {item: k for k, item in enumerate(rows[i - 1 if down else i + 1])}
-            middle = {
-                item: _mean([fixed[other] for other in beside.get(item, ())], k)
-                for k, item in enumerate(rows[i])
-            }
-            rows[i].sort(key=middle.__getitem__)  # stable: ties stay as they are
-        crossings = _crossings(rows, links)
-        if crossings < fewest:
-            best, fewest = rows, crossings
-    return best
-
-
-def _turned(links: Mapping[_Item, list[_Item]]) -> dict[_Item, list[_Item]]:
-    turned: dict[_Item, list[_Item]] = {}
-    for item, below in links.items():
-        for other in below:
-            turned.setdefault(other, []).append(item)
-    return turned
-
-
-def _mean(values: Sequence[float], default: float) -> float:
-    return sum(values) / len(values) if values else default
-
-
-def _crossings(rows: list[list[_Item]], links: Mapping[_Item, list[_Item]]) -> int:
-    found = 0
-    for upper, lower in pairwise(rows):
-        position = {item: k for k, item in enumerate(lower)}
-        seen: list[int] = []
-        for item in upper:
-            ends = sorted(position[other] for other in links.get(item, ()))
-            found += sum(len(seen) - bisect_right(seen, end) for end in ends)
-            for end in ends:
-                insort(seen, end)
-    return found
-
-
-def _columns(
-    rows: list[list[_Item]], links: Mapping[_Item, list[_Item]], sizes: Sizes
-) -> dict[_Item, float]:
-    """Return the middle of each item: as near to its neighbours as the rows allow."""
-    above = _turned(links)
-    widest = max((_offsets(row, sizes)[-1] for row in rows), default=0.0)
-    x_of: dict[_Item, float] = {}
-    for row in rows:
-        x_of.update(
-            zip(row, _spread([0.0] * len(row), row, widest, sizes), strict=True)
-        )
-    for sweep in range(_SWEEPS + 1):
-        down = sweep % 2 == 0
-        for row in rows if down else reversed(rows):
-            wanted = []
-            for item in row:
-                beside = above.get(item, []) if down else links.get(item, [])
-                if sweep == _SWEEPS:
-                    beside = above.get(item, []) + links.get(item, [])
-                wanted.append(_mean([x_of[other] for other in beside], x_of[item]))
-            x_of.update(zip(row, _spread(wanted, row, widest, sizes), strict=True))
-    return x_of
-
-
-def _offsets(row: list[_Item], sizes: Sizes) -> list[float]:
-    """Return how far right of the first each item of a row stands at least."""
-    offsets = [0.0]
-    for left, right in pairwise(row):
-        both_lanes = left[1] is not None and right[1] is not None
-        gap = _LANE_GAP if both_lanes else sizes.beside
-        width = (_width(left, sizes) + _width(right, sizes)) / 2
-        offsets.append(offsets[-1] + width + gap)
-    return offsets
-
-
-def _spread(
-    wanted: list[float], row: list[_Item], widest: float, sizes: Sizes
-) -> list[float]:
-    """Return places nearest to those *wanted* that keep order and distance.
-
-    That is isotonic regression, once the distances are taken off: neighbours that
-    want to be in each other's place form a block, which stands at its mean. No row
-    reaches beyond the one that has to be the *widest*.
-    """
-    offsets = _offsets(row, sizes)
-    blocks: list[tuple[float, float, int]] = []  # place, weight, number of items
-    for want, item, offset in zip(wanted, row, offsets, strict=True):
-        place, weight, count = want - offset, _weight(item), 1
-        while blocks and blocks[-1][0] > place:
-            before, heavy, many = blocks.pop()
-            place = (before * heavy + place * weight) / (heavy + weight)
-            weight, count = weight + heavy, count + many
-        blocks.append((place, weight, count))
-    first, last = -widest / 2, widest / 2 - offsets[-1]
-    places = [min(max(p, first), last) for p, _, count in blocks for _ in range(count)]
-    return [place + offset for place, offset in zip(places, offsets, strict=True)]
-
-
-def _width(item: _Item, sizes: Sizes) -> float:
-    return sizes.width if item[1] is None else _LANE_WIDTH
-
-
-def _weight(item: _Item) -> float:
-    return 1.0 if item[1] is None else _LANE_STIFFNESS
-
-
-def _drawing(
-    rows: list[list[_Item]],
-    x_of: Mapping[_Item, float],
-    row_of: Mapping[str, int],
-    parents: Mapping[str, list[str]],
-    sizes: Sizes,
-) -> Drawing:
-    left = min((x - _width(i, sizes) / 2 for i, x in x_of.items()), default=0.0)
-    right = max((x + _width(i, sizes) / 2 for i, x in x_of.items()), default=0.0)
-    step = sizes.height + sizes.below
-
-    def middle(item: _Item) -> float:
-        return round(x_of[item] - left, 1)
-
+    row_of = _assign_rows(order, parents, children)
+    x_of = _place(_arrange(row_of, parents, children), row_of)
     boxes = {
-        node: (round(middle((node, None)) - sizes.width / 2, 1), row * step)
-        for node, row in sorted(row_of.items())
+        name: (x_of[name, row] - BOX_WIDTH / 2, row * _ROW_STEP)
+        for name, row in sorted(row_of.items(), key=lambda n: (n[1], x_of[n]))
     }
     lines = {}
     for child, above in sorted(parents.items()):
-        ways = {parent: _way(parent, child, row_of, middle, sizes) for parent in above}
-        # Lines end beside each other, in the order in which they come.
-        ends = sorted(above, key=lambda parent: (ways[parent][-1][0], parent))
-        apart = min(_MOST_APART, sizes.width / 2 / len(ends)) if ends else 0.0
-        for k, parent in enumerate(ends):
-            x = middle((child, None)) + (k - (len(ends) - 1) / 2) * apart
-            end = (round(x, 1), row_of[child] * step)
-            lines[parent, child] = (*ways[parent], end)
-    height = max(0.0, len(rows) * step - sizes.below)
-    return Drawing(round(right - left, 1), height, boxes, lines)
+        for parent in above:
+            first, last = row_of[parent], row_of[child]
+            points = [(x_of[parent, first], first * _ROW_STEP + BOX_HEIGHT)]
+            for row in range(first + 1, last):
+                x, y = x_of[parent, row], row * _ROW_STEP
+                points += [(x, y), (x, y + BOX_HEIGHT)]
+            lines[parent, child] = (*points, (x_of[child, last], last * _ROW_STEP))
+    width = max(x for x, _ in boxes.values()) + BOX_WIDTH
+    height = max(y for _, y in boxes.values()) + BOX_HEIGHT
+    return Drawing(width, height, boxes, lines)
 
 
-def _way(
-    parent: str,
-    child: str,
+def _assign_rows(
+    order: Iterable[str],
+    parents: Mapping[str, list[str]],
+    children: Mapping[str, list[str]],
+) -> dict[str, int]:
+    """Return the row of each box: the longest path to it.
+
+    A box without parents is right above the first of its children.
+    """
+    row_of: dict[str, int] = {}
+    for name in order:
+        row_of[name] = max((row_of[p] + 1 for p in parents[name]), default=0)
+    for name, below in children.items():
+        if below and not parents[name]:
+            row_of[name] = min(row_of[child] for child in below) - 1
+    return row_of
+
+
+def _arrange(
     row_of: Mapping[str, int],
-    middle: Callable[[_Item], float],
-    sizes: Sizes,
-) -> list[Point]:
-    """Return the points of a line, up to the row above that of the child."""
-    step = sizes.height + sizes.below
-    points = [(middle((parent, None)), row_of[parent] * step + sizes.height)]
-    for row in range(row_of[parent] + 1, row_of[child]):
-        x = middle((parent, row))
-        points += [(x, row * step), (x, row * step + sizes.height)]
-    return points
+    parents: Mapping[str, list[str]],
+    children: Mapping[str, list[str]],
+) -> dict[_Item | None, list[_Item]]:
+    """Return the items as a tree: below each item the ones that are placed under it.
+
+    A box is placed under the parent with the fewest children, the middle one of
+    several; the items below None are the roots of the tree.
+    """
+    below: dict[_Item | None, list[_Item]] = {None: []}
+    for name in parents:
+        first = row_of[name]
+        last = max((row_of[child] for child in children[name]), default=first + 1)
+        for row in range(first, last):
+            is_lane_below = row + 1 < last
+            below[name, row] = [(name, row + 1)] if is_lane_below else []
+    for name, above in parents.items():
+        fewest = [(len(children[p]), not parents[p]) for p in above]
+        best = [p for p, key in zip(above, fewest, strict=True) if key == min(fewest)]
+        hook = (best[(len(best) - 1) // 2], row_of[name] - 1) if best else None
+        below[hook].append((name, row_of[name]))
+    return below
+
+
+def _place(
+    below: Mapping[_Item | None, list[_Item]], row_of: Mapping[str, int]
+) -> dict[_Item, float]:
+    """Return the middle of each item: above that of the items placed under it."""
+    x_of: dict[_Item, float] = {}
+    free = [0.0] * (max(row_of.values()) + 1)  # from where on each row is free
+    stack = [(item, 0.0, False) for item in reversed(below[None])]
+    while stack:
+        item, start, is_open = stack.pop()
+        name, row = item
+        width = BOX_WIDTH if row == row_of[name] else _LANE_WIDTH
+        if not is_open:
+            start = max(start, free[row])
+            stack.append((item, start, True))
+            for under in reversed(below[item]):
+                is_lane = under[1] > row_of[under[0]]
+                inset = (width - _LANE_WIDTH) / 2 if is_lane else 0
+                stack.append((under, start + inset, False))
+        else:
+            places = [x_of[under] for under in below[item]]
+            middle = (places[0] + places[-1]) / 2 if places else 0.0
+            x_of[item] = max(middle, start + width / 2)
+            free[row] = x_of[item] + width / 2 + _GAP
+    return x_of
+
+
+def edge_paths(drawing: Drawing, kinds: Mapping[Edge, str]) -> list[tuple[str, str]]:
+    """Return the class and the path of all lines, and of all arrowheads, by kind.
+
+    A piece that several lines share is drawn once.
+    """
+    kind_of: dict[tuple[Point, Point], str] = {}
+    tips: dict[Point, str] = {}
+    for edge, points in drawing.lines.items():
+        kind = kinds[edge]
+        for piece in pairwise(points):
+            # A piece shared with a line of a child that is not stale is not marked.
+            kind_of[piece] = min(kind_of.get(piece, kind), kind, key=_KINDS.index)
+        tips[points[-1]] = max(tips.get(points[-1], ""), kind, key=_KINDS.index)
+    paths: dict[str, str] = {}
+    for part, drawn in (
+        ("edge", {_line(*piece, tips): kind for piece, kind in kind_of.items()}),
+        ("tip", {f"M{x:g} {y:g}l-4 {-_TIP}h8z": k for (x, y), k in tips.items()}),
+    ):
+        for kind in _KINDS:
+            paths[f"{part} {kind}"] = "".join(d for d, k in drawn.items() if k == kind)
+    return [(kind.strip(), path) for kind, path in paths.items() if path]
+
+
+def _line(start: Point, end: Point, tips: Mapping[Point, str]) -> str:
+    (x1, y1), (x2, y2) = start, end
+    y2 -= _TIP - 1 if end in tips else 0
+    if x1 == x2:
+        return f"M{x1:g} {y1:g}V{y2:g}"
+    middle = (y1 + y2) / 2
+    return f"M{x1:g} {y1:g}C{x1:g} {middle:g} {x2:g} {middle:g} {x2:g} {y2:g}"

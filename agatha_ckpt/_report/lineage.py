@@ -1,12 +1,13 @@
-"""Which checkpoints were built from which, and which are stale by that.
+"""Which checkpoints were built from which, and which are stale because of it.
 
-Pure functions of what the done markers say; nothing here touches a file.
+Pure functions of the manifests under one root.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._store.status import State, Status
 
 
 @dataclass(frozen=True)
@@ -16,31 +17,36 @@ class Parent:
     Attributes
     ----------
     name : str
-        What it was called then. It comes from a file, and may be no legal name.
+        Its name at that time. It comes from a file and may not be a valid name.
     now : str, optional
         The name under which its records are done now; None where they are not.
     problem : str, optional
-        Half a sentence, where *now* is None: what became of it.
+        Where *now* is None: what has changed, such as ``"is gone"``.
     """
 
     name: str
     now: str | None
     problem: str | None = None
 
+    @property
+    def current(self) -> str:
+        """The name of the checkpoint that now stands for it."""
+        return self.now or self.name
+
 
 @dataclass(frozen=True)
-class Kin:
-    """The relations of one checkpoint.
+class Lineage:
+    """Parents and children of one checkpoint.
 
     Attributes
     ----------
     parents : tuple of Parent
         Sorted by name.
     children : tuple of str
-        Names of the checkpoints that were built from what it holds, or from what
-        was done under its name before.
+        Names of the checkpoints that were built from it, or from what was done
+        under its name before.
     stale : tuple of str
-        Half sentences that say why it is stale; empty where it is not.
+        The reasons why it is stale; empty where it is not.
     """
 
     parents: tuple[Parent, ...] = ()
@@ -48,84 +54,74 @@ class Kin:
     stale: tuple[str, ...] = ()
 
 
-def lineage(
-    manifests: Mapping[str, Manifest | None], unknown: Iterable[str] = ()
-) -> dict[str, Kin]:
-    """Return the relations of all checkpoints of a root.
+def find_lineages(statuses: Iterable[Status]) -> dict[str, Lineage]:
+    """Return the lineage of every checkpoint of a root, by name.
 
-    A checkpoint is stale where a parent has other records now, or is not there with
-    the records that it had, or is stale itself. The records count, not the name: a
-    parent that was renamed makes nothing stale, nor does one that was computed
-    again with equal records.
-
-    Parameters
-    ----------
-    manifests : mapping of str to Manifest
-        What the done markers say, by name; None for what is not done.
-    unknown : iterable of str
-        Names of those that may not be read: as parents they are taken to be as they
-        were, since nobody can say that they are not.
+    A checkpoint is stale if a parent has other records now, is not done, is gone, or
+    is stale itself. Records count, not names: a parent that was renamed, or
+    recomputed with equal records, makes nothing stale. A parent that this account
+    cannot read counts as unchanged.
     """
-    unknown = frozenset(unknown)
+    found = {status.name: status for status in sorted(statuses, key=lambda s: s.name)}
+    manifests = {name: status.manifest for name, status in found.items()}
+    unreadable = {name for name, s in found.items() if s.state is State.UNREADABLE}
     holders: dict[str, str] = {}
-    for name in sorted(manifests):
-        manifest = manifests[name]
-        # A step that changed nothing holds what its parent held, and is not it.
+    for name, manifest in manifests.items():
+        # A step that changed nothing has the id of its parent, and does not replace it.
         if manifest and manifest.id not in {i for _, i in manifest.plan.parents}:
             holders.setdefault(manifest.id, name)
-    parents = {
+    parents: dict[str, tuple[Parent, ...]] = {
         name: tuple(
-            _find(parent, parent_id, manifests, holders, unknown)
+            _find_parent(parent, parent_id, manifests, holders, unreadable)
             for parent, parent_id in sorted(manifest.plan.parents)
-            # What was computed from its own former records is not stale by that.
+            # A checkpoint computed from its own former records is not stale by that.
             if parent != name
         )
         if manifest
         else ()
         for name, manifest in manifests.items()
     }
-    children: dict[str, set[str]] = {name: set() for name in manifests}
-    for name, found in parents.items():
-        for parent in found:
-            if (current := parent.now or parent.name) in children:
-                children[current].add(name)
-    stale = _descendants(
-        {name for name, found in parents.items() if any(p.problem for p in found)},
-        children,
-    )
+    children: dict[str, set[str]] = {name: set() for name in found}
+    for name, above in parents.items():
+        for parent in above:
+            if parent.current in children:
+                children[parent.current].add(name)
+    changed = {name for name, above in parents.items() if any(p.problem for p in above)}
+    stale = _with_descendants(changed, children)
     return {
-        name: Kin(
+        name: Lineage(
             parents[name],
             tuple(sorted(children[name])),
             tuple(_reasons(name, parents[name], stale)) if name in stale else (),
         )
-        for name in sorted(manifests)
+        for name in found
     }
 
 
-def _find(
+def _find_parent(
     name: str,
     parent_id: str,
     manifests: Mapping[str, Manifest | None],
     holders: Mapping[str, str],
-    unknown: frozenset[str],
+    unreadable: set[str],
 ) -> Parent:
     manifest = manifests.get(name)
     if manifest is not None and manifest.id == parent_id:
         return Parent(name, name)
     if parent_id in holders:
         return Parent(name, holders[parent_id])
-    if name in unknown:
+    if name in unreadable:
         return Parent(name, name)
     if manifest is not None:
         return Parent(name, None, "has other records now")
     return Parent(name, None, "is not done" if name in manifests else "is gone")
 
 
-def _descendants(
-    first: Iterable[str], children: Mapping[str, Iterable[str]]
+def _with_descendants(
+    names: Iterable[str], children: Mapping[str, Iterable[str]]
 ) -> set[str]:
-    found, waiting = set(first), list(first)
+    found = set(names)
+    waiting = list(found)
     while waiting:
         new = set(children[waiting.pop()]) - found
         found |= new
@@ -139,3 +135,27 @@ def _reasons(name: str, parents: Iterable[Parent], stale: set[str]) -> Iterable[
             yield f"its parent {parent.name!r} {parent.problem}"
         elif parent.now != name and parent.now in stale:
             yield f"its parent {parent.now!r} is stale"
+
+
+def sort_topologically(parents: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return all names, parents before their children as far as there is no cycle.
+
+    Checkpoints that were recomputed from each other in turn form cycles.
+
+    Examples
+    --------
+    >>> sort_topologically({"a": ["c"], "b": ["a"], "c": []})
+    ['c', 'a', 'b']
+    """
+    order: dict[str, None] = {}
+    seen: set[str] = set()
+    stack = sorted(parents, reverse=True)
+    while stack:
+        name = stack[-1]
+        if name in seen:
+            stack.pop()
+            order.setdefault(name)
+        else:
+            seen.add(name)
+            stack += (p for p in sorted(parents[name], reverse=True) if p not in seen)
+    return list(order)

@@ -6,9 +6,9 @@ from functools import cached_property
 from statistics import median
 
 SKEW_FACTOR = 3.0  # largest to median, above which a checkpoint is called skewed
-# Below these nobody waits: the factor is chance, or the header of an empty file.
-SKEW_LEAST_BYTES = 64 * 1024
-SKEW_LEAST_SECONDS = 1.0
+# Partitions below these cost no time: their factor is chance, or a file header.
+SKEW_MIN_BYTES = 64 * 1024
+SKEW_MIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,20 @@ class Spread:
     ----------
     values : tuple of float
         In order of partition number; not empty.
-    least : float
-        The largest value up to which nothing is called skewed.
+    threshold : float
+        The largest value that never counts as skewed.
 
     Examples
     --------
     >>> spread = Spread((2.0, 1.0, 2.0, 9.0))
-    >>> spread.median, spread.largest, spread.where, spread.factor
+    >>> spread.median, spread.largest, spread.largest_index, spread.factor
     (2.0, 9.0, 3, 4.5)
     >>> spread.is_skewed
     True
     """
 
     values: tuple[float, ...]
-    least: float = 0.0
+    threshold: float = 0.0
 
     @cached_property
     def smallest(self) -> float:
@@ -50,8 +50,8 @@ class Spread:
         return max(self.values)
 
     @property
-    def where(self) -> int:
-        """The number of the (first) partition that has the largest."""
+    def largest_index(self) -> int:
+        """The number of the first partition that has the largest value."""
         return self.values.index(self.largest)
 
     @property
@@ -59,15 +59,15 @@ class Spread:
         """The largest divided by the median; None where the median is 0."""
         return self.largest / self.median if self.median > 0 else None
 
-    @property
+    @cached_property
     def is_skewed(self) -> bool:
         """Whether one partition is far larger than most."""
-        if self.largest <= self.least or len(self.values) < 2:
+        if self.largest <= self.threshold or len(self.values) < 2:
             return False
         return self.factor is None or self.factor > SKEW_FACTOR
 
     def is_outlier(self, value: float) -> bool:
-        """Say whether a partition of that size makes the checkpoint skewed."""
+        """Return whether a partition of that size makes the checkpoint skewed."""
         return self.is_skewed and value > SKEW_FACTOR * self.median
 
     def quantile(self, part: float) -> float:
@@ -76,22 +76,24 @@ class Spread:
         return ordered[min(int(part * len(ordered)), len(ordered) - 1)]
 
 
-def spread_of(values: Iterable[float], least: float) -> Spread | None:
-    """Return the spread of *values*; None where they are not known, or none."""
+def spread_of(values: Iterable[float], threshold: float = 0.0) -> Spread | None:
+    """Return the spread of *values*; None if there are none, or they are not known."""
     known = tuple(values)
     if not known or min(known) < 0 or not any(known):
         return None
-    return Spread(known, least)
+    return Spread(known, threshold)
 
 
-def binned(values: Sequence[float], most: int) -> list[tuple[float, float]]:
-    """Return median and largest of neighbours, in at most *most* equal groups.
+def group_neighbours(
+    values: Sequence[float], max_groups: int
+) -> list[tuple[float, float]]:
+    """Return median and largest of neighbours, in at most *max_groups* equal groups.
 
     Examples
     --------
-    >>> binned([1, 5, 2, 2], 2)
+    >>> group_neighbours([1, 5, 2, 2], 2)
     [(3.0, 5), (2.0, 2)]
     """
-    size = -(-len(values) // most)
+    size = -(-len(values) // max_groups)
     groups = (values[i : i + size] for i in range(0, len(values), size))
     return [(median(group), max(group)) for group in groups]

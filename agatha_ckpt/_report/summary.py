@@ -1,6 +1,6 @@
-"""What a report says of the checkpoints of a root: the figures, before any page."""
+"""The figures of a report: the checkpoints of a root, and what needs attention."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -8,10 +8,17 @@ from functools import cached_property
 from agatha_ckpt._errors import redact, refusal
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import library_version
-from agatha_ckpt._report.lineage import Kin, lineage
+from agatha_ckpt._human import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_ratio,
+    format_state,
+)
+from agatha_ckpt._report.lineage import Lineage, find_lineages, sort_topologically
 from agatha_ckpt._report.skew import (
-    SKEW_LEAST_BYTES,
-    SKEW_LEAST_SECONDS,
+    SKEW_MIN_BYTES,
+    SKEW_MIN_SECONDS,
     Spread,
     spread_of,
 )
@@ -19,7 +26,7 @@ from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import DamagedPartition, find_missing
 
-# In the order of how much they want to be looked at.
+# The most urgent first.
 STATES = ("damaged", "unreadable", "unsupported", "stale", "partial", "done")
 
 
@@ -30,17 +37,17 @@ class Entry:
     Attributes
     ----------
     status : Status
-    kin : Kin
+    lineage : Lineage
     missing : tuple of DamagedPartition
         Partitions whose file is missing or of another size.
     where : str
-        How messages speak of it.
+        The name of the checkpoint in messages.
     refused : PermissionError, optional
-        Why nothing is missing as far as is known: its files may not be listed.
+        Why its files could not be listed, so that *missing* is not known.
     """
 
     status: Status
-    kin: Kin = field(default_factory=Kin)
+    lineage: Lineage = field(default_factory=Lineage)
     missing: tuple[DamagedPartition, ...] = ()
     where: str = ""
     refused: PermissionError | None = None
@@ -50,40 +57,67 @@ class Entry:
         """The name of the checkpoint."""
         return self.status.name
 
-    @property
+    @cached_property
     def state(self) -> str:
-        """One of `STATES`: the one that most wants to be looked at."""
-        condition = self.status.state
+        """The most urgent of `STATES` that applies."""
         if self.refused:
             return State.UNREADABLE
-        if condition == "done" and self.missing:
-            return "damaged"
-        if condition == "done" and self.kin.stale:
+        if self.status.state is State.DONE and self.missing:
+            return State.DAMAGED
+        if self.status.state is State.DONE and self.lineage.stale:
             return "stale"
-        return condition
+        return self.status.state
 
     @property
-    def problems(self) -> list[str]:
-        """What is wrong with what is stored, each in half a sentence."""
-        problem = self.status.problem
-        # On a page about it, it need not be said of what.
-        if problem and self.where:
-            problem = problem.replace(f" of {self.where}", "")
-            problem = problem.replace(self.where, "it")
-        problems = [problem] if problem else []
+    def state_text(self) -> str:
+        """The state, with how many of its partitions a partial has."""
+        return format_state(self.state, self.status.partitions, self.status.expected)
+
+    @property
+    def stored_part(self) -> float:
+        """How much of a partial is stored, from 0 to 1."""
+        return min(self.status.partitions / (self.status.expected or 1), 1.0)
+
+    @cached_property
+    def reasons(self) -> list[str]:
+        """Why it is damaged, unreadable, unsupported or stale."""
+        reasons = []
+        if problem := self.status.problem:
+            # A page about the checkpoint need not repeat its name.
+            if self.where:
+                problem = problem.replace(f" of {self.where}", "")
+                problem = problem.replace(self.where, "it")
+            reasons.append(problem)
         if self.refused:
-            problems.append(f"of its files, {refusal(self.refused)}")
-        return problems + [f"partition {d.index}: {d.reason}" for d in self.missing]
+            reasons.append(f"its files cannot be listed: {refusal(self.refused)}")
+        reasons += [f"partition {d.index}: {d.reason}" for d in self.missing]
+        return reasons + list(self.lineage.stale)
+
+    @property
+    def skew_reasons(self) -> list[str]:
+        """Why it is skewed; empty where it is not."""
+        reasons = []
+        for spread, formatted, verb in (
+            (self.bytes, format_bytes, "has"),
+            (self.seconds, format_duration, "took"),
+        ):
+            if spread and spread.is_skewed:
+                ratio = spread.factor and f", {format_ratio(spread.factor)} the median"
+                reasons.append(
+                    f"partition {spread.largest_index} {verb} "
+                    f"{formatted(spread.largest)}{ratio or ''}"
+                )
+        return reasons
 
     @cached_property
     def bytes(self) -> Spread | None:
-        """The spread of the sizes of the partition files, where they are known."""
-        return self._spread(lambda i: i.bytes, SKEW_LEAST_BYTES)
+        """The sizes of the partition files, where they are known."""
+        return self._spread(lambda i: i.bytes, SKEW_MIN_BYTES)
 
     @cached_property
     def seconds(self) -> Spread | None:
-        """The spread of the times that partitions took, where they are known."""
-        return self._spread(lambda i: i.seconds, SKEW_LEAST_SECONDS)
+        """The times that partitions took, where they are known."""
+        return self._spread(lambda i: i.seconds, SKEW_MIN_SECONDS)
 
     def _spread(self, value: Callable[..., float], least: float) -> Spread | None:
         manifest = self.status.manifest
@@ -96,23 +130,40 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Concern:
+    """A checkpoint that needs attention.
+
+    Attributes
+    ----------
+    entry : Entry
+    reasons : list of str
+    is_skew : bool
+        Whether the concern is its skew, not its state.
+    """
+
+    entry: Entry
+    reasons: list[str]
+    is_skew: bool = False
+
+
+@dataclass(frozen=True)
 class Report:
-    """What there is under a root.
+    """The checkpoints of a root.
 
     Attributes
     ----------
     root : str
-        As it may be shown.
+        Without its password.
     entries : tuple of Entry
         By name.
-    made : datetime
+    generated : datetime
     library : str
-        Version of the library that looked.
+        Version of the library that generated it.
     """
 
     root: str
     entries: tuple[Entry, ...]
-    made: datetime = field(default_factory=lambda: datetime.now(UTC))
+    generated: datetime = field(default_factory=lambda: datetime.now(UTC))
     library: str = field(default_factory=library_version)
 
     @cached_property
@@ -135,41 +186,70 @@ class Report:
         """Number of partitions that are stored."""
         return sum(entry.status.partitions for entry in self.entries)
 
+    @cached_property
+    def concerns(self) -> list[list[Concern]]:
+        """What needs attention, in groups, the most urgent first, skew last.
+
+        A parent is listed before its children, in the group of the most urgent of
+        them: the cause comes before what follows from it.
+        """
+        entries = {entry.name: entry for entry in self.entries}
+        parents = {
+            entry.name: [
+                parent.current
+                for parent in entry.lineage.parents
+                if parent.current in entries
+            ]
+            for entry in self.entries
+        }
+        order = sort_topologically(parents)
+        urgency = {name: STATES.index(entry.state) for name, entry in entries.items()}
+        for name in reversed(order):
+            if entries[name].state != State.DONE:
+                for parent in parents[name]:
+                    urgency[parent] = min(urgency[parent], urgency[name])
+        groups: list[list[Concern]] = [[] for _ in STATES]
+        for name in order:
+            if (entry := entries[name]).state != State.DONE:
+                groups[urgency[name]].append(Concern(entry, _state_reasons(entry)))
+        groups.append(
+            [Concern(e, e.skew_reasons, True) for e in self.entries if e.is_skewed]
+        )
+        return [group for group in groups if group]
+
+
+def _state_reasons(entry: Entry) -> list[str]:
+    if entry.state != State.PARTIAL:
+        return entry.reasons
+    expected = format_count(entry.status.expected, "partition")
+    return [f"{format_count(entry.status.partitions)} of {expected} stored"]
+
 
 def gather(store: CheckpointStore) -> Report:
-    """Return what there is under the root of *store*; nothing is written.
+    """Return the report of the root of *store*; nothing is written.
 
     Notes
     -----
     Costs what ``store.statuses()`` costs, and a listing of each done checkpoint (one
-    for each 1,000 files on an object store), concurrently. The parents are those
-    under the same root.
+    for each 1,000 files on an object store), concurrently.
     """
     statuses = list(store.statuses())
-    kin = lineage_of(statuses)
-    entries = tuple(
-        map_ordered(
-            lambda status: _entry(store, status, kin[status.name]),
-            statuses,
-            store._files.concurrent,
-        )
+    lineages = find_lineages(statuses)
+    entries = map_ordered(
+        lambda status: _entry(store, status, lineages[status.name]),
+        statuses,
+        store._files.concurrent,
     )
-    return Report(redact(str(store.root)), entries)
+    return Report(redact(str(store.root)), tuple(entries))
 
 
-def _entry(store: CheckpointStore, status: Status, kin: Kin) -> Entry:
-    entry = Entry(status, kin, where=store._folder(status.name).describe())
+def _entry(store: CheckpointStore, status: Status, lineage: Lineage) -> Entry:
+    folder = store._folder(status.name)
+    entry = Entry(status, lineage, where=folder.describe())
     if status.manifest is None:
         return entry
     try:
-        missing = find_missing(store._folder(status.name), status.manifest)
+        missing = find_missing(folder, status.manifest)
     except PermissionError as error:
         return replace(entry, refused=error)
     return replace(entry, missing=tuple(missing))
-
-
-def lineage_of(statuses: Iterable[Status]) -> dict[str, Kin]:
-    """Return the relations of all checkpoints of a root."""
-    statuses = list(statuses)
-    unknown = (status.name for status in statuses if status.state == State.UNREADABLE)
-    return lineage({status.name: status.manifest for status in statuses}, unknown)

@@ -337,7 +337,9 @@ def test_tasks_carry_the_store_and_plain_values_only(local, checkpointer):
 )
 def test_parents_are_found_through_the_graph(checkpointer, loaded, build):
     bag = build(loaded, None)
-    assert parents_of(bag).ids == (("numbers", checkpointer.store.manifest("numbers").id),)
+    assert parents_of(bag).ids == (
+        ("numbers", checkpointer.store.manifest("numbers").id),
+    )
 
 
 def test_both_parents_of_a_zip_are_found_and_recorded(checkpointer, loaded):

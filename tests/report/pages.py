@@ -1,4 +1,4 @@
-"""Pages of HTML as tests see them: parsed, or as Chromium shows them."""
+"""Pages of HTML as tests see them: parsed, or in Chromium."""
 
 import html
 import json
@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-VOID = {"meta", "br", "link", "img", "input", "hr", "wbr"}
+VOID = {"meta", "br", "input", "wbr"}
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
     None,
@@ -22,7 +22,7 @@ class Element:
     children: list = field(default_factory=list)
 
     def all(self, tag=None, kind=None):
-        """The elements below this one of a tag, or of a class."""
+        """The elements below this one with a tag, or a class."""
         for child in self.children:
             if isinstance(child, Element):
                 classes = (child.attributes.get("class") or "").split()
@@ -40,7 +40,7 @@ class Element:
 
 
 class Parser(HTMLParser):
-    """Reads a page of which every element is closed where it should be."""
+    """A parser that asserts that every element is closed where it should be."""
 
     def __init__(self):
         super().__init__()
@@ -56,8 +56,7 @@ class Parser(HTMLParser):
 
     def handle_startendtag(self, tag, attrs):
         self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.stack.pop()
+        self.handle_endtag(tag)
 
     def handle_endtag(self, tag):
         assert self.stack[-1].tag == tag, f"{tag} closes {self.stack[-1].tag}"
@@ -71,46 +70,59 @@ def parsed(page):
     parser = Parser()
     parser.feed(page)
     parser.close()
-    assert len(parser.stack) == 1, "not all is closed"
+    assert len(parser.stack) == 1, "an element is not closed"
     return parser.stack[0]
 
 
-def seen_by_chromium(page, folder, expression, width, dark=False):
-    """What an *expression* of JavaScript gives on a page as Chromium shows it.
+def run_in_chromium(folder, views):
+    """Return the result of a script on each of several pages.
 
-    The page stands in a frame of that *width*: a window cannot be as narrow as a
-    telephone.
+    A view is a page, a width, a colour scheme and the body of a function in
+    JavaScript. Each page is in a frame of that width, as a window cannot be as
+    narrow as a phone. All views share one start of Chromium.
     """
-    # The page itself lets no other script run.
-    page, count = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    assert count == 1
-    script = (
-        "<script>addEventListener('load', () => parent.postMessage(JSON.stringify("
-        f"(() => {{{expression}}})()), '*'))</script></body>"
-    )
-    page = html.escape(page.replace("</body>", script))
-    path = folder / "seen.html"
+    frames = []
+    for page, width, scheme, script in views:
+        # The policy of the page itself blocks all other scripts.
+        page, count = re.subn("<meta http-equiv=[^>]*>", "", page)
+        assert count == 1
+        script = (
+            "<script>addEventListener('load', () => parent.postMessage("
+            f"[{len(frames)}, (() => {{{script}}})()], '*'))</script></body>"
+        )
+        page = html.escape(page.replace("</body>", script))
+        style = f"border: 0; color-scheme: {scheme}"
+        frames.append(
+            f'<iframe style="{style}" width="{width}" height="1000" srcdoc="{page}">'
+            "</iframe>"
+        )
+    path = folder / "views.html"
     path.write_text(
-        "<!DOCTYPE html><meta charset=utf-8><meta name=color-scheme "
-        "content='light dark'><body><script>addEventListener('message', (event) => {"
+        "<!DOCTYPE html><meta charset=utf-8><body><script>const all = [];"
+        "addEventListener('message', ({data: [k, value]}) => { all[k] = value;"
+        f"if (Object.keys(all).length < {len(frames)}) return;"
         "const found = document.createElement('pre'); found.id = 'found';"
-        "found.textContent = event.data; document.body.replaceChildren(found)})"
-        f'</script><iframe style="border: 0" width="{width}" height="1000" '
-        f'srcdoc="{page}"></iframe></body>',
+        "found.textContent = JSON.stringify(all);"
+        "document.body.replaceChildren(found)})"
+        f"</script>{''.join(frames)}</body>",
         encoding="utf-8",
     )
-    dom = chromium(folder, path, 1400, "--dump-dom", dark=dark)
+    dom = chromium(folder, path, "--dump-dom")
     found = re.search(r'<pre id="found">([^<]*)</pre>', dom)
     assert found, dom[-2000:]
     return json.loads(html.unescape(found[1]))
 
 
-def chromium(folder, path, width, *options, dark=False, height=1000):
+def chromium(folder, path, *options, width=1400, height=1000, dark=False):
     command = [
         CHROMIUM,
         "--headless=new",
-        "--no-sandbox",  # which a container has no rights for
+        "--no-sandbox",  # a container does not permit it
         "--disable-gpu",
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
         "--hide-scrollbars",
         "--no-first-run",
         f"--user-data-dir={folder / 'chromium'}",

@@ -1,181 +1,141 @@
-"""Where the boxes of a graph stand: whatever the graph, they can be told apart."""
+"""Where the boxes and lines of a graph are drawn."""
 
-import itertools
+from itertools import chain, pairwise
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agatha_ckpt._report.graph import Sizes, components, draw
+from agatha_ckpt._report.graph import (
+    BOX_HEIGHT,
+    BOX_WIDTH,
+    draw,
+    edge_paths,
+    lineage_graph,
+)
+from tests.report import samples
 
-SIZES = Sizes()
+FAN = (["root", *(f"n{i:03d}" for i in range(100))], [])
+FAN[1].extend(("root", name) for name in FAN[0][1:])
+CHAIN = ([f"n{i:04d}" for i in range(3000)], [])  # deeper than Python recurses
+CHAIN[1].extend(pairwise(CHAIN[0]))
 
 
 @st.composite
-def graphs(draw_value, most=30, circles=False):
-    count = draw_value(st.integers(1, most))
-    nodes = [f"n{i:02d}" for i in draw_value(st.permutations(range(count)))]
-    pairs = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1))
-    edges = set()
-    for a, b in draw_value(st.lists(pairs, max_size=2 * count)):
-        if circles or a < b:
-            edges.add((nodes[a], nodes[b]))
-    return nodes, sorted(edges)
+def graphs(draw_value):
+    names = [f"n{i:02d}" for i in draw_value(st.permutations(range(12)))]
+    indexes = st.integers(0, len(names) - 1)
+    pairs = draw_value(st.lists(st.tuples(indexes, indexes), max_size=24))
+    acyclic = draw_value(st.booleans())
+    edges = {(names[a], names[b]) for a, b in pairs if a < b or not acyclic}
+    return names, sorted(edges)
 
 
-FAN = ["root", *(f"n{i:03d}" for i in range(100))]
-FAN_EDGES = [("root", name) for name in FAN[1:]]
-CHAIN = [f"n{i:03d}" for i in range(300)]
-CHAIN_EDGES = list(itertools.pairwise(CHAIN))
+def overlaps(a, b):
+    return abs(a[0] - b[0]) < BOX_WIDTH and abs(a[1] - b[1]) < BOX_HEIGHT
 
 
 def crosses(line, box):
     """Whether a piece of a line enters a box; a curve stays between its ends."""
-    (x, y) = box
-    for (x1, y1), (x2, y2) in itertools.pairwise(line):
-        beside = max(y1, y2) > y and min(y1, y2) < y + SIZES.height
-        if beside and max(x1, x2) > x and min(x1, x2) < x + SIZES.width:
-            return True
-    return False
-
-
-@settings(deadline=None)
-@given(graphs())
-@example((FAN, FAN_EDGES))
-@example((CHAIN, CHAIN_EDGES))
-def test_no_two_boxes_overlap_and_no_line_crosses_a_box(graph):
-    drawing = draw(*graph)
-    boxes = sorted(drawing.boxes.items(), key=lambda item: item[1])
-    assert sorted(drawing.boxes) == sorted(graph[0])
-    for k, (_, (x1, y1)) in enumerate(boxes):
-        for _, (x2, y2) in boxes[k + 1 :]:
-            apart = x1 + SIZES.width <= x2 or abs(y1 - y2) >= SIZES.height
-            assert apart
-    for line in drawing.lines.values():
-        assert not any(crosses(line, box) for _, box in boxes)
-
-
-@settings(deadline=None)
-@given(graphs())
-@example((FAN, FAN_EDGES))
-def test_lines_go_down_from_each_parent_to_each_child(graph):
-    nodes, edges = graph
-    drawing = draw(nodes, edges)
-    assert sorted(drawing.lines) == edges
-    for (parent, child), line in drawing.lines.items():
-        (x1, y1), (x2, y2) = drawing.boxes[parent], drawing.boxes[child]
-        assert line[0] == (round(x1 + SIZES.width / 2, 1), y1 + SIZES.height)
-        assert line[-1][1] == y2
-        assert x2 < line[-1][0] < x2 + SIZES.width
-        heights = [y for _, y in line]
-        assert heights == sorted(set(heights))
-
-
-@settings(deadline=None)
-@given(graphs())
-@example((FAN, FAN_EDGES))
-@example((CHAIN, CHAIN_EDGES))
-def test_all_lies_within_the_drawing(graph):
-    drawing = draw(*graph)
-    places = [
-        *drawing.boxes.values(),
-        *(p for ln in drawing.lines.values() for p in ln),
-    ]
-    assert min(x for x, _ in places) >= 0
-    assert min(y for _, y in places) >= 0
-    for x, y in drawing.boxes.values():
-        assert x + SIZES.width <= drawing.width + 0.2  # rounded to tenths
-        assert y + SIZES.height <= drawing.height
-
-
-@settings(deadline=None)
-@given(graphs(circles=True), st.randoms())
-def test_the_order_in_which_a_graph_is_given_does_not_matter(graph, random):
-    nodes, edges = graph
-    before = draw(nodes, edges)
-    random.shuffle(nodes)
-    random.shuffle(edges)
-    after = draw(iter(nodes), iter(edges))
-    assert after == before
-    assert list(after.boxes) == list(before.boxes)
-
-
-@settings(deadline=None)
-@given(graphs(circles=True))
-@example((["a"], [("a", "a")]))
-@example((["a", "b"], [("a", "b"), ("b", "a")]))
-def test_a_circle_is_drawn_without_the_edge_that_closes_it(graph):
-    nodes, edges = graph
-    drawing = draw(nodes, edges)
-    assert sorted(drawing.boxes) == sorted(nodes)
-    assert set(drawing.lines) <= set(edges)
-    closing = {(a, b) for a, b in edges if a != b} - set(drawing.lines)
-    for parent, child in closing:  # it would have gone up
-        assert drawing.boxes[parent][1] > drawing.boxes[child][1]
-
-
-def test_many_children_stand_in_a_block_no_wider_than_a_page():
-    drawing = draw(FAN, FAN_EDGES)
-    rows = [y for _, y in drawing.boxes.values()]
-    assert max(map(rows.count, rows)) == SIZES.per_row[0]
-    assert drawing.width < (SIZES.per_row[0] + 1) * (SIZES.width + SIZES.beside)
-
-
-def test_many_chains_that_join_stand_side_by_side():
-    chains = [[f"{k:02d}-{step}" for step in range(6)] for k in range(20)]
-    edges = [pair for chain in chains for pair in itertools.pairwise(chain)]
-    edges += [(chain[-1], "join") for chain in chains]
-    drawing = draw([*itertools.chain(*chains), "join"], edges)
-    assert len({y for _, y in drawing.boxes.values()}) == 7
-    assert all(
-        ln[0][0] == ln[-1][0] for (_, c), ln in drawing.lines.items() if "-" in c
+    x, y = box
+    return any(
+        max(y1, y2) > y
+        and min(y1, y2) < y + BOX_HEIGHT
+        and max(x1, x2) > x
+        and min(x1, x2) < x + BOX_WIDTH
+        for (x1, y1), (x2, y2) in pairwise(line)
     )
 
 
-def test_lines_from_one_parent_share_their_way():
-    lines = draw(FAN, FAN_EDGES).lines.values()
-    pieces = {pair for ln in lines for pair in itertools.pairwise(ln)}
-    rows = 100 // SIZES.per_row[0]
-    assert len(pieces) == 100 + 2 * rows  # one each, and one lane of all
+@given(graphs())
+@example(FAN)
+@example((["a"], [("a", "a")]))
+@example((["a", "b"], [("a", "b"), ("b", "a")]))
+def test_boxes_and_lines_are_apart_and_lines_lead_down(graph):
+    names, edges = graph
+    drawings = draw(names, edges)
+    assert sorted(chain(*(d.boxes for d in drawings))) == sorted(names)
+    drawn = {edge for drawing in drawings for edge in drawing.lines}
+    assert drawn <= set(edges)
+    if is_acyclic(names, edges):
+        assert drawn == set(edges)
+    for drawing in drawings:
+        boxes = list(drawing.boxes.values())
+        for k, box in enumerate(boxes):
+            assert 0 <= box[0] <= drawing.width - BOX_WIDTH
+            assert 0 <= box[1] <= drawing.height - BOX_HEIGHT
+            assert not any(overlaps(box, other) for other in boxes[k + 1 :])
+        for (parent, child), line in drawing.lines.items():
+            (x1, y1), (x2, y2) = drawing.boxes[parent], drawing.boxes[child]
+            assert line[0] == (x1 + BOX_WIDTH / 2, y1 + BOX_HEIGHT)
+            assert line[-1] == (x2 + BOX_WIDTH / 2, y2)
+            heights = [y for _, y in line]
+            assert heights == sorted(set(heights))
+            assert not any(crosses(line, box) for box in boxes)
+
+
+def is_acyclic(names, edges):
+    left = set(names)
+    while left:
+        ready = {n for n in left if not any(b == n and a in left for a, b in edges)}
+        if not ready:
+            return False
+        left -= ready
+    return True
+
+
+@given(graphs(), st.randoms())
+def test_the_given_order_does_not_matter(graph, random):
+    before = draw(*graph)
+    names, edges = map(list, graph)
+    random.shuffle(names)
+    random.shuffle(edges)
+    assert draw(iter(names), iter(edges)) == before
 
 
 def test_a_chain_is_straight():
-    drawing = draw(CHAIN, CHAIN_EDGES)
-    assert drawing.width == SIZES.width
-    assert {x for x, _ in drawing.boxes.values()} == {0}
+    (drawing,) = draw(*CHAIN)
+    assert drawing.width == BOX_WIDTH
+    assert list(drawing.boxes) == CHAIN[0]
 
 
-def test_a_parent_stands_above_the_middle_of_its_children():
-    drawing = draw("abcd", [("a", "b"), ("a", "c"), ("a", "d")])
-    (a, _), (c, _) = drawing.boxes["a"], drawing.boxes["c"]
-    assert a == c
-    assert drawing.boxes["b"][0] < c < drawing.boxes["d"][0]
+def test_chains_that_join_are_straight_and_side_by_side():
+    chains = [[f"{k:02d}-{step}" for step in range(6)] for k in range(20)]
+    edges = [*chain(*map(pairwise, chains)), *((c[-1], "join") for c in chains)]
+    (drawing,) = draw([*chain(*chains), "join"], edges)
+    places = [[drawing.boxes[name] for name in c] for c in chains]
+    assert len({y for _, y in drawing.boxes.values()}) == 7
+    assert all(len({x for x, _ in chain}) == 1 for chain in places)
 
 
-def test_what_joins_late_stands_above_what_it_joins():
-    drawing = draw("abcdz", [("a", "b"), ("b", "c"), ("c", "d"), ("z", "d")])
+def test_a_parent_is_above_the_middle_of_its_children():
+    (drawing,) = draw("abcd", [("a", "b"), ("a", "c"), ("a", "d")])
+    (a, _), (b, _), (c, _), (d, _) = (drawing.boxes[name] for name in "abcd")
+    assert a == c == (b + d) / 2
+
+
+def test_a_parent_that_joins_late_is_right_above_its_child():
+    (drawing,) = draw("abcdz", [("a", "b"), ("b", "c"), ("c", "d"), ("z", "d")])
     assert drawing.boxes["z"][1] == drawing.boxes["c"][1]
 
 
-def test_lines_to_one_child_end_beside_each_other_in_order():
-    parents = list("abcde")
-    drawing = draw([*parents, "z"], [(parent, "z") for parent in parents])
-    starts = {p: drawing.lines[p, "z"][0][0] for p in parents}
-    ends = {p: drawing.lines[p, "z"][-1][0] for p in parents}
-    assert sorted(parents, key=starts.get) == sorted(parents, key=ends.get)
-    assert len(set(ends.values())) == len(parents)
+def test_parts_come_largest_first():
+    drawings = draw("fedcba", [("a", "b"), ("c", "d"), ("d", "e")])
+    assert [sorted(d.boxes) for d in drawings] == [["c", "d", "e"], ["a", "b"], ["f"]]
+    assert draw([], []) == []
 
 
-def test_lines_that_need_not_cross_do_not():
-    drawing = draw(["a", "b", "x", "y"], [("a", "y"), ("b", "x")])
-    places = drawing.boxes
-    assert (places["a"][0] < places["b"][0]) == (places["y"][0] < places["x"][0])
+def test_a_line_shows_what_made_its_child_stale():
+    graph = lineage_graph(samples.pipeline())
+    assert graph.edges["predications", "graph_edges"] == "broken"
+    assert graph.edges["word_counts", "ngrams_frequent"] == "broken"
+    assert graph.edges["graph_edges", "edges_tsv"] == "behind"
+    assert graph.edges["lemmas", "graph_edges"] == ""
+    assert [n for n, entry in graph.nodes.items() if not entry] == ["word_counts"]
 
 
-def test_components_come_largest_first():
-    groups = components("fedcba", [("a", "b"), ("c", "d"), ("d", "e")])
-    assert groups == [["c", "d", "e"], ["a", "b"], ["f"]]
-
-
-def test_nothing_is_drawn_as_nothing():
-    drawing = draw([], [])
-    assert (drawing.width, drawing.height, drawing.boxes) == (0, 0, {})
+def test_lines_of_one_parent_share_their_lane():
+    edges = [("a", "b"), ("b", "c"), ("c", "d"), ("c", "e"), ("a", "d"), ("a", "e")]
+    (drawing,) = draw("abcde", edges)
+    paths = dict(edge_paths(drawing, dict.fromkeys(edges, "")))
+    pieces = {piece for line in drawing.lines.values() for piece in pairwise(line)}
+    assert paths["edge"].count("M") == len(pieces) == 4 + 3 + 3

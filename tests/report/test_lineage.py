@@ -1,14 +1,14 @@
-"""What was built from what, and what is stale by that."""
+"""Which checkpoints were built from which, and which are stale because of it."""
 
 import pytest
 
-from agatha_ckpt import Plan
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._report.lineage import Kin, Parent, lineage
+from agatha_ckpt import Manifest, PartitionInfo, Plan, Status
+from agatha_ckpt._report.lineage import Lineage, Parent, find_lineages
+from agatha_ckpt._store.status import State
 
 
 def manifest(content, *parents):
-    """A checkpoint that holds *content* and was built from (name, manifest)s."""
+    """A checkpoint with that content, built from (name, manifest) pairs."""
     plan = Plan(1, parents=tuple(sorted((n, m.id) for n, m in parents)))
     return Manifest(plan, (PartitionInfo("file", 1, 10, content),))
 
@@ -19,60 +19,62 @@ C = manifest("c", ("b", B))
 OTHER = manifest("other")
 
 
+def lineages(**manifests):
+    """The lineages of a root; None is a partial."""
+    return find_lineages(
+        Status(name, State.DONE if m else State.PARTIAL, manifest=m)
+        for name, m in manifests.items()
+    )
+
+
 def stale(**manifests):
-    return {n: kin.stale for n, kin in lineage(manifests).items() if kin.stale}
+    return {n: found.stale for n, found in lineages(**manifests).items() if found.stale}
 
 
 def test_parents_and_children_are_found():
-    kin = lineage({"a": A, "b": B, "c": C})
-    assert kin == {
-        "a": Kin(children=("b",)),
-        "b": Kin((Parent("a", "a"),), ("c",)),
-        "c": Kin((Parent("b", "b"),)),
+    assert lineages(a=A, b=B, c=C, partial=None) == {
+        "a": Lineage(children=("b",)),
+        "b": Lineage((Parent("a", "a"),), ("c",)),
+        "c": Lineage((Parent("b", "b"),)),
+        "partial": Lineage(),
     }
 
 
-def test_what_was_built_from_a_parent_that_was_made_again_is_stale():
-    found = stale(a=OTHER, b=B, c=C)
-    assert found == {
-        "b": ("its parent 'a' has other records now",),
+@pytest.mark.parametrize(
+    "now, why",
+    [
+        ({"a": OTHER}, "has other records now"),
+        ({}, "is gone"),
+        ({"a": None}, "is not done"),
+    ],
+)
+def test_a_changed_parent_makes_all_descendants_stale(now, why):
+    assert stale(**now, b=B, c=C) == {
+        "b": (f"its parent 'a' {why}",),
         "c": ("its parent 'b' is stale",),
     }
+    if now:
+        assert lineages(**now, b=B)["a"].children == ("b",)
 
 
-def test_a_parent_made_again_with_equal_records_makes_nothing_stale():
+def test_a_parent_recomputed_with_equal_records_makes_nothing_stale():
     again = Manifest(A.plan, A.partitions)
     assert again.token != A.token
     assert stale(a=again, b=B, c=C) == {}
 
 
-@pytest.mark.parametrize("now, why", [({}, "is gone"), ({"a": None}, "is not done")])
-def test_what_was_built_from_what_is_not_there_is_stale(now, why):
-    found = stale(**now, b=B, c=C)
-    assert found["b"] == (f"its parent 'a' {why}",)
-    assert found["c"] == ("its parent 'b' is stale",)
-
-
-def test_a_step_that_changed_nothing_does_not_take_the_place_of_its_parent():
+def test_a_step_that_changed_nothing_does_not_replace_its_parent():
     same = manifest("a", ("a", A))
     assert stale(a=OTHER, same=same) == {
         "same": ("its parent 'a' has other records now",)
     }
 
 
-def test_a_parent_that_was_renamed_makes_nothing_stale():
-    kin = lineage({"renamed": A, "b": B})
-    assert kin["b"] == Kin((Parent("a", "renamed"),))
-    assert kin["renamed"].children == ("b",)
-
-
-def test_a_parent_is_sought_under_its_own_name_first():
-    kin = lineage({"A": A, "a": A, "b": B})
-    assert kin["b"].parents == (Parent("a", "a"),)
-
-
-def test_a_parent_that_was_made_again_keeps_its_children():
-    assert lineage({"a": OTHER, "b": B})["a"].children == ("b",)
+def test_a_renamed_parent_makes_nothing_stale():
+    found = lineages(renamed=A, b=B)
+    assert found["b"] == Lineage((Parent("a", "renamed"),))
+    assert found["renamed"].children == ("b",)
+    assert lineages(A=A, a=A, b=B)["b"].parents == (Parent("a", "a"),)
 
 
 def test_all_reasons_are_given():
@@ -84,27 +86,25 @@ def test_all_reasons_are_given():
     )
 
 
-def test_what_was_computed_from_its_own_former_records_is_not_stale():
-    assert lineage({"a": manifest("new", ("a", A))})["a"] == Kin()
+def test_a_checkpoint_built_from_its_own_former_records_is_not_stale():
+    assert lineages(a=manifest("new", ("a", A)))["a"] == Lineage()
 
 
-def test_a_circle_ends():
-    """Each was made from the other, one after the other; and both from what is gone."""
+def test_checkpoints_built_from_each_other_in_turn():
     first = manifest("first", ("gone", OTHER))
     second = manifest("second", ("x", first))
     again = manifest("first", ("y", second), ("gone", OTHER))
-    kin = lineage({"x": again, "y": second})
-    assert kin["x"].children == ("y",)
-    assert kin["y"].children == ("x",)
-    assert "its parent 'gone' is gone" in kin["x"].stale
-    assert kin["y"].stale == ("its parent 'x' is stale",)
+    found = lineages(x=again, y=second)
+    assert found["x"].children == ("y",)
+    assert found["y"].children == ("x",)
+    assert "its parent 'gone' is gone" in found["x"].stale
+    assert found["y"].stale == ("its parent 'x' is stale",)
 
 
-def test_what_is_not_done_has_no_parents():
-    assert lineage({"a": None, "b": B})["a"] == Kin(children=("b",))
-
-
-def test_of_a_parent_that_may_not_be_read_nobody_says_that_it_is_not_done():
-    kin = lineage({"a": None, "b": B}, unknown=["a"])
-    assert kin["a"] == Kin(children=("b",))
-    assert kin["b"] == Kin(parents=(Parent("a", "a"),))
+def test_an_unreadable_parent_makes_nothing_stale():
+    unreadable = Status("a", State.UNREADABLE)
+    found = find_lineages([unreadable, Status("b", State.DONE, manifest=B)])
+    assert found == {
+        "a": Lineage(children=("b",)),
+        "b": Lineage(parents=(Parent("a", "a"),)),
+    }

@@ -1,0 +1,164 @@
+"""What a report gathers of a root, and what needs attention."""
+
+from collections import Counter
+
+import dask.bag
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from agatha_ckpt import Checkpointer, CheckpointStore
+from agatha_ckpt._report.summary import gather
+from tests.report import samples
+from tests.servers.proxy import Proxy
+
+
+def make_bag(values="abcdef", fail_after=None):
+    computed = []
+
+    def compute(value):
+        if len(computed) == fail_after:
+            raise ZeroDivisionError
+        computed.append(value)
+        return value
+
+    return dask.bag.from_sequence(values, npartitions=3).map(compute)
+
+
+@pytest.fixture
+def save(local):
+    checkpointer = Checkpointer(local, verbose=False)
+
+    def save(name, bag, **options):
+        return checkpointer.checkpoint(name, bag, scheduler="sync", **options)
+
+    return save
+
+
+@pytest.fixture
+def filled(local, save):
+    """A store with a checkpoint of each state."""
+    child = save("child", save("parent", make_bag()).map(str.upper), version="2")
+    save("grandchild", child.map(str.isupper))
+    save("lines", make_bag(), textfile=True)
+    with pytest.raises(ZeroDivisionError):
+        save("unfinished", make_bag(fail_after=4))
+    save("cut", make_bag())
+    marker = local.done_marker("cut")
+    marker.write_bytes(marker.read_bytes()[:-10])
+    save("robbed", make_bag("ghijkl"))
+    local.path("robbed").joinpath(local.manifest("robbed").partitions[1].file).unlink()
+    return local
+
+
+def test_each_state_is_found_and_nothing_is_written(filled):
+    before = {p: p.read_bytes() for p in filled.root.rglob("*") if p.is_file()}
+    report = gather(filled)
+    entries = {entry.name: entry for entry in report.entries}
+    assert {name: entry.state for name, entry in entries.items()} == {
+        "parent": "done",
+        "child": "done",
+        "grandchild": "done",
+        "lines": "done",
+        "unfinished": "partial",
+        "cut": "damaged",
+        "robbed": "damaged",
+    }
+    assert entries["robbed"].reasons == ["partition 1: its file is missing"]
+    (reason,) = entries["cut"].reasons
+    assert reason.startswith("the done marker is empty, cut or changed")
+    assert report.records == 5 * 6
+    assert report.partitions == 6 * 3 + 2
+    assert report.bytes == sum(entry.status.bytes for entry in report.entries)
+    assert before == {p: p.read_bytes() for p in filled.root.rglob("*") if p.is_file()}
+
+
+def test_a_changed_parent_makes_its_descendants_stale(local, save):
+    child = save("child", save("parent", make_bag()).map(str.upper))
+    save("grandchild", child.map(str.isupper))
+    local.clear("parent")
+    save("parent", make_bag("uvwxyz"))
+    stale = {entry.name: entry.reasons for entry in gather(local).by_state["stale"]}
+    assert stale == {
+        "child": ["its parent 'parent' has other records now"],
+        "grandchild": ["its parent 'child' is stale"],
+    }
+    local.clear("parent")
+    save("parent", make_bag())
+    assert gather(local).by_state["stale"] == []
+
+
+class DenyingFileSystem(MemoryFileSystem):
+    """A filesystem that denies one call on one path."""
+
+    cachable = False
+    denied = ("", "")
+
+    def _check(self, call, path):
+        if (call, str(path)) == self.denied:
+            raise PermissionError(13, "no", path)
+
+    def cat_file(self, path, *args, **kwargs):
+        self._check("read", path)
+        return super().cat_file(path, *args, **kwargs)
+
+    def ls(self, path, *args, **kwargs):
+        self._check("list", path)
+        return super().ls(path, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "denied, reason",
+    [
+        (("read", "/denied/parent/__done__"), "it cannot be read: no permission"),
+        (("list", "/denied/parent"), "its files cannot be listed: no permission"),
+    ],
+)
+def test_what_is_denied_is_unreadable_and_makes_nothing_stale(denied, reason):
+    fs = DenyingFileSystem()
+    store = CheckpointStore("/denied", fs=fs)
+    checkpointer = Checkpointer(store, verbose=False)
+    parent = checkpointer.checkpoint("parent", make_bag(), scheduler="sync")
+    checkpointer.checkpoint("child", parent.map(str.upper), scheduler="sync")
+    fs.denied = denied
+    child, parent = gather(store).entries
+    fs.denied = ("", "")
+    store.clear_all()
+    assert (child.state, parent.state) == ("done", "unreadable")
+    assert parent.reasons[0].startswith(reason)
+
+
+def test_a_report_sends_one_read_and_one_listing_for_each_checkpoint(s3_server):
+    with Proxy(s3_server.url) as proxy:
+        cloud = s3_server.through(proxy.url)
+        store = CheckpointStore(cloud.new_root(), storage_options=cloud.options)
+        checkpointer = Checkpointer(store, verbose=False)
+        for k in range(3):
+            checkpointer.checkpoint(f"c{k}", make_bag(), scheduler="sync")
+        proxy.forget()
+        assert len(gather(store).entries) == 3
+        found = Counter(request.what for request in proxy.requests)
+        assert found == {"LIST": 1 + 3, "GET": 3}
+
+
+def listed(report):
+    return [[concern.entry.name for concern in group] for group in report.concerns]
+
+
+def test_causes_come_before_what_follows_from_them():
+    """The partial is the cause of all, and would else be in the last group."""
+    children = [f"c_child_{k}" for k in range(7)]
+    groups = listed(samples.broken())
+    assert groups[0] == ["a_late", "z_partial", "b_middle", "c_child_3"]
+    assert groups[1:] == [[c for c in children if c != "c_child_3"], children]
+
+
+def test_groups_come_in_the_order_of_urgency():
+    assert listed(samples.pipeline()) == [
+        ["lemmas", "topic_model"],
+        ["graph_edges", "edges_tsv", "ngrams_frequent"],
+        ["embeddings"],
+        ["sentences_with_entities"],
+    ]
+    (partial,), (skewed,) = samples.pipeline().concerns[2:]
+    assert partial.reasons == ["37 of 64 partitions stored"]
+    assert skewed.reasons[0].startswith("partition 133 has 670.69 MiB, 7.0")
