@@ -1,20 +1,20 @@
-"""Run by test_kill: kill what changes a checkpoint, run it again, judge the outcome.
+"""Kills programs that change a checkpoint, runs them again, and judges the outcome.
 
-    python kill_loop.py ROOT SCRATCH --scheduler sync --kills 1000 --seed 1
+    python -m tests.reliability.kill_loop SCRATCH --scheduler threads --kills 500
 
-Each round has a checkpoint of its own. In a child process it is saved, computed again
-in place of an older one, repaired, or cleared, and that is killed once to three times
-at moments drawn evenly from the time that it takes as a whole; then it runs to its
-end. After each kill the state is looked at: it is the one from before or the one that
-was aimed at. At the end the records are exactly the bag's, verify() finds nothing, no
-partition that was finished was computed again, and no other file is in the folder.
+Each round has a checkpoint of its own on local disk. A child process saves, recomputes,
+repairs or clears it and is killed one to three times, at moments drawn evenly from the
+time that it takes as a whole; then it runs to its end. After each kill, what is loaded
+is the state from before or the one that was to be reached. At the end the records are
+exactly the bag's, verify() finds nothing, no finished partition was computed again, and
+there is no other file.
 
-With the process scheduler it is the whole group that is killed, or one pool worker,
-or the driver alone, whose workers go on writing while the next run resumes. ("warm" is
-that scheduler, too: see `WORKERS`.)
+With the process scheduler the whole group is killed, or one pool worker, or the driver
+alone, whose workers continue to write while the next run resumes. ("warm" is that
+scheduler with the pool that a Checkpointer keeps, "processes" with a pool of dask's.)
 
-What a round does comes from the seed and its number; ``--round 17`` does that one
-only. Prints the figures as JSON; a round that went wrong is named on stderr.
+A round depends on the seed and its number; ``--round 17`` repeats one. Prints figures
+as JSON; rounds with a fault are described on stderr.
 """
 
 import argparse
@@ -24,22 +24,18 @@ import gc
 import hashlib
 import itertools
 import json
-import math
 import os
 import random
 import signal
-import statistics
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import dask
-import dask.bag
-import psutil
-from fsspec.core import url_to_fs
 
 from agatha_ckpt import (
     Checkpointer,
@@ -47,27 +43,26 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
 )
-from agatha_ckpt._format.names import DONE_MARKER, is_own_file
+from agatha_ckpt._format.names import DONE_MARKER, parse_filename
+from tests.reliability.runs import Run, labels
 
-SIZE = 200  # of a partition, in records
-# "warm" is the process scheduler with the pool that a Checkpointer keeps, "processes"
-# with one that dask makes.
+PARTITIONS = 16
 WORKERS = {"sync": 1, "threads": 4, "processes": 2, "warm": 2}
 ABSENT, DAMAGED = "absent", "damaged"
-# To which state each operation leads; a number is the version whose records are there.
-AIM = {"save": 1, "recompute": 2, "repair": 1, "clear": ABSENT}
-# Rounds and kills take these in turn. No two of them are of lengths with a common
-# factor, so that each meets each.
+# The state that each operation is to reach: the version whose records are there.
+AIM = {"save": "1", "recompute": "2", "repair": "1", "clear": ABSENT}
+# Rounds and kills take these in turn. No two of their lengths have a common factor, so
+# that each meets each.
 ACTIONS = ("save", "recompute", "repair", "save", "clear", "recompute", "repair")
 FORMS = ("msgpack", "zstd", "text")
 SIGNALS = (
     "KILL",
-    "TERM",  # which ends Python at once,
-    "TERM as exit",  # unless the program makes it an exception
+    "TERM",
+    "TERM as exit",  # the program makes it an exception
     "KILL",
     "INT",
     "KILL",
-    "INT and KILL",
+    "INT and KILL",  # soon after
     "INT",
 )
 TARGETS = {
@@ -78,22 +73,19 @@ TARGETS = {
 }
 # What must not happen, nor be missing where the figures are printed.
 ZERO = (
-    "kills",
     "lost or wrong",
     "undocumented errors",
     "hung",
     "finished and computed again",
     "left over",
-    "left after a clear",
     "faults",
 )
 EXIT_CODE = 143
-# What Python's pool says when a signal kills its workers, or comes while it starts.
+# Errors of Python's pools when a signal kills a worker, or comes while they start.
 OF_A_POOL = ("BrokenProcessPool", "cannot join thread before it is started")
-PAUSES = (0.01, 0.04, 0.1)  # seconds for a partition whose driver may be killed alone
-QUIET = 3 * max(PAUSES)  # seconds without a new one, then its workers have no more
-PATIENCE = 180.0  # seconds until a process that was told to end is said to hang
-LOOKS = 30  # at where it is, in that time
+PAUSE = 0.04  # seconds for a partition whose driver may be killed alone
+QUIET = 0.3  # seconds without a new partition after which orphans have no more
+PATIENCE = 60.0  # seconds until a process that was told to end is hung
 
 
 # ---- what runs in a child ----
@@ -109,90 +101,66 @@ class Task:
     scheduler: str
     form: str
     log: str
-    partitions: int
     pause: float = 0.0  # that each partition takes, in seconds
     in_full: bool = False  # repair what is damaged inside, too
     exits: bool = False  # SIGTERM raises SystemExit
 
-
-class Compute:
-    """The bag's function: notes which partition it computes, then computes it."""
-
-    def __init__(self, task):
-        self.task = task
-        self.__name__ = "compute"  # else dask names the bag after our address
-
-    def __dask_tokenize__(self):
-        # A program that is started again has the same graph.
-        return AIM[self.task.op], self.task.form
-
-    def __call__(self, part):
-        (index,) = part
-        with open(self.task.log, "a") as log:
-            log.write(f"{index} {os.getpid()}\n")
-        if self.task.pause:
-            threading.Event().wait(self.task.pause)
-        yield from records_of(AIM[self.task.op], index, self.task.form)
+    @property
+    def folder(self):
+        return Path(self.root, self.name)
 
 
-def records_of(version, index, form):
-    if form == "text":
-        return [f"{version} {index} {i} " * 10 for i in range(SIZE)]
-    return [
-        {"run": version, "at": (index, i), "text": f"{index} {i} " * 10}
-        for i in range(SIZE)
-    ]
+def run_of(version, form):
+    text = form == "text"
+    return Run(version, PARTITIONS, version, text, inputs=version, sizes=(200,))
+
+
+def note(log, pause, index):
+    """Note in the log that a partition is computed."""
+    with open(log, "a") as file:
+        file.write(f"{index} {os.getpid()}\n")
+    if pause:
+        threading.Event().wait(pause)
 
 
 def run_task(answers, task):
-    """Say what is there, and carry out the task."""
+    """Answer with the state before, and execute the task."""
     print(json.dumps(look(task)), file=answers)
-    answers.close()  # else pool workers would have it open on
+    answers.close()  # otherwise pool workers inherit it
     if task.exits:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_CODE))
-    carry_out(task)
+    execute(task)
 
 
-def carry_out(task):
+def execute(task):
+    compression = "zstd" if task.form == "zstd" else None
     checkpointer = Checkpointer(
-        task.root,
-        verbose=False,
-        on_stale="recompute",
-        compression="zstd" if task.form == "zstd" else None,
+        task.root, verbose=False, on_stale="recompute", compression=compression
     )
     if task.op == "clear":
         checkpointer.clear(task.name)
         return
-    bag = dask.bag.from_sequence(range(task.partitions), partition_size=1)
-    bag = bag.map_partitions(Compute(task))
+    run = run_of(AIM[task.op], task.form)
     options = {"scheduler": task.scheduler, "num_workers": WORKERS[task.scheduler]}
+    # Forked workers start at once, and there is no thread to disturb.
     config = {"multiprocessing.context": "fork", "multiprocessing.initializer": watch}
     if task.scheduler in ("processes", "warm"):
-        options["chunksize"] = 6  # so that a worker goes on without its driver
+        options["chunksize"] = 6  # so that a worker continues without its driver
     if task.scheduler == "warm":
         options["scheduler"], config = "processes", {}
-    # A pool that dask spawns takes two seconds to import what this process has
-    # imported; forked workers are there at once, and there is no thread to disturb.
+    bag = run.bag(partial(note, task.log, task.pause))
     with dask.config.set(config):
         if task.in_full:
             checkpointer.repair(task.name, bag, **options)
         else:
-            options |= {"textfile": task.form == "text", "version": str(AIM[task.op])}
-            checkpointer.checkpoint(task.name, bag, **options)
-
-
-def filesystem(task):
-    fs, root = url_to_fs(task.root, use_listings_cache=False)
-    return fs, f"{root}/{task.name}"
+            checkpointer.checkpoint(task.name, bag, **run.options | options)
 
 
 def look(task):
-    """The state by a load without the bag, and the files that are there."""
-    fs, folder = filesystem(task)
-    return {
-        "state": state_of(task),
-        "files": [path.rsplit("/", 1)[1] for path in fs.find(folder)],
-    }
+    """Return the state by a load without the bag, and the files that are there."""
+    folder = task.folder
+    files = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return {"state": state_of(task), "files": files}
 
 
 def state_of(task):
@@ -203,57 +171,50 @@ def state_of(task):
         return ABSENT
     except CorruptCheckpointError:
         return DAMAGED
-    for version in (1, 2):
-        parts = [records_of(version, i, task.form) for i in range(task.partitions)]
-        if loaded == [record for part in parts for record in part]:
-            return version
-    return f"{len(loaded)} wrong records"
+    try:
+        (version,) = set(labels(loaded, [run_of(v, task.form) for v in "12"]))
+    except (AssertionError, ValueError):
+        return f"{len(loaded)} wrong records"
+    return version
 
 
 def damage(answers, task, indexes, how):
     """Remove, cut or change the files of partitions."""
-    fs, folder = filesystem(task)
-    for path in fs.find(folder):
-        if index_of(path.rsplit("/", 1)[1]) in indexes:
-            data = fs.cat_file(path)
+    for path in task.folder.iterdir():
+        parsed = parse_filename(path.name)
+        if parsed and parsed.index in indexes:
+            data = path.read_bytes()
             half = len(data) // 2
             if how == "remove":
-                fs.rm_file(path)
+                path.unlink()
             elif how == "cut":
-                fs.pipe_file(path, data[:-1])
+                path.write_bytes(data[:-1])
             else:
                 flipped = bytes([data[half] ^ 1])
-                fs.pipe_file(path, data[:half] + flipped + data[half + 1 :])
+                path.write_bytes(data[:half] + flipped + data[half + 1 :])
 
 
 def judge(answers, task, clear):
-    """Say what there is in the end; and then, what a clear leaves."""
-    fs, folder = filesystem(task)
+    """Answer with what there is at the end; and with what a clear leaves."""
     found = look(task)
-    if DONE_MARKER in found["files"]:
-        marker = fs.cat_file(f"{folder}/{DONE_MARKER}")
-        named = json.loads(marker)["manifest"]["partitions"]["file"]
-        if not clear:  # it will be looked at again
-            whole = hashlib.sha256(marker)
-            for filename in named:
-                whole.update(fs.cat_file(f"{folder}/{filename}"))
-            found["content"] = whole.hexdigest()
-        store = CheckpointStore(task.root)
+    store = CheckpointStore(task.root)
+    if store.is_done(task.name):
+        named = store.manifest(task.name).files | {DONE_MARKER}
+        content = [(task.folder / name).read_bytes() for name in sorted(named)]
+        found["content"] = hashlib.sha256(b"".join(content)).hexdigest()
         found["damaged"] = [d.reason for d in store.verify(task.name)]
-        found["left over"] = sorted(set(found["files"]) - {DONE_MARKER, *named})
+        found["left over"] = sorted(set(found["files"]) - named)
     if clear:
-        CheckpointStore(task.root).clear(task.name)
-        found["after clear"] = [*fs.find(folder)]
-        if not found["after clear"] and fs.exists(folder):
-            found["after clear"] = ["the folder"]
+        store.clear(task.name)
+        found["after clear"] = list(map(str, task.folder.parent.glob(task.name)))
     print(json.dumps(found), file=answers)
 
 
 def watch():
-    """End this process, be it a pool worker without a driver, when the loop ends.
+    """End this process, or a pool worker without a driver, when the loop ends.
 
-    A worker has no handler of SIGTERM, as none has that dask spawns: the exception of
-    one would be taken for that of a task, and the worker go on.
+    A worker has no handler of SIGTERM, as one that dask spawns has none: its exception
+    would be taken for that of a task.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -270,7 +231,7 @@ LIFELINE = os.pipe()
 
 
 def start(scratch, function, *args):
-    """Run a function in a child; return its process id and what it will say.
+    """Run a function in a child; return its process id and the file of its answer.
 
     The child leads a process group. It ends at once when the function has returned,
     and by an exception as any program does, with its threads and pools.
@@ -288,7 +249,7 @@ def start(scratch, function, *args):
     os.dup2(stderr, 2)
     # A shell that starts this in the background has SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    faulthandler.register(signal.SIGUSR1)  # where it is when it hangs
+    faulthandler.register(signal.SIGUSR1)
     watch()
     with open(writer, "w") as answers:
         function(answers, *args)
@@ -305,7 +266,7 @@ def exit_code(pid, seconds):
         left = deadline - time.perf_counter()
         if left <= 0:
             return None
-        if left > 0.002:  # what is less is too short to sleep for exactly
+        if left > 0.002:  # less is too short to sleep for exactly
             time.sleep(min(left - 0.001, 0.002))
 
 
@@ -318,15 +279,8 @@ def adopt_orphans():
         ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
 
 
-def in_group(pid, group):
-    try:
-        return os.getpgid(pid) == group
-    except ProcessLookupError:
-        return False
-
-
 def lives(group):
-    """Whether a process of a group is left whose leader has ended."""
+    """Return whether a process is left of a group whose leader has ended."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-group, os.WNOHANG)[0]:
             pass
@@ -348,53 +302,27 @@ def end(group):
 # ---- rounds ----
 
 
-@dataclass(frozen=True)
-class Kill:
-    """By what signal, of which processes, and when: two ways of saying it.
-
-    After a part of the time that the operation takes; or when a part of the partitions
-    was begun, and then after a part of the time for three of them. That finds its
-    moment also where the machine has become slower or faster, and hits the commit.
-    """
-
-    signal: str
-    target: str
-    part: float
-    partitions: float | None
-
-
 class BrokenRoundError(Exception):
-    """A child that nobody killed has failed, or hangs."""
+    """A child that was not killed has failed, or hangs."""
 
 
 class Round:
     """What one round does, by its random numbers, and what it finds."""
 
     def __init__(self, loop, number):
-        self.loop = loop
+        self.loop, self.number = loop, number
         self.rng = random.Random(f"{loop.seed} {number}")
         self.action = ACTIONS[number % len(ACTIONS)]
         self.form = FORMS[number % len(FORMS)]
         self.faults = []
-        self.figures = Counter({"rounds": 1, f"round of {self.action}": 1})
-        self.figures[f"round of {self.form}"] += 1
-        self.number = number
-        self.task = Task(
-            loop.root,
-            f"round-{number}",
-            self.action,
-            loop.scheduler,
-            self.form,
-            "",
-            loop.partitions,
-        )
-        self.all = set(range(loop.partitions))
-        self.logs = []
-        self.steps = 0
-        # Process group to the log of what it computes, and how long that was then.
+        self.figures = Counter({"rounds": 1})
+        name, root = f"round-{number}", str(loop.scratch / "root")
+        self.task = Task(root, name, self.action, loop.scheduler, self.form, "")
+        self.all = set(range(PARTITIONS))
+        self.logs, self.steps = [], 0
+        # Process group to the log of what it computes, and its length at that time.
         self.orphans = {}
-        self.damaged = set()
-        self.old_files = set()
+        self.damaged, self.old_files = set(), set()
 
     def run(self):
         kills = self.rng.choice((1, 1, 1, 2, 2, 3))
@@ -405,29 +333,20 @@ class Round:
             ops.append(self.action)
         allowed = {self.prepare()}
         for op in ops[:-1]:
-            found, code = self.step(op, allowed, self.kill())
+            found, code = self.step(op, allowed, killed=True)
             allowed = {found["state"], AIM[op]} if code else {AIM[op]}
-        found, code = self.step(ops[-1], allowed, None)
+        found, code = self.step(ops[-1], allowed, killed=False)
         if code:
-            self.fault(f"the last {ops[-1]} ended with {code}: {self.said()}")
+            self.fault(f"the last {ops[-1]} ended with {code}: {self.stderr()}")
         self.conclude(found["state"], ops[-1])
 
-    def fault(self, what):
+    def fault(self, what, figure=None):
         self.faults.append(what)
+        if figure:
+            self.figures[figure] += 1
 
-    def said(self):
+    def stderr(self):
         return (self.loop.scratch / "stderr").read_text()[-5000:]
-
-    def kill(self):
-        rng = self.rng
-        targets = TARGETS[self.loop.scheduler]
-        turn = self.number + self.steps
-        return Kill(
-            SIGNALS[turn % len(SIGNALS)],
-            targets[turn % len(targets)],
-            part=rng.uniform(0, 1.05),
-            partitions=rng.choice((None, rng.random())),
-        )
 
     def prepare(self):
         """Bring about the state that the round begins with, and return it."""
@@ -443,154 +362,116 @@ class Round:
         return DAMAGED
 
     def call(self, function, *args):
-        """Run a function in a child to its end and return what it said last."""
+        """Run a function in a child to its end and return its last answer."""
         pid, answers = start(self.loop.scratch, function, *args)
         with answers:
-            said = answers.read()
+            text = answers.read()
         code = exit_code(pid, PATIENCE)
         end(pid)
         if code != 0:
-            raise BrokenRoundError(f"{function.__name__}: {code}, {self.said()}")
-        return said and json.loads(said.splitlines()[-1])
+            raise BrokenRoundError(f"{function.__name__}: {code}, {self.stderr()}")
+        return text and json.loads(text.splitlines()[-1])
 
-    def new_task(self, op, kill=None):
+    def new_task(self, op, **changes):
         log = self.loop.scratch / f"{self.task.name}-{len(self.logs)}"
         self.logs.append(log)
-        task = replace(self.task, op=op, log=str(log))
-        if op != "repair":
-            task = replace(task, in_full=False)
-        if kill:
-            task = replace(task, exits=kill.signal == "TERM as exit")
-            if kill.target == "driver":  # its workers are to go on for a while
-                task = replace(task, pause=self.rng.choice(PAUSES))
-        return task
+        in_full = self.task.in_full and op == "repair"
+        return replace(self.task, op=op, log=str(log), in_full=in_full, **changes)
 
-    def step(self, op, allowed, kill):
+    def step(self, op, allowed, killed):
         """Do *op*, killed or not; return what was there before and the exit code."""
-        task = self.new_task(op, kill)
+        turn, targets = self.number + self.steps, TARGETS[self.loop.scheduler]
+        sent = SIGNALS[turn % len(SIGNALS)] if killed else ""
+        target = targets[turn % len(targets)] if killed else ""
+        pause = PAUSE if target == "driver" else 0
+        task = self.new_task(op, exits=sent == "TERM as exit", pause=pause)
         pid, answers = start(self.loop.scratch, run_task, task)
         with answers:
-            said = answers.readline()
-        if kill and said:
-            missing = len(self.all - self.finished(op, json.loads(said)))
-            code = self.strike(pid, task, kill, missing)
+            found = json.loads(answers.readline() or "null")
+        if killed and found:
+            code = self.strike(pid, task, sent, target)
         else:
             code = exit_code(pid, PATIENCE)
-        goes_on = code is not None and lives(pid)
-        if goes_on and kill and kill.target == "driver":
-            orphans = {pid: (task.log, len(lines_of(task.log)))}
+        if target == "driver" and code is not None and lives(pid):
+            self.orphans[pid] = task.log, len(lines_of(task.log))
         else:
-            orphans = {}
             end(pid)
-        if not said or code is None:
-            raise BrokenRoundError(f"{op} ended with {code}: {self.said()}")
-        found = json.loads(said)
+        if not found or code is None:
+            raise BrokenRoundError(f"{op} ended with {code}: {self.stderr()}")
         if found["state"] not in allowed:
-            self.figures["lost or wrong"] += 1
-            self.fault(f"before {op} the state was {found['state']}, not in {allowed}")
+            what = f"before {op} the state was {found['state']}, not in {allowed}"
+            self.fault(what, "lost or wrong")
         self.compare(op, found, task)
         self.steps += 1
-        self.orphans |= orphans
         return found, code
 
-    def strike(self, group, task, kill, missing):
-        """Kill a child at the moment; return how it ended."""
+    def strike(self, group, task, sent, target):
+        """Kill a child at some moment; return how it ended."""
         seconds = self.loop.seconds[task.op]
-        seconds += task.pause * task.partitions / WORKERS[task.scheduler]
-        code = None
-        counts = missing and task.op != "clear" and kill.partitions is not None
-        if counts:
-            begun = math.ceil(kill.partitions * missing)
+        seconds += task.pause * PARTITIONS / WORKERS[task.scheduler]
+        delay, code = self.rng.uniform(0, 1.05) * seconds, None
+        if task.op != "clear" and self.rng.random() < 0.5:
+            # From when a part of the partitions is begun: also on a machine that has
+            # become slower or faster, and near the commit.
+            begun = self.rng.randrange(PARTITIONS)
             while code is None and len(lines_of(task.log)) < begun:
                 code = exit_code(group, 0.0005)
-            seconds *= 3 / task.partitions
+            delay *= 3 / PARTITIONS
         if code is None:
-            haste = self.loop.haste[task.op, bool(counts)]
-            code = exit_code(group, kill.part * seconds * haste)
-            self.loop.learn(task.op, bool(counts), late=code is not None)
+            code = exit_code(group, delay)
         if code is not None:
             self.figures["kills that came too late"] += 1
             if code:
-                self.fault(f"{task.op} ended with {code} unkilled: {self.said()}")
+                self.fault(f"{task.op} ended with {code} unkilled: {self.stderr()}")
             return code
-        name, *more = kill.signal.split()
+        name, *more = sent.split()
         number = signal.Signals[f"SIG{name}"]
         workers = [pid for _, pid in pairs_in(task.log) if in_group(pid, group)]
-        if kill.target == "worker" and workers:
+        if target == "worker" and workers:
             os.kill(self.rng.choice(workers), signal.SIGKILL)
-            self.figures["workers killed"] += 1
-        elif kill.target == "driver":
+        elif target == "driver":
             os.kill(group, number)
         else:
             os.killpg(group, number)
-        self.figures["kills"] += 1
-        self.figures[f"by {kill.signal}"] += 1
-        self.figures[f"of {task.op}"] += 1
-        if more[-1:] == ["KILL"]:  # somebody who does not wait for the end
+        for figure in ("kills", f"by {sent}", f"of {task.op}", f"of a {target}"):
+            self.figures[figure] += 1
+        if more[-1:] == ["KILL"]:
             code = exit_code(group, self.rng.uniform(0, 0.05))
             if code is None:
                 os.kill(group, signal.SIGKILL)
         if code is None:
-            code = self.wait_patiently(group, f"{task.op} after {kill}")
-        said = self.said()
-        if code == 1 and repr(task.name) in said and any(e in said for e in OF_A_POOL):
+            code = self.wait_patiently(group, f"{task.op} after {sent}")
+        text = self.stderr()
+        if code == 1 and repr(task.name) in text and any(e in text for e in OF_A_POOL):
             self.figures["errors of Python's pool"] += 1
-            return code
-        if code not in (0, -number, -signal.SIGKILL, EXIT_CODE):
-            self.fault(f"{task.op} ended with {code} after {kill}: {self.said()}")
-            self.figures["undocumented errors"] += 1
+        elif code not in (0, -number, -signal.SIGKILL, EXIT_CODE):
+            what = f"{task.op} ended with {code} after {sent}: {text}"
+            self.fault(what, "undocumented errors")
         return code
 
     def wait_patiently(self, pid, what):
-        """Return how a child ended that got a signal; end it when it hangs."""
-        stuck = 0
-        for _ in range(LOOKS):
-            code = exit_code(pid, PATIENCE / LOOKS)
-            if code is not None:
-                return code
-            where = self.stuck_in_python(pid)
-            stuck = stuck + 1 if where else 0
-            if stuck == 2:
-                self.figures[f"hung in Python's own {where}"] += 1
-                os.kill(pid, signal.SIGINT)
-                if exit_code(pid, PATIENCE / LOOKS) is None:
-                    break
-                self.figures["hung until a second Ctrl-C"] += 1
-                return -signal.SIGKILL
-        else:
-            self.figures["hung"] += 1
-            self.fault(f"{what} goes on: {self.said()}")
-        os.killpg(pid, signal.SIGKILL)
-        return exit_code(pid, PATIENCE)
+        """Return how a child ended that got a signal; end it if it hangs.
 
-    def stuck_in_python(self, pid):
-        """Return in what of Python's own a child hangs; None if it may be in ours."""
-        main, others = self.threads(pid)
-        if not main or any(is_ours(frame) for thread in others for frame in thread):
-            return None
-        if main[-1].endswith("in _shutdown"):
-            return "exit"
-        if not (waits_for_a_pool(main) or main[-1].endswith("in _exit_function")):
-            return None
-        children = psutil.Process(pid).children()
-        workers = [c.pid for c in children if c.status() != psutil.STATUS_ZOMBIE]
-        return "pool" if all(is_idle(self.threads(w)[0]) for w in workers) else None
-
-    def threads(self, pid):
-        """Return where the main thread of a process is, and where the others are.
-
-        Each is a list of frames, the innermost first.
+        A signal's exception in the moment between taking a lock of Python's pools and
+        noting that leaves a lock that is never released, and Python waits forever at
+        its exit or when the pool is shut down.
         """
-        stderr = self.loop.scratch / "stderr"
-        before = stderr.stat().st_size
-        os.kill(pid, signal.SIGUSR1)
-        time.sleep(0.5)
-        dump = stderr.read_bytes()[before:].decode()
-        others, _, main = dump.partition("Current thread")
-        return frames_in(main), [frames_in(one) for one in others.split("\n\n")]
+        code = exit_code(pid, PATIENCE)
+        if code is None:
+            os.kill(pid, signal.SIGUSR1)
+            time.sleep(0.5)
+            others, _, main = self.stderr().partition("Current thread")
+            innermost = main.split("  File")[1:2]
+            if "agatha_ckpt" in others or any("agatha_ckpt" in f for f in innermost):
+                self.fault(f"{what} does not end: {self.stderr()}", "hung")
+            else:
+                self.figures["hung in Python's pools"] += 1
+            os.killpg(pid, signal.SIGKILL)
+            code = exit_code(pid, PATIENCE)
+        return code
 
     def finished(self, op, found):
-        """Which partitions need not be computed, as far as they are seen to be there.
+        """Return the partitions that need not be computed, as far as they are seen.
 
         Before a recompute all files are of the version that is to be replaced.
         """
@@ -600,84 +481,65 @@ class Round:
             return self.all
         if op == "repair":
             return self.all - self.damaged
-        files = set(found["files"]) - self.old_files
-        return self.all & set(map(index_of, files))
+        files = map(parse_filename, set(found["files"]) - self.old_files)
+        return {file.index for file in files if file}
 
     def compare(self, op, found, task):
         """Find out whether a partition was computed that had been finished."""
         finished = self.finished(op, found)
         redone = finished & {index for index, _ in pairs_in(task.log)}
         if self.steps and op in ("save", "recompute"):
-            self.figures["partitions kept"] += len(finished) % len(self.all)
-            self.figures["kills in the middle"] += 0 < len(finished) < len(self.all)
-            whole = finished == self.all and found["state"] != AIM[op]
-            self.figures["kills between the last partition and the marker"] += whole
-        if not redone:
-            return
-        # What is kept of a run is computed again when that run goes on, but not more
-        # than half of the work, if it is known to be of the same graph.
-        most = self.steps == 1 and len(finished) > len(self.all) / 2
-        known = most and self.form != "text"
-        if self.orphans and not known:
-            self.figures["computed again, orphans going on"] += len(redone)
-        else:
-            self.figures["finished and computed again"] += len(redone)
-            self.fault(f"{op} computed {sorted(redone)} again")
+            middle = 0 < len(finished) < PARTITIONS
+            self.figures["partitions kept"] += len(finished) % PARTITIONS
+            self.figures["kills in the middle"] += middle
+            before_marker = finished == self.all and found["state"] != AIM[op]
+            self.figures["kills between partitions and marker"] += before_marker
+        if redone:
+            what = f"{op} computed {sorted(redone)} again"
+            self.fault(what, "finished and computed again")
 
     def conclude(self, before, op):
         """Judge the round by what is there after its last step."""
-        begun = self.begun_by_orphans()
         found = self.call(judge, self.task, not self.orphans)
         self.judge(found, before, op)
         if self.orphans:
+            ended_with = self.begun_by_orphans()
             self.wait_for_orphans()
-            later = self.call(judge, self.task, False)
+            later = self.call(judge, self.task, True)
             self.judge(later, before, op)
             if later.get("content") != found.get("content"):
-                self.figures["lost or wrong"] += 1
-                self.fault("orphans changed what was done")
-            found = self.call(judge, self.task, True)
-            in_all = self.begun_by_orphans()
-            self.figures["drivers killed alone"] += len(self.orphans)
-            self.figures["partitions of orphans"] += in_all
-            self.figures["partitions of orphans after the end"] += in_all - begun
+                self.fault("orphans changed what was done", "lost or wrong")
+            found = later
+            self.figures["partitions of orphans"] += self.begun_by_orphans()
+            self.figures["partitions of orphans after the end"] += (
+                self.begun_by_orphans() - ended_with
+            )
         if found["after clear"]:
-            self.figures["left after a clear"] += len(found["after clear"])
-            self.fault(f"a clear left {found['after clear']}")
+            self.fault(f"a clear left {found['after clear']}", "left over")
         for log in self.logs:
             log.unlink(missing_ok=True)
 
     def judge(self, found, before, op):
         if found["state"] != AIM[op]:
-            self.figures["lost or wrong"] += 1
-            self.fault(f"after {op} the state is {found['state']}")
+            self.fault(f"after {op} the state is {found['state']}", "lost or wrong")
         if found.get("damaged"):
-            self.figures["lost or wrong"] += 1
-            self.fault(f"verify() finds {found['damaged']}")
+            self.fault(f"verify() finds {found['damaged']}", "lost or wrong")
         left = found["files"] if op == "clear" else found.get("left over", [])
-        if not all(map(is_own_file, left)):
-            self.fault(f"files of nobody: {left}")
         if self.orphans:
             self.figures["files that orphans left"] += len(left)
         elif left and before == AIM[op]:
-            # A run that was killed between its marker and its end; this one loaded.
-            self.figures["done before, with left-overs"] += 1
-            for name in left:
-                self.figures[f"left-over {name[:5]}"] += 1
+            # Of a run killed between its marker and its end; the next one only loaded.
+            self.figures["leftovers beside what was done before"] += len(left)
         elif left:
-            self.figures["left over"] += len(left)
-            self.fault(f"{op} left {left}")
+            self.fault(f"{op} left {left}", "left over")
 
     def begun_by_orphans(self):
-        """How many partitions were begun by workers whose driver had been killed."""
+        """Return how many partitions workers began after the death of their driver."""
         logs = self.orphans.values()
         return sum(len(lines_of(log)) - before for log, before in logs)
 
     def wait_for_orphans(self):
-        """Wait until they have computed what they had been given, and end them.
-
-        They do not end of themselves: each waits for the next task.
-        """
+        """Wait until they have computed what they had been given, and end them."""
         begun, since = -1, 0.0
         while time.perf_counter() < since + QUIET:
             time.sleep(0.01)
@@ -687,34 +549,11 @@ class Round:
             end(group)
 
 
-# A signal's exception in a program or a pool worker, in the moment between taking a
-# lock of Python's pools and noting that, or between starting a thread and noting that,
-# leaves a lock that nobody gives back, or a thread that nobody tells to end. Python
-# then waits for ever, at its exit or when the pool is shut down.
-
-
-def frames_in(dump):
-    return [line for line in dump.splitlines() if line.startswith("  File")]
-
-
-def is_ours(frame):
-    return "agatha_ckpt/_" in frame or frame.endswith("in __call__")
-
-
-def waits_for_a_pool(frames):
-    """Whether the main thread waits for the workers of dask's pool to end."""
-    return len(frames) > 3 and "futures/process.py" in frames[2] and "dask" in frames[3]
-
-
-def is_idle(frames):
-    """Whether a pool worker is at no task: waits for one, or to give back a result."""
-    calls = [frame.rpartition(" in ")[2] for frame in frames]
-    before = dict(zip(calls[1:], calls, strict=False))
-    return before.get("_process_worker") in ("get", "_sendback_result")
-
-
-def index_of(filename):
-    return int(filename.split("-")[1]) if filename.startswith("part-") else None
+def in_group(pid, group):
+    try:
+        return os.getpgid(pid) == group
+    except ProcessLookupError:
+        return False
 
 
 def lines_of(log):
@@ -725,79 +564,45 @@ def lines_of(log):
 
 
 def pairs_in(log):
-    """Partition number and process id of each partition that was begun."""
+    """Return partition number and process id of each partition that was begun."""
     return [tuple(map(int, line.split())) for line in lines_of(log)]
 
 
 class Loop:
-    """Rounds, one after the other, until there were so many kills, and of each kind."""
+    """Rounds, one after the other, until there were so many kills."""
 
     def __init__(self, arguments):
-        self.kills, self.until = arguments.kills, arguments.until
-        self.root, self.scratch = arguments.root, arguments.scratch
+        self.kills, self.scratch = arguments.kills, arguments.scratch
         self.scheduler, self.seed = arguments.scheduler, arguments.seed
-        self.partitions = arguments.partitions
         self.seconds = dict.fromkeys(AIM, 0.0)
-        self.haste = defaultdict(lambda: 1.0)
         self.figures = Counter(dict.fromkeys(ZERO, 0))
-
-    def numbers(self):
-        """Yield the numbers of rounds until there were so many kills, and of each kind.
-
-        Whether a kill comes in time is chance, and what it meets is, so that a few of
-        them may all miss the one round of a kind. If kills of some operation alone are
-        missing, there are rounds of that one alone.
-        """
-        for number in itertools.count():
-            short = {what for what, least in self.until if self.figures[what] < least}
-            enough = self.figures["kills"] >= self.kills
-            done = self.figures["kills"] >= 10 * self.kills
-            if (enough and not short) or done or number >= 100 * self.kills:
-                return
-            of_ops = {f"of {action}" for action in ACTIONS}
-            action = ACTIONS[number % len(ACTIONS)]
-            if not (enough and short <= of_ops) or f"of {action}" in short:
-                yield number
-
-    def learn(self, op, counts, late):
-        """Kill a little earlier if that was too late, and else later.
-
-        An operation takes longer or shorter than it was measured to, as the machine is
-        busy, or what it does first is the most of it. So one of five kills comes too
-        late, on any machine.
-        """
-        self.haste[op, counts] *= 0.8 if late else 1.05
 
     def measure(self):
         """Find out how long each operation takes that is not killed."""
         for op in AIM:
-            times = []
-            for _ in range(1 if "://" in self.root else 3):
-                trial = Round(self, ACTIONS.index(op))
-                trial.prepare()
-                task = trial.new_task(op)
-                pid, answers = start(self.scratch, run_task, task)
-                with answers:
-                    answers.readline()
-                started = time.perf_counter()
-                code = exit_code(pid, PATIENCE)
-                times.append(time.perf_counter() - started)
-                end(pid)
-                if code:
-                    sys.exit(f"{op} ended with {code}: {trial.said()}")
-                trial.conclude(task.op, task.op)
-            self.seconds[op] = statistics.median(times)
+            trial = Round(self, ACTIONS.index(op))
+            trial.prepare()
+            pid, answers = start(self.scratch, run_task, trial.new_task(op))
+            with answers:
+                answers.readline()
+            started = time.perf_counter()
+            code = exit_code(pid, PATIENCE)
+            self.seconds[op] = time.perf_counter() - started
+            end(pid)
+            if code:
+                sys.exit(f"{op} ended with {code}: {trial.stderr()}")
+            trial.conclude(AIM[op], op)
 
     def run(self, number):
         one = Round(self, number)
         try:
             one.run()
         except BrokenRoundError as error:
-            one.figures["undocumented errors"] += 1
-            one.fault(str(error))
+            one.fault(str(error), "undocumented errors")
             for group in one.orphans:
                 end(group)
         self.figures.update(one.figures)
+        self.figures["faults"] += len(one.faults)
         for fault in one.faults:
             print(
                 f"--scheduler {self.scheduler} --seed {self.seed} --round {number} "
@@ -805,51 +610,39 @@ class Loop:
                 file=sys.stderr,
                 flush=True,
             )
-        self.figures["faults"] += len(one.faults)
 
-
-def figure_and_number(text):
-    figure, number = text.rsplit("=", 1)
-    return figure, int(number)
+    def run_all(self):
+        for number in itertools.count():
+            # A kill that comes too late does not count.
+            if self.figures["kills"] >= self.kills or number > 10 * self.kills:
+                return
+            self.run(number)
+            if number % 100 == 99:
+                print(dict(self.figures), file=sys.stderr, flush=True)
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("root", help="path or URL under which the checkpoints lie")
-    parser.add_argument("scratch", type=Path, help="folder for logs")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("scratch", type=Path, help="folder for checkpoints and logs")
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--scheduler", choices=WORKERS, default="sync")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--partitions", type=int, default=16)
-    parser.add_argument(
-        "--until",
-        type=figure_and_number,
-        nargs="*",
-        default=[],
-        metavar="FIGURE=NUMBER",
-        help="go on until these are reached, for up to ten times as many kills",
-    )
     parser.add_argument("--round", type=int, help="this one only")
     arguments = parser.parse_args()
     scratch = arguments.scratch
     scratch.mkdir(parents=True, exist_ok=True)
     adopt_orphans()
-    # Import all that is needed once, here, so that children spend no time on it. What
-    # starts threads, as a client of S3 does, is not used here: they do not survive.
-    if arguments.root.startswith("s3:"):
-        import s3fs  # noqa: F401
-    warm = Task(str(scratch / "warm"), "warm", "save", "sync", "zstd", os.devnull, 2)
-    carry_out(warm)
+    # Import everything here once, so that children spend no time on it.
+    warm = Task(str(scratch / "warm"), "warm", "save", "sync", "zstd", os.devnull)
+    execute(warm)
     look(warm)
     gc.freeze()
     loop = Loop(arguments)
     loop.measure()
     if arguments.round is not None:
         loop.run(arguments.round)
-    for number in loop.numbers() if arguments.round is None else ():
-        loop.run(number)
-        if number % 100 == 99:
-            print(dict(loop.figures), file=sys.stderr, flush=True)
+    else:
+        loop.run_all()
     what = {"scheduler": arguments.scheduler, "seed": arguments.seed}
     print(json.dumps(what | loop.figures))
 
