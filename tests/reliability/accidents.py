@@ -129,7 +129,7 @@ def state(name, text):
         case "all but the marker":
             files = _without(done, marker)
         case "partial of other inputs":
-            files = _without(_saved(replace(OLD, inputs="other", text=text)), marker)
+            files = _without(_saved(replace(OLD_OTHER, text=text)), marker)
         case "done":
             files = done
         case "a marker cut":
@@ -144,6 +144,7 @@ def state(name, text):
 
 
 OLD, NEW, NEXT = (Run(label, version="1") for label in ("old", "new", "next"))
+OLD_OTHER = replace(OLD, label="old, of other inputs", inputs="other")
 
 
 # ---- what is done ----
@@ -296,8 +297,7 @@ class Accident:
         self.place, self.text = place, text
         self.store = place.store()
         self.place.put(self.store, state(before, text))
-        old = replace(OLD, text=text)
-        self.runs = [old, replace(old, inputs="other")]
+        self.runs = [replace(run, text=text) for run in (OLD, OLD_OTHER)]
         self.damaged = before.startswith("a file")
         self.found = Counter()
         self.story = [before]
@@ -350,10 +350,14 @@ class Accident:
         self.found["documented errors"] += 1
 
     def judge_loaded(self, loaded):
-        """Return plan and inputs of what was loaded: whole, of runs with both."""
+        """Return plan and inputs of what was loaded, each partition whole.
+
+        A partition may be of a run with another number of partitions.
+        """
         plan, records = loaded
         for inputs in {run.inputs for run in self.runs}:
-            runs = [r for r in self.runs if (r.plan, r.inputs) == (plan, inputs)]
+            runs = [replace(r, npartitions=plan[0]) for r in self.runs]
+            runs = [r for r in runs if (r.plan, r.inputs) == (plan, inputs)]
             try:
                 labels(records, runs)
             except AssertionError:

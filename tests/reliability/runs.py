@@ -91,7 +91,7 @@ def labels(records, runs):
     """
     found, rest = [], records
     npartitions = {run.npartitions for run in runs}
-    assert len(npartitions) == 1, npartitions
+    assert len(npartitions) == 1, runs
     for index in range(*npartitions):
         owners = [r for r in runs if rest[: len(r.records(index))] == r.records(index)]
         assert owners, f"partition {index} is of no run: {rest[:2]}, {len(rest)} left"
