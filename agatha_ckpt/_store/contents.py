@@ -96,8 +96,9 @@ def clear(folder: Folder) -> bool:
         own = folder.own_files(folder.list())
         if own:
             marker = [DONE_MARKER]
-            folder.files.remove(folder.path, marker)
-            folder.sync()
+            if DONE_MARKER in own:
+                folder.files.remove(folder.path, marker)
+                folder.sync()
             # A power cut must not bring back what the next run would reuse.
             folder.files.remove(folder.path, sorted(own - {DONE_MARKER}))
             folder.files.remove(folder.path, marker)
