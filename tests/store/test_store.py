@@ -403,7 +403,7 @@ class Locked(MemoryFileSystem):
 
     def _allow(self, call, path):
         kind, name = self.locked
-        if call == kind and (str(path).endswith(name) or f"/{name}-" in str(path)):
+        if call == kind and (str(path).endswith(name) or f"/{name}" in str(path)):
             raise PermissionError(13, "no", path)
 
     def cat_file(self, path, *args, **kwargs):
@@ -437,7 +437,7 @@ QUESTIONS = {
         ("verify", "read", "part-00001"),
         ("status", "read", DONE_MARKER),
         ("status", "list", "/x"),
-        ("status", "read", "part-00000"),
+        ("status", "read", "part-0000"),
         ("names", "list", "/locked"),
         ("clear", "list", "/x"),
         ("clear", "delete", DONE_MARKER),
