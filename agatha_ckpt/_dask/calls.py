@@ -4,9 +4,11 @@ from typing import Any
 
 from dask._task_spec import DataNode, Dict, Task
 
+from agatha_ckpt._dask.bags import LoadPartition
 from agatha_ckpt._dask.canonical.callables import found_by_name, parameter
-from agatha_ckpt._dask.canonical.encoder import Encoder, tagged, text
+from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
 from agatha_ckpt._dask.graph import Call, Graph, Special, dict_members, join
+from agatha_ckpt._store.partition import Partition
 
 # Their results are read once: as a list or lazily makes no difference.
 _LAZY = frozenset(
@@ -32,16 +34,26 @@ _LAZY = frozenset(
 def special_of(function: Any) -> Special | None:
     """Return what encodes the calls of a function that dask or a load adds."""
     kind = type(function)
-    if kind.__name__ == "LoadPartition" and kind.__module__.startswith("agatha_ckpt."):
+    if kind is LoadPartition:
         return _load
     if (kind.__module__, kind.__name__) == ("dask.optimization", "SubgraphCallable"):
         return _subgraph_callable
     return _SPECIAL.get(_name_of(function))
 
 
-def loaded(_: Encoder, value: Any) -> bytes:
-    """Encode a stored partition that was not read yet."""
+def _partition(_: Encoder, value: Any) -> bytes:
     return _content(getattr(value, "info", None) or value._info)
+
+
+def _load_partition(_: Encoder, value: Any) -> bytes:
+    return tagged(b"loads", text(value.id))
+
+
+HANDLERS: dict[str, Handler] = {
+    f"{LoadPartition.__module__}.{LoadPartition.__qualname__}": _load_partition,
+    f"{Partition.__module__}.{Partition.__qualname__}": _partition,
+}
+"""What encodes stored partitions that were not read yet: by their content."""
 
 
 def _content(info: Any) -> bytes:
@@ -122,16 +134,20 @@ def _map(call: Call) -> bytes | None:
     function = graph.walk.function(called)
     graph.encoder.steps += function.steps
     parts = [graph.walk.function(call.function).data, function.data]
+    opaque = graph.encoder.opaque
     for part in rest:
-        if type(part) is list or _is_cast(part):
-            members = part if type(part) is list else part.args
-            names = (parameter(called, place) for place in range(len(members)))
-            found = [
-                graph.named(called, name, member, call.read)
-                for name, member in zip(names, members, strict=True)
-            ]
+        kind = type(part)
+        if kind is list or (kind is Task and _is_cast(part)):
+            members = part if kind is list else part.args
+            found = []
+            for place, member in enumerate(members):
+                marked = len(opaque)
+                found.append(call.read(member))
+                if len(opaque) > marked:
+                    name = parameter(called, place)
+                    graph.name_argument(marked, called, name, member)
             parts.append(tagged(b"l", *found))
-        elif type(part) is dict or type(part) is Dict:
+        elif part and (kind is dict or kind is Dict):
             found = []
             for name, member in _items_of(part):
                 found.append(graph.argument(name))
@@ -142,8 +158,8 @@ def _map(call: Call) -> bytes | None:
     return tagged(b"c%d." % len(call.arguments), *parts)
 
 
-def _is_cast(part: Any) -> bool:
-    if type(part) is not Task or part.kwargs.get("typ") is not list:
+def _is_cast(part: Task) -> bool:
+    if part.kwargs.get("typ") is not list:
         return False
     return _name_of(part.func) == ("dask._task_spec", "_identity_cast")
 
@@ -157,7 +173,7 @@ def _items_of(part: Any) -> list[tuple[Any, Any]]:
 
 def _folder(_: Call) -> bytes | None:
     """Encode a temporary folder, which has another name in each run."""
-    return b"partd;"
+    return tagged(b"partd")
 
 
 def _apply(call: Call) -> bytes | None:

@@ -13,7 +13,7 @@ import dask
 from dask.bag import Bag
 from dask.core import flatten
 
-from agatha_ckpt._dask.calls import loaded, special_of
+from agatha_ckpt._dask import calls
 from agatha_ckpt._dask.canonical import libraries, plain, tables
 from agatha_ckpt._dask.canonical.callables import Names
 from agatha_ckpt._dask.canonical.encoder import Encoder, tagged, text
@@ -25,9 +25,8 @@ SCHEME = "1"
 
 _EARLY = 16  # partitions; where more are known, the walk goes to the end of the bag
 
-_HANDLERS = plain.HANDLERS | libraries.HANDLERS | tables.HANDLERS
+_HANDLERS = plain.HANDLERS | libraries.HANDLERS | tables.HANDLERS | calls.HANDLERS
 _SCALARS = tuple(plain.SCALARS.values())
-_HANDLERS["agatha_ckpt._store.partition.Partition"] = loaded
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _walk(
     counts in another way.
     """
     handlers = {**_HANDLERS, **names.handlers()}
-    walk = Walk(Encoder(handlers, _SCALARS), special_of)
+    walk = Walk(Encoder(handlers, _SCALARS), calls.special_of)
     graph = Graph(tasks, walk)
     handlers.update(handlers_of(graph))
     found = []

@@ -117,9 +117,9 @@ class Graph:
         return found[0]
 
     def _resolve(self, key: Hashable) -> tuple[bytes, Steps]:
-        walk, encoder = self.walk, self.encoder
-        if key in self.known:
-            return self.known[key]
+        found = self.known.get(key)
+        if found is not None:
+            return found
         if key not in self.tasks:
             if self.outer is not None:
                 return self.outer._resolve(key)
@@ -133,6 +133,7 @@ class Graph:
                 f"the graph of the bag needs {key!r} to compute {key!r}; no scheduler "
                 "can compute it"
             )
+        walk, encoder = self.walk, self.encoder
         if walk.depth >= _DEEPEST:
             raise _DeeperError(self, key)
         refs, self.refs = self.refs, []
@@ -176,6 +177,12 @@ class Graph:
             return self._container(b"l", part)
         if part is None:
             return b"N"
+        if kind is dict:
+            nodes = [isinstance(m, GraphNode | TaskRef) for m in part.values()]
+            if any(nodes):
+                members = [member for item in part.items() for member in item]
+                return tagged(b"m", *map(self.argument, members))
+            return self.encoder.value(part)
         if isinstance(part, GraphNode | TaskRef):
             return self.node(part)
         if kind is set or kind is frozenset:
@@ -253,7 +260,7 @@ class Graph:
     ) -> bytes:
         """Encode a call; *read* encodes its arguments, by default as dask's tuples."""
         known = self.walk.function(function)
-        read = read or self._legacy_argument
+        read = read or self.expression
         if known.special is not None:
             call = Call(self, function, arguments, keywords, read)
             found = known.special(call)
@@ -280,16 +287,6 @@ class Graph:
         if len(self.encoder.opaque) > marked:
             self.name_argument(marked, function, name, part)
         return data
-
-    def _legacy_argument(self, part: Any) -> bytes:
-        if type(part) is dict and any(
-            isinstance(member, GraphNode | TaskRef) for member in part.values()
-        ):
-            return tagged(
-                b"m",
-                *(self.argument(x) for item in part.items() for x in item),
-            )
-        return self.expression(part)
 
     def name_argument(self, start: int, function: Any, name: str, part: Any) -> None:
         """Name opaque values by the argument that they are, or are in."""

@@ -66,9 +66,8 @@ class Walk:
             made = getattr(function, "__init__", None)
             if isinstance(function, type) and hasattr(made, "__code__"):
                 data = tagged(b"new", data, encoder.value(made))
-            found = Function(
-                function, data, tuple(encoder.steps), self._special_of(function)
-            )
+            special = self._special_of(function)
+            found = Function(function, data, tuple(encoder.steps), special)
             encoder.steps = steps
             self._functions[id(function)] = found
         return found
@@ -77,10 +76,10 @@ class Walk:
         """Return the steps of a task: those of what it needs, then its own."""
         if not own and len(before) == 1:
             return before[0]
-        key = tuple(dict.fromkeys(before)), tuple(own)
+        key = tuple(before), tuple(own)
         found = self._merged.get(key)
         if found is None:
-            steps = [step for steps in key[0] for step in steps]
+            steps = [step for steps in dict.fromkeys(before) for step in steps]
             found = self._merged[key] = tuple(dict.fromkeys((*steps, *own)))
         return found
 

@@ -68,20 +68,41 @@ class Names:
         parts = [text(name)]
         if self._is_ambiguous(name, digest):
             parts.append(text(digest))
+        if self._is_ambiguous(f"globals of {name}", id(value.__globals__)):
+            # Loaded twice: the same code may find other things under a name.
+            for used in sorted(global_names(code) & value.__globals__.keys()):
+                label = f"global {used!r} of {display_function(value)!r}"
+                held = encoder.named(value.__globals__[used], label)
+                parts += text(used), held
         if is_users(value):
             encoder.steps.append((step_name(value), digest[:8]))
         shown = display_function(value)
+        if code.co_qualname.startswith("singledispatch.<locals>."):
+            return tagged(b"f", *parts, encoder.encode(dict(value.registry)))
         for variable, cell in captured(value):
-            parts += (
-                text(variable),
-                encoder.named(cell, f"variable {variable!r} of {shown!r}"),
-            )
-        for default in (value.__defaults__, value.__kwdefaults__):
-            parts.append(encoder.named(default, f"a default of {shown!r}"))
-        if value.__dict__:
-            label = f"an attribute of {shown!r}"
-            parts.append(encoder.named(value.__dict__, label))
+            label = f"variable {variable!r} of {shown!r}"
+            parts += text(variable), self._held(encoder, value, cell, label)
+        if is_users(value) or not found_by_name(
+            value, value.__module__, value.__qualname__
+        ):
+            label = f"a default of {shown!r}"
+            defaults = dict(enumerate(value.__defaults__ or ()))
+            for place, default in (defaults | (value.__kwdefaults__ or {})).items():
+                parts.append(encoder.encode(place))
+                parts.append(self._held(encoder, value, default, label))
+            if value.__dict__:
+                label = f"an attribute of {shown!r}"
+                parts.append(encoder.named(value.__dict__, label))
         return tagged(b"f", *parts)
+
+    def _held(self, encoder: Encoder, function: Any, value: Any, label: str) -> bytes:
+        """Encode a default or a variable; a sentinel of the module by its name."""
+        if type(value) is object:
+            module = text(module_name(function.__globals__.get("__name__")))
+            for name, found in function.__globals__.items():
+                if found is value:
+                    return tagged(b"sentinel", module, text(name))
+        return encoder.named(value, label)
 
     def _class(self, encoder: Encoder, value: Any) -> bytes:
         """Encode a class by its name, and by its content where that is not enough."""
@@ -89,7 +110,7 @@ class Names:
         if not value.__flags__ & _HEAP_TYPE:
             return tagged(b"C", text(name))
         found = found_by_name(value, value.__module__, value.__qualname__)
-        if not self._is_ambiguous(f"class {name}", value) and found:
+        if not self._is_ambiguous(f"class {name}", id(value)) and found:
             return tagged(b"C", text(name))
         parts = [text(value.__module__), *encoder.encode_all(value.__bases__)]
         for name_, member in vars(value).items():
@@ -133,6 +154,12 @@ def step_name(function: Any) -> str:
     return "".join("_" if c in ";=" or not c.isprintable() else c for c in name)
 
 
+def global_names(code: types.CodeType) -> set[str]:
+    """Return the names that a code object looks up outside of it."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return set(code.co_names).union(*map(global_names, inner))
+
+
 @cache
 def code_digest(code: types.CodeType) -> str:
     """Return a digest of what a code object does; line numbers are not part of it."""
@@ -173,8 +200,10 @@ def _method(encoder: Encoder, value: Any) -> bytes:
 
 def _builtin(encoder: Encoder, value: Any) -> bytes:
     """Encode a function or method that is written in C."""
-    owner = value.__self__
-    if owner is None or isinstance(owner, types.ModuleType):
+    owner, module = value.__self__, getattr(value, "__module__", None)
+    if isinstance(owner, types.ModuleType | None) or (
+        found_by_name(value, module, value.__qualname__)
+    ):
         return tagged(b"B", text(full_name(value)))
     name = display_function(value)
     return tagged(b"B", text(name), encoder.named(owner, f"the object of {name!r}"))
@@ -235,7 +264,7 @@ def parameter(function: Any, place: int) -> str:
     while not hasattr(function, "__code__"):
         if isinstance(function, types.MethodType):
             function, skipped = function.__func__, skipped + 1
-        elif hasattr(function, "func") and hasattr(function, "args"):
+        elif isinstance(getattr(function, "args", None), tuple):
             function, skipped = function.func, skipped + len(function.args)
         else:
             return str(place)

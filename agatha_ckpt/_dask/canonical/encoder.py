@@ -25,6 +25,7 @@ from agatha_ckpt._dask.canonical.objects import (
     reduced,
     state_of,
 )
+from agatha_ckpt._errors import CheckpointError
 
 LIMIT = 100_000_000
 """Bytes above which a value is opaque."""
@@ -60,7 +61,7 @@ def pack(data: bytes) -> bytes:
 
 def tagged(tag: bytes, *parts: bytes) -> bytes:
     """Return the encoding of a value that is made of encoded parts."""
-    return pack(b"%b%d:%b" % (tag, len(parts), b"".join(parts)))
+    return pack(b"(%b %d:%b" % (tag, len(parts), b"".join(parts)))
 
 
 def text(value: str) -> bytes:
@@ -168,10 +169,10 @@ class Encoder:
                     what = f"{what} in {article(display(type(holder)))}"
                 found.label = f"{label}, {what}"
 
-    def refuse(self, value: Any, why: str = "") -> bytes:
+    def refuse(self, value: Any, why: str = "", *facts: bytes) -> bytes:
         """Return the encoding of a value that is not looked into, and list it."""
         self.opaque.append(Opaque(value, f" ({why})" if why else ""))
-        return tagged(b"O", text(full_name(type(value))))
+        return tagged(b"O", text(full_name(type(value))), *facts)
 
     def count(self, size: int) -> None:
         """Add to the size of the value that is being encoded."""
@@ -253,7 +254,18 @@ class Encoder:
         if self._depth >= _DEPTH:
             raise TooLargeError("nested too deeply")
         self._depth += 1
-        data = inner(self, value)
+        saved = len(self.opaque), self._depth
+        try:
+            data = inner(self, value)
+        except (TooLargeError, RecursionError, CheckpointError):
+            raise
+        except Exception:  # of a library, or of a value's own methods
+            for other in self._path[self._path.index(key) + 1 :]:
+                del self._open[other]
+            del self._path[self._path.index(key) + 1 :]
+            del self.opaque[saved[0] :], self.steps[first:]
+            self._count, self._depth, self._low = number + 1, saved[1], _NOT_SEEN
+            data = self.refuse(value)
         self._depth -= 1
         self.count(len(data) + 32)
         if self._low >= number:
@@ -274,7 +286,7 @@ class Encoder:
         """Return the sorted encodings of the members of a set."""
         outer, self._low = self._low, _NOT_SEEN
         steps, found = self.steps, []
-        for value in values:
+        for value in list(values):
             self.steps = []
             found.append((self.encode(value), self.steps))
         found.sort()
@@ -314,12 +326,8 @@ def _derived(inner: Handler) -> Handler:
 
     def encode(encoder: Encoder, value: Any) -> bytes:
         content = inner(encoder, value)
-        kind = encoder.of_type(type(value))
-        try:
-            state = state_of(value)
-        except Exception:
-            return tagged(b"D", kind, content, encoder.refuse(value))
-        return tagged(b"D", kind, content, encoder.encode(state))
+        parts = encoder.of_type(type(value)), content
+        return tagged(b"D", *parts, encoder.encode(state_of(value)))
 
     return encode
 
@@ -334,10 +342,7 @@ def _object_of(cls: type) -> Handler:
 def _object(encoder: Encoder, value: Any) -> bytes:
     """Encode an object by its type and state."""
     cls = type(value)
-    try:
-        state = state_of(value) if has_state(cls) else reduced(value)
-    except Exception:
-        return encoder.refuse(value)
+    state = state_of(value) if has_state(cls) else reduced(value)
     parts = [encoder.of_type(cls), encoder.encode(state)]
     if callable(value) and isinstance(cls.__call__, types.FunctionType):
         parts.append(encoder.encode(cls.__call__))
@@ -346,10 +351,7 @@ def _object(encoder: Encoder, value: Any) -> bytes:
 
 def _tokenized(encoder: Encoder, value: Any) -> bytes:
     """Encode an object whose type defines what identifies it."""
-    try:
-        token = value.__dask_tokenize__()
-    except Exception:
-        return encoder.refuse(value)
+    token = value.__dask_tokenize__()
     return tagged(b"K", encoder.of_type(type(value)), encoder.encode(token))
 
 

@@ -4,6 +4,7 @@ A filesystem counts by protocol and endpoint, not by credentials or tuning.
 """
 
 import gc
+import inspect
 import os
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from agatha_ckpt._dask.canonical.encoder import (
     tagged,
     text,
 )
+from agatha_ckpt._dask.canonical.objects import attributes
 
 
 def _parts(tag: bytes, *names: str) -> Handler:
@@ -33,7 +35,8 @@ def _parts(tag: bytes, *names: str) -> Handler:
 
 
 def _path(encoder: Encoder, value: Any) -> bytes:
-    return tagged(b"path", encoder.of_type(type(value)), text(str(value)))
+    parts = encoder.of_type(type(value)), text(os.fspath(value))
+    return tagged(b"path", *parts, encoder.encode(attributes(value)))
 
 
 def _upath(encoder: Encoder, value: Any) -> bytes:
@@ -81,7 +84,7 @@ def _proxy(encoder: Encoder, value: Any) -> bytes:
 
 
 def _view(encoder: Encoder, value: Any) -> bytes:
-    parts = encoder.encode_all(value)
+    parts = encoder.encode_all(list(value))
     return tagged(b"V", encoder.of_type(type(value)), *parts)
 
 
@@ -93,13 +96,13 @@ def _defaultdict(encoder: Encoder, value: Any) -> bytes:
 # fsspec
 
 _SECRET = re.compile(
-    "anon|auth|cert|cookie|cred|key|passw|private|profile|sas|secret|session|sign|"
+    "anon|auth|cert|connection|cookie|cred|key|passw|private|profile|sas|secret|session|sign|"
     "token|user",
     re.IGNORECASE,
 )
 # Options of a filesystem that decide how it is read, not what.
 _TUNING = re.compile(
-    "(asynchronous|auto_mkdir|batch_size|block_?size|cache_(options|regions|type)|"
+    "(asynchronous|auto_mkdir|batch_size|block_?size|cache_\\w+|check_files|"
     "config_kwargs|consistency|default_(block_size|cache_type|fill_cache)|expand_env|"
     "fixed_upload_size|listings_expiry_time|loop|max_(concurrency|paths)|"
     "requester_pays|retries|(.*_)?timeout|skip_instance_cache|use_(listings_cache|ssl)|"
@@ -120,11 +123,10 @@ def public_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _filesystem(encoder: Encoder, value: Any) -> bytes:
     protocol = value.protocol
     names = [protocol] if isinstance(protocol, str) else sorted(protocol)
-    options = dict(value.storage_options)
-    positional = list(getattr(value, "storage_args", ()))
-    options = public_options(options)
+    parameters = list(inspect.signature(type(value)).parameters)
+    positional = dict(zip(parameters, getattr(value, "storage_args", ()), strict=False))
+    options = public_options(positional | value.storage_options)
     if "s3" in names:
-        positional = []
         endpoint = options.pop("endpoint_url", None)
         client = options.get("client_kwargs") or {}
         endpoint = endpoint or client.pop("endpoint_url", None)
@@ -132,8 +134,8 @@ def _filesystem(encoder: Encoder, value: Any) -> bytes:
             (os.environ[name] for name in _ENDPOINTS if name in os.environ), None
         )
     elif account := getattr(value, "account_name", None):
-        positional, options["account"] = [], account
-    parts = encoder.encode_all((names, options, positional))
+        options["account"] = account
+    parts = encoder.encode_all((names, options))
     return tagged(b"fs", encoder.of_type(type(value)), *parts)
 
 

@@ -5,6 +5,7 @@ import struct
 import sys
 import types
 import warnings
+from contextlib import suppress
 from typing import Any
 
 # Types of these packages hold connections, locks or models, not data.
@@ -15,6 +16,7 @@ _OPAQUE_PACKAGES = re.compile(
     "spacy|sqlalchemy|subprocess|tempfile|tensorflow|threading|torch|tornado|"
     "transformers|urllib3"
 )
+_DESCRIPTORS = types.GetSetDescriptorType, types.MemberDescriptorType
 _IN_MEMORY = frozenset({"BytesIO", "StringIO"})
 _STORES = frozenset({"CheckpointStore", "Checkpointer"})
 
@@ -51,7 +53,9 @@ def is_opaque_type(cls: type) -> bool:
     """Return whether values of a type hold connections, locks or models."""
     for base in cls.__mro__:
         package = str(base.__module__).partition(".")[0]
-        if _OPAQUE_PACKAGES.fullmatch(package) and base.__name__ not in _IN_MEMORY:
+        if package == "_io" and base.__name__ in _IN_MEMORY:
+            return False
+        if _OPAQUE_PACKAGES.fullmatch(package):
             return True
         if package == "agatha_ckpt" and base.__name__ in _STORES:
             return True
@@ -63,28 +67,36 @@ def state_of(value: Any) -> Any:
 
     Nothing of the object's own is called but ``__getstate__``.
     """
-    cls = type(value)
-    if getattr(cls, "__getstate__", None) is not object.__getstate__:
+    if has_getstate(type(value)):
         return value.__getstate__()
-    return _attributes(value), _slots(value)
+    return attributes(value), _slots(value)
 
 
-def _attributes(value: Any) -> Any:
-    try:
-        return object.__getattribute__(value, "__dict__") or None
-    except AttributeError:
-        return None
+def has_getstate(cls: Any) -> bool:
+    """Return whether a type defines the state of its values."""
+    return cls.__getstate__ is not object.__getstate__
+
+
+def attributes(value: Any) -> Any:
+    """Return the attributes of an object, or None if it has none."""
+    cls = type(value)
+    for base in cls.__mro__:
+        found = vars(base).get("__dict__")
+        if isinstance(found, _DESCRIPTORS):  # and not a property of the class
+            return found.__get__(value) or None
+    if cls.__dictoffset__:
+        raise TypeError(f"the attributes of {cls.__name__} cannot be read")
+    return None
 
 
 def _slots(value: Any) -> Any:
     found = {}
     for base, name in _slot_names(type(value)):
         member = vars(base).get(name)
-        if isinstance(member, types.MemberDescriptorType):
-            try:
-                found[name] = member.__get__(value)
-            except AttributeError:
-                continue
+        if not isinstance(member, _DESCRIPTORS):
+            raise TypeError(f"the slot {name!r} of {base.__name__} cannot be read")
+        with suppress(AttributeError):  # it is not set
+            found[name] = member.__get__(value)
     return found or None
 
 
@@ -107,7 +119,7 @@ def has_state(cls: type) -> bool:
     This is what pickle checks: nothing but a dict, slots and weak references is in
     the memory of the object.
     """
-    if getattr(cls, "__getstate__", None) is not object.__getstate__:
+    if has_getstate(cls):
         return True
     word = struct.calcsize("P")
     size = object.__basicsize__ + word * len(_slot_names(cls))
@@ -131,7 +143,7 @@ def reduced(value: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = value.__reduce_ex__(4)
-    if isinstance(found, str):
-        return found
+    if isinstance(found, str):  # it is found by its name
+        return value.__module__, found
     made, arguments, *rest = found
     return made, arguments, [list(r) if hasattr(r, "__next__") else r for r in rest]

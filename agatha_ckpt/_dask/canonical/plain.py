@@ -19,12 +19,12 @@ _SCALARS = frozenset({int, str, bytes, bool, type(None)})
 
 
 def _float(_: Encoder, value: float) -> bytes:
-    return b"d" + struct.pack("<d", value)
+    return b"\1" + struct.pack("<d", value)
 
 
 def _str(encoder: Encoder, value: str) -> bytes:
     if str.__len__(value) > encoder.limit:
-        return encoder.refuse(value, ABOVE_LIMIT)
+        return encoder.refuse(value, ABOVE_LIMIT, b"%d" % str.__len__(value))
     data = str.encode(value, "utf-8", "surrogatepass")
     if len(data) > 60:
         encoder.count(len(data))
@@ -34,7 +34,7 @@ def _str(encoder: Encoder, value: str) -> bytes:
 def _bytes(encoder: Encoder, value: Any) -> bytes:
     view = memoryview(value)
     if view.nbytes > encoder.limit:
-        return encoder.refuse(value, ABOVE_LIMIT)
+        return encoder.refuse(value, ABOVE_LIMIT, b"%d" % view.nbytes)
     encoder.count(view.nbytes)
     return binary(view)
 
@@ -75,7 +75,7 @@ def _set(tag: bytes, cls: Any) -> Handler:
 
 def _dict(encoder: Encoder, value: Any) -> bytes:
     found: list[bytes] = []
-    for key, member in dict.items(value):
+    for key, member in list(dict.items(value)):
         found += encoder.encode(key), encoder.encode(member)
     return tagged(b"m", *found)
 
@@ -97,7 +97,7 @@ def _int(_: Encoder, value: int) -> bytes:
 
 
 def _complex(_: Encoder, value: complex) -> bytes:
-    return b"c" + struct.pack("<dd", value.real, value.imag)
+    return b"\2" + struct.pack("<dd", value.real, value.imag)
 
 
 def _bytearray(encoder: Encoder, value: bytearray) -> bytes:

@@ -23,11 +23,11 @@ from agatha_ckpt._dask.canonical.objects import display, full_name
 
 def _ndarray(encoder: Encoder, value: Any) -> bytes:
     numpy: Any = sys.modules["numpy"]
+    head = _dtype(encoder, value.dtype), encoder.encode(value.shape)
     if value.nbytes > encoder.limit:
-        return encoder.refuse(value, ABOVE_LIMIT)
+        return encoder.refuse(value, ABOVE_LIMIT, *head)
     encoder.count(value.nbytes)
     plain = value.view(numpy.ndarray) if type(value) is not numpy.ndarray else value
-    head = _dtype(encoder, plain.dtype), encoder.encode(plain.shape)
     return tagged(b"nd", *head, *_content(encoder, plain))
 
 
@@ -70,6 +70,10 @@ def _masked(encoder: Encoder, value: Any) -> bytes:
         value.hardmask,
     )
     return tagged(b"masked", *encoder.encode_all(parts))
+
+
+def _memmap(encoder: Encoder, value: Any) -> bytes:
+    return tagged(b"memmap", _ndarray(encoder, value))
 
 
 def _scalar(encoder: Encoder, value: Any) -> bytes:
@@ -162,6 +166,14 @@ def _timestamp(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"stamp", *encoder.encode_all((*parts, fold)))
 
 
+def _attributes(*names: str) -> Handler:
+    def encode(encoder: Encoder, value: Any) -> bytes:
+        parts = (type(value), *(getattr(value, name) for name in names))
+        return tagged(b"parts", *encoder.encode_all(parts))
+
+    return encode
+
+
 def _singleton(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"one", encoder.of_type(type(value)))
 
@@ -179,7 +191,8 @@ def _arrow_array(encoder: Encoder, value: Any) -> bytes:
         whole = arrow.concat_arrays(chunks) if chunks else arrow.array([], value.type)
     else:
         whole = value
-    return tagged(b"arrow", _arrow_type(value.type), *_arrow_content(encoder, whole))
+    parts = text(display(type(value))), _arrow_type(value.type)
+    return tagged(b"arrow", *parts, *_arrow_content(encoder, whole))
 
 
 def _arrow_content(encoder: Encoder, value: Any) -> list[bytes]:
@@ -237,6 +250,10 @@ def _arrow_table(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"table", kind, rows, _arrow_schema(encoder, value.schema), *columns)
 
 
+def _arrow_buffer(encoder: Encoder, value: Any) -> bytes:
+    return tagged(b"buffer", encoder.encode(memoryview(value)))
+
+
 def _arrow_scalar(encoder: Encoder, value: Any) -> bytes:
     arrow: Any = sys.modules["pyarrow"]
     return tagged(b"arrow1", _arrow_array(encoder, arrow.array([value], value.type)))
@@ -246,6 +263,7 @@ HANDLERS: dict[str, Handler] = {
     "numpy.ndarray": _ndarray,
     "numpy.ma.MaskedArray": _masked,
     "numpy.ma.core.MaskedArray": _masked,
+    "numpy.memmap": _memmap,
     "numpy.generic": _scalar,
     "numpy.dtype": _dtype,
     "numpy.ufunc": _ufunc,
@@ -263,12 +281,15 @@ HANDLERS: dict[str, Handler] = {
     "pandas.core.indexes.range.RangeIndex": _range_index,
     "pandas.api.extensions.ExtensionArray": _extension,
     "pandas.core.arrays.base.ExtensionArray": _extension,
+    "pandas._libs.interval.IntervalMixin": _attributes("left", "right", "closed"),
     "pandas._libs.tslibs.nattype._NaT": _singleton,
+    "pandas._libs.tslibs.period._Period": _attributes("ordinal", "freqstr"),
     "pandas._libs.missing.C_NAType": _singleton,
     "pandas._libs.tslibs.timestamps._Timestamp": _timestamp,
     "pandas._libs.tslibs.timedeltas._Timedelta": _timestamp,
     "pyarrow.lib.Array": _arrow_array,
     "pyarrow.lib.ChunkedArray": _arrow_array,
+    "pyarrow.lib.Buffer": _arrow_buffer,
     "pyarrow.lib.Scalar": _arrow_scalar,
     "pyarrow.lib.Schema": _arrow_schema,
     "pyarrow.lib.Field": lambda _, value: _arrow_field(value),

@@ -1,0 +1,395 @@
+"""Values that differ have different fingerprints, and equal ones the same."""
+
+import array
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import functools
+import io
+import logging
+import math
+import operator
+import pathlib
+import re
+import struct
+import threading
+import types
+import zoneinfo
+
+import fsspec
+import numpy as np
+import pytest
+import toolz
+
+from agatha_ckpt._dask.fingerprint import fingerprint_bag
+from tests.dask.fingerprint_cases import (
+    HAS_PANDAS,
+    Colour,
+    Holder,
+    Labelled,
+    Level,
+    Pair,
+    Point,
+    Slotted,
+    Stateful,
+    Tokenized,
+    add,
+    bag_with,
+    capturing,
+    circle,
+    even,
+    values,
+)
+
+needs_pandas = pytest.mark.skipif(not HAS_PANDAS, reason="pandas is not installed")
+
+
+def known_of(value):
+    return fingerprint_bag(bag_with(value), version=None, format="msgpack")
+
+
+def fingerprint_of(value):
+    return known_of(value).partitions[0]
+
+
+def nan_with(payload):
+    return struct.unpack("<d", struct.pack("<Q", 0x7FF8000000000000 | payload))[0]
+
+
+def nested(depth):
+    found = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def local_class(**content):
+    return type("Local", (), content)
+
+
+def class_with_closure(value):
+    class Local:
+        def method(self):
+            return value
+
+    return Local
+
+
+def with_default(value):
+    def function(x, y=value, *, z=value):
+        return x, y, z
+
+    return function
+
+
+def with_attribute(value):
+    def function(x):
+        return x, function.value
+
+    function.value = value
+    return function
+
+
+def wrapped(function, times):
+    @functools.wraps(function)
+    def wrapper(x):
+        return [function(x)] * times
+
+    return wrapper
+
+
+def ring_of(*names):
+    """Return objects that each refer to the next one, the last one to the first."""
+    ring = [Holder(name=name) for name in names]
+    for place, member in enumerate(ring):
+        member.next = ring[(place + 1) % len(ring)]
+    return ring[0]
+
+
+class Other(enum.Enum):
+    RED = 1
+
+
+class Words(list):
+    pass
+
+
+class Text(str):
+    __slots__ = ("language",)
+
+
+class Number(int):
+    pass
+
+
+class Doubtful(str):
+    """A string that tells other things about itself than are in it."""
+
+    def __len__(self):
+        return 0
+
+    def __iter__(self):
+        return iter(())
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = str.__hash__
+
+    def __str__(self):
+        return ""
+
+
+class MyPath(pathlib.PurePosixPath):
+    pass
+
+
+class Weekday(datetime.date):
+    pass
+
+
+# All of these are different from each other.
+DISTINCT = {
+    "scalars": lambda: [
+        None, False, True, 0, 1, 2, -1, 1.0, 0.0, -0.0, 1j, 1 + 0j, complex(0.0, -0.0),
+        "", "1", "None", b"", b"1", bytearray(b"1"), memoryview(b"1"), "True", ...,
+        NotImplemented, 2**64, -(2**64), float(2**64), math.inf, -math.inf, math.nan,
+        nan_with(7), "a", "A", "\ud800", "e\u0301", "\xe9", Number(1), Text("1"),
+        np.str_("1"), np.bytes_(b"1"), np.int64(1), np.int32(1), np.float64(1), np.True_,
+    ],
+    "containers": lambda: [
+        [], (), set(), frozenset(), {}, [[]], [()], ((),), [[], []], [[[]]], [None],
+        [1, 2], [2, 1], (1, 2), {1, 2}, frozenset({1, 2}), [(1, 2)], [[1, 2]], [1, [2]],
+        [[1], 2], {1: 2}, {"1": 2}, {1: "2"}, {1: 2, 3: 4}, {3: 4, 1: 2}, [1, 2, None],
+        [True, 2], [1.0, 2], ["1", 2], ["a-b", "c"], ["a", "b-c"], ["ab", "c"],
+        ["a", "bc"], [b"a", "bc"], ["a", b"bc"], {"a": {"b": 1}}, {"a": {}, "b": 1},
+        Words([1, 2]), Labelled({1: 2}), Pair(1, 2), collections.deque([1, 2]),
+        collections.deque([1, 2], maxlen=2), collections.OrderedDict({1: 2}),
+        collections.defaultdict(list, {1: 2}), collections.defaultdict(int, {1: 2}),
+        collections.Counter({1: 2}), types.MappingProxyType({1: 2}),
+        types.SimpleNamespace(a=1), types.SimpleNamespace(b=1), {1: 2}.keys(),
+        {1: 2}.items(), {2: 1}.values(), {frozenset({1})}, {frozenset({2})},
+        {frozenset({1}), 2}, range(3), range(0, 4, 2), slice(3), [0, 1, 2],
+    ],
+    "long lists": lambda: [
+        list(range(99)), list(range(98)), tuple(range(99)), [*range(98), 99],
+        list(map(float, range(99))), list(map(str, range(99))), [*range(98), True],
+        [*range(98), "98"], [*range(98), b"98"], [0.0] * 99, [-0.0] * 99, [0] * 99,
+        [False] * 99, [None] * 99, [math.nan] * 99, [nan_with(1)] * 99, [""] * 99,
+        [b""] * 99, ["a" * 99], ["a"] * 99, [Number(0)] * 99, [np.float64(0)] * 99,
+        [*range(98), 98.0], list(map(Text, range(99))),
+    ],
+    "arrays": lambda: [
+        array.array("d", [1]), array.array("f", [1]), array.array("d", [1, 2]),
+        np.arange(4), np.arange(4).reshape(2, 2), np.arange(4).reshape(2, 2).T,
+        np.arange(4).reshape(4, 1), np.arange(4).reshape(1, 4), np.arange(4.0),
+        np.arange(4, dtype="<i4"), np.arange(4, dtype=">i4"), np.arange(4)[::-1],
+        np.arange(4).astype(object), np.array(list("0123"), dtype=object),
+        np.array(["a-b", "c"], dtype=object), np.array(["a", "b-c"], dtype=object),
+        np.array(["a", "b-c"]), np.array([None, 1]), np.array([math.nan, 1], object),
+        np.array([[1], [2]], dtype=object), np.array([1, 2], dtype=object), np.array(1),
+        np.array([]), np.zeros((0, 2)), np.zeros((2, 0)), np.zeros(0, "i4"),
+        np.array([1], dtype="M8[s]"), np.array([1], dtype="M8[ns]"),
+        np.array([1], dtype="m8[s]"), np.array([(1, 2.0)], dtype="i4,f8"),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.array([(1, 2.0)], dtype=[("b", "i4"), ("a", "f8")]),
+        np.array([(1, 2.0)], dtype={"names": ["a", "b"], "formats": ["i4", "f8"],
+                                    "offsets": [0, 16]}),
+        np.array([(1, [2])], dtype=[("a", "i4"), ("b", object)]),
+        np.array([(1, [3])], dtype=[("a", "i4"), ("b", object)]),
+        np.ma.array([1, 2]), np.ma.array([1, 2], mask=[0, 1]),
+        np.ma.array([1, 2], mask=[0, 1], fill_value=9), np.matrix([1, 2]),
+        np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.dtype("i4"), np.dtype(">i4"), np.dtype("i4,f8"), np.int32, np.dtype("V4"),
+        np.datetime64(1, "s"), np.datetime64(1, "ms"), np.datetime64("NaT"),
+        np.timedelta64(1, "s"), np.float32(0.1), np.float64(0.1), np.longdouble(0.1),
+        np.random.default_rng(1), np.random.default_rng(2), np.random.RandomState(1),
+        np.add, np.subtract, np.mean, np.sum, np.nan, np.array("a"), np.array(["", "a"]),
+    ],
+    "dates": lambda: [
+        datetime.date(2026, 1, 2), datetime.date(2026, 2, 1), Weekday(2026, 1, 2),
+        datetime.datetime(2026, 1, 2), datetime.datetime(2026, 1, 2, fold=1),
+        datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
+        datetime.datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo("UTC")),
+        datetime.datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+        datetime.datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
+        datetime.datetime(2026, 1, 2, 0, 0, 0, 1), datetime.time(0), datetime.time(1),
+        datetime.timedelta(1), datetime.timedelta(seconds=1), datetime.UTC,
+        datetime.timezone(datetime.timedelta(hours=1)),
+        datetime.timezone(datetime.timedelta(hours=1), "CET"),
+        zoneinfo.ZoneInfo("UTC"), decimal.Decimal(1), decimal.Decimal("1.0"),
+        decimal.Decimal("1.00"), decimal.Decimal("NaN"), decimal.Decimal("-0"),
+        re.compile("a"), re.compile("b"), re.compile("a", re.IGNORECASE),
+        re.compile(b"a"), pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("a"),
+        pathlib.PurePosixPath("a/b"), MyPath("a"), pathlib.Path("a"), "2026-01-02",
+    ],
+    "objects": lambda: [
+        Colour.RED, Colour.BLUE, Other.RED, Level.LOW, Level.HIGH, Level.LOW | Level.HIGH,
+        Point(1), Point(2), Point(1.0), Point(1, 1), Holder(), Holder(a=1), Holder(b=1),
+        Holder(a=1, b=2), Holder(b=2, a=1), Holder(a=[1]), Holder(a=(1,)), Holder,
+        Holder(a=frozenset({1})), Holder(a=frozenset({2})), Holder(a=Holder(a=1)),
+        Holder(a=np.arange(4)), Holder(a=np.arange(4).reshape(2, 2)), Slotted(1),
+        Slotted(2), Stateful(1), Stateful(2), Tokenized(1), Tokenized(2), Tokenized([1]),
+        ValueError(1), ValueError(2), TypeError(1), OSError(2, "x"), OSError(2, "y"),
+        Doubtful("a"), Doubtful("b"), [Doubtful("b"), Doubtful("a")], io.BytesIO(b"a"),
+        io.BytesIO(b"b"), io.StringIO("a"), {"a": 1}, local_class(a=1), local_class(a=2),
+        local_class(a=1)(), local_class(a=2)(), local_class(), class_with_closure(1),
+        class_with_closure(2), class_with_closure(1)(), class_with_closure(2)(),
+        class_with_closure(1)().method, class_with_closure(2)().method,
+    ],
+    "circles": lambda: [
+        circle(), [circle()], ring_of("a"), ring_of("b"), ring_of("a", "b"),
+        ring_of("b", "a"), ring_of("a", "a"), ring_of("a", "b", "c"),
+        ring_of("a", "c", "b"), [ring_of("a"), ring_of("a")], nested(3), nested(4),
+        [ring_of("a", "b"), 1], [ring_of("a", "b").next, 1],
+    ],
+    "functions": lambda: [
+        add, even, len, sum, str.join, "a".join, "b".join, [].append, [1].append,
+        {"a": 1}.get, {"a": 2}.get, dict.get, dict.fromkeys, math.sqrt, int, str, list,
+        capturing(1), capturing(2), capturing(True), capturing([1]), capturing((1,)),
+        capturing(np.arange(4).reshape(2, 2)), capturing(np.arange(4).reshape(2, 2).T),
+        capturing(pathlib.PurePath("a")), capturing(re.compile("a")),
+        capturing(datetime.date(2026, 1, 1)), capturing(datetime.date(2026, 1, 2)),
+        capturing(capturing(1)), capturing(capturing(2)), capturing(add), capturing(even),
+        with_default(1), with_default(2), with_default({"a": 1}), with_attribute(1),
+        with_attribute(2), wrapped(add, 1), wrapped(add, 2), wrapped(even, 1),
+        functools.partial(add), functools.partial(add, 1), functools.partial(add, 2),
+        functools.partial(add, y=1), functools.partial(add, x=1),
+        functools.partial(add, x=1, y=2), functools.partial(add, y=2, x=1),
+        functools.partial(even, 1), functools.partial(functools.partial, add, 1),
+        toolz.curry(add, 1), toolz.curry(add, 2), toolz.curry(add, y=1),
+        toolz.compose(add, even), toolz.compose(even, add), toolz.compose(add, even, str),
+        functools.lru_cache(add), functools.lru_cache(even), operator.itemgetter(1),
+        operator.itemgetter(1, 2), operator.itemgetter("1"), operator.attrgetter("a"),
+        operator.methodcaller("a"), operator.methodcaller("a", 1),
+        operator.methodcaller("a", x=1), Holder(a=1).method, Holder(a=2).method,
+        Holder.method, Holder(a=1), Pair._make, staticmethod(add), property(add),
+        functools.reduce, types.MethodType(add, 1), types.MethodType(add, 2),
+        (1).__add__, (2).__add__, (1).__sub__, add.__code__, even.__code__,
+        list[int], list[str], dict[str, int],
+    ],
+    "filesystems": lambda: [
+        fsspec.filesystem("memory"), fsspec.filesystem("file"),
+        fsspec.filesystem("http"), s3("http://a"), s3("http://b"), s3(None),
+        fsspec.filesystem("dir", path="/a", target_protocol="file"),
+        fsspec.filesystem("dir", path="/b", target_protocol="file"),
+        fsspec.filesystem("dir", path="/a", target_protocol="memory"),
+        fsspec.open("memory://a"), fsspec.open("memory://b"), fsspec.open("/a"),
+        fsspec.open("memory://a", "rt"), fsspec.open("memory://a", compression="gzip"),
+        fsspec.open("memory://a", "rt", encoding="latin-1"),
+    ],
+}  # fmt: skip
+
+
+def s3(endpoint, **options):
+    from s3fs import S3FileSystem
+
+    return S3FileSystem(
+        endpoint_url=endpoint, key="a", secret="b", skip_instance_cache=True, **options
+    )
+
+
+@pytest.mark.parametrize("kind", DISTINCT)
+def test_different_values_have_different_fingerprints(kind):
+    found = {}
+    for value in DISTINCT[kind]():
+        found.setdefault(fingerprint_of(value), []).append(value)
+    assert [same for same in found.values() if len(same) > 1] == []
+
+
+def frames():
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+    texts = pd.DataFrame({"a": ["x-y", "z"]}, dtype=object)
+    yield frame
+    yield frame[["b", "a"]]
+    yield frame.rename(columns={"a": "c"})
+    yield frame.rename(index={0: 5})
+    yield frame.rename_axis("i")
+    yield frame.rename_axis("c", axis="columns")
+    yield frame.astype({"a": "int32"})
+    yield frame.astype({"a": float})
+    yield frame.astype({"a": object})
+    yield frame.astype({"a": "Int64"})
+    yield frame.T
+    yield frame.iloc[::-1]
+    yield frame.iloc[:1]
+    yield pd.DataFrame({"a": [1, 3], "b": [2, 4]})
+    yield frame.set_flags(allows_duplicate_labels=False)
+    labelled = frame.copy()
+    labelled.attrs["unit"] = "m"
+    yield labelled
+    yield frame.set_index("a")
+    yield frame.set_index(["a", "b"])
+    yield texts
+    yield pd.DataFrame({"a": ["x", "y-z"]}, dtype=object)
+    yield texts.astype("string")
+    yield texts.astype("category")
+    yield from [frame.a, frame.b, frame.a.rename("c"), frame.a.rename(None)]
+    yield from [frame.index, pd.Index([0, 1]), pd.Index([0, 1], name="n")]
+    yield from [pd.Index(["a", "b"]), pd.Index(["a", "b"], dtype=object)]
+    for categories in (["a", "b"], ["b", "a"], ["a", "b", "c"]):
+        yield pd.Categorical(["a", "b"], categories)
+        yield pd.Categorical(["a", "b"], categories, ordered=True)
+    days = pd.date_range("2026", periods=2)
+    yield from [days, days.tz_localize("UTC"), days.tz_localize("Europe/Berlin")]
+    yield from [days.as_unit("ms"), days.to_series(), days.to_period("D"), days.array]
+    yield from [pd.array([1, None]), pd.array([1, 0]), pd.array([1.0, None])]
+    yield from [pd.array([True, None]), pd.array(["x", None]), pd.array([1, 2])]
+    yield from [pd.Timestamp("2026"), pd.Timestamp("2026", tz="UTC"), pd.NaT, pd.NA]
+    yield from [pd.Timestamp("2026").as_unit("s"), pd.Timedelta(1), pd.Timedelta(2)]
+    yield from [pd.Timestamp(1), pd.Timestamp(2), pd.Period("2026"), pd.Period("2027")]
+    yield from [pd.Period("2026", "M"), pd.Interval(0, 1), pd.Interval(0, 1, "left")]
+    yield from [pd.interval_range(0, 2), pd.interval_range(0, 2, closed="left")]
+    yield from [pd.offsets.Day(1), pd.offsets.Day(2), pd.offsets.Hour(1)]
+    yield from [pd.DateOffset(months=1), pd.DateOffset(months=2), pd.DateOffset(days=1)]
+    yield from [pd.arrays.SparseArray([0, 1]), pd.arrays.SparseArray([0, 1], fill_value=1)]
+    yield from [pd.CategoricalDtype(["a"]), pd.CategoricalDtype(["b"])]
+    yield from [pd.Grouper(key="a"), pd.Grouper(key="b")]
+
+
+def arrow():
+    import pyarrow as pa
+
+    for kind in ("int8", "int64", "uint8", "float32", "float64"):
+        yield pa.array([1, 2], kind)
+        yield pa.array([1, None], kind)
+    whole = pa.array([1, 2, 3, 4])
+    yield from [whole, whole[1:3], whole[2:], whole[:0]]
+    yield from [pa.array(["a-b", "c"]), pa.array(["a", "b-c"]), pa.array([b"a", b"b-c"])]
+    yield from [pa.array(["a", "b-c"], kind) for kind in ("large_string", "string_view")]
+    yield from [pa.array([None, None]), pa.array([None, None], "int8")]
+    yield from [pa.array([True, False]), pa.array([True, None]), pa.array([0], "date32")]
+    yield from [pa.array([0], pa.timestamp(unit, zone)) for unit in ("s", "ns")
+                for zone in (None, "UTC")]
+    yield from [pa.array([[1], [2, 3]]), pa.array([[1, 2], [3]]), pa.array([[1], None])]
+    yield from [pa.array([[1], []]), pa.array([[], [1]]), pa.array([[1], [None]])]
+    yield from [pa.array([{"a": 1, "b": 2}]), pa.array([{"a": 2, "b": 1}])]
+    yield from [pa.array([{"b": 1}]), pa.array([{"b": None}]), pa.array([None, {"b": 1}])]
+    yield from [pa.array(["a", "b"]).dictionary_encode(), pa.array(["a", "b"])]
+    yield pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))
+    yield pa.array([[("k", 2)]], pa.map_(pa.string(), pa.int64()))
+    yield pa.array([[1, 2]], pa.list_(pa.int64(), 2))
+    yield pa.array([[2, 1]], pa.list_(pa.int64(), 2))
+    table = pa.table({"a": [1, 2], "b": [3, 4]})
+    yield from [table, table.select(["b", "a"]), table.rename_columns(["a", "c"])]
+    yield from [table.slice(1), table.slice(0, 1), table.to_batches()[0]]
+    yield from [table.replace_schema_metadata({"a": "1"}), table.schema]
+    yield from [pa.schema([pa.field("a", "int8")]), pa.schema([pa.field("a", "int16")])]
+    yield pa.schema([pa.field("a", "int8", nullable=False)])
+    yield from [pa.int8(), pa.int16(), pa.list_(pa.int8()), pa.field("a", pa.int8())]
+    yield from [pa.scalar(1), pa.scalar(2), pa.scalar(1, "int8"), pa.scalar("1")]
+    yield from [pa.chunked_array([[1, 2]]), pa.scalar(None, "int8")]
+    yield from [pa.py_buffer(b"a"), pa.py_buffer(b"b")]
+
+
+@needs_pandas
+@pytest.mark.parametrize("kind", [frames, arrow])
+def test_different_tables_have_different_fingerprints(kind):
+    found = {}
+    for value in kind():
+        found.setdefault(fingerprint_of(value), []).append(value)
+    assert [same for same in found.values() if len(same) > 1] == []
