@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from dask._task_spec import DataNode, Dict, Task
+from dask._task_spec import DataNode, Dict, List, Task
 
 from agatha_ckpt._dask.bags import LoadPartition
 from agatha_ckpt._dask.canonical.callables import found_by_name, parameter
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
-from agatha_ckpt._dask.graph import Call, Graph, Special, dict_members, join
+from agatha_ckpt._dask.graph import Call, Graph, Special, join
 from agatha_ckpt._store.partition import Partition
 
 # Their results are read once: as a list or lazily makes no difference.
@@ -27,17 +27,23 @@ _LAZY = frozenset(
         ("toolz.itertoolz", "join"),
         ("toolz.itertoolz", "pluck"),
         ("toolz.itertoolz", "remove"),
+        ("urllib.request", "urlopen"),
     }
 )
+
+
+_CAST = ("dask._task_spec", "_identity_cast")
+_TO_CONTAINER = List.to_container
+_TAGS = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
 
 
 def special_of(function: Any) -> Special | None:
     """Return what encodes the calls of a function that dask or a load adds."""
     kind = type(function)
     if kind is LoadPartition:
-        return _load
+        return _positional(_load, 2)
     if (kind.__module__, kind.__name__) == ("dask.optimization", "SubgraphCallable"):
-        return _subgraph_callable
+        return _positional(_subgraph_callable, 0)
     return _SPECIAL.get(_name_of(function))
 
 
@@ -74,7 +80,7 @@ def _load(call: Call) -> bytes | None:
     return _content(info.value if isinstance(info, DataNode) else info)
 
 
-def _reify(call: Call) -> bytes | None:
+def _same(call: Call) -> bytes | None:
     return call.read(call.arguments[0])
 
 
@@ -92,13 +98,32 @@ def _list(call: Call) -> bytes | None:
     return call.read(inner) if _name_of(called) in _LAZY else None
 
 
-def _cast(call: Call) -> bytes | None:
-    """Encode a container that dask has made a task, because of the keys in it."""
-    tags = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
-    kind = call.keywords.get("typ")
-    if kind not in tags:
+def _container(call: Call) -> bytes | None:
+    """Encode a container that is a task because of the keys in it."""
+    task = Task(None, call.function, *call.arguments, **call.keywords)
+    found = _members(task)
+    if found is None:
         return None
-    return join(tags[kind], [call.read(member) for member in call.arguments])
+    tag, members = found
+    return join(tag, [call.read(member) for member in members])
+
+
+def _members(task: Task) -> tuple[bytes, list[Any]] | None:
+    """Return tag and members of a task that makes a container, whatever its form.
+
+    dask rewrites nodes for containers as plain tasks when it optimises a bag.
+    """
+    if task.func is not _TO_CONTAINER and _name_of(task.func) != _CAST:
+        return None
+    keywords = task.kwargs
+    kind = keywords.get("typ") or keywords.get("klass") or keywords.get("constructor")
+    if kind is dict or kind is getattr(Dict, "constructor", dict):
+        pairs = [p.args if isinstance(p, Task) else (p,) for p in task.args]
+        # Before dask 2025.1 the arguments are pairs, which may hold tasks.
+        old = bool(pairs) and "klass" in keywords
+        return b"m", [m for p in pairs for m in p] if old else list(task.args)
+    tag = _TAGS.get(kind)
+    return (tag, list(task.args)) if tag else None
 
 
 def _fused(call: Call) -> bytes | None:
@@ -110,9 +135,16 @@ def _fused(call: Call) -> bytes | None:
         given = {
             name: call.read(part)
             for each in (names, *rest)
-            for name, part in _items_of(each)
+            for name, part in _pairs(each)
         }
     return _inner(call.graph, tasks, key, given)
+
+
+def _pairs(part: Any) -> list[tuple[Any, Any]]:
+    if isinstance(part, dict):
+        return list(part.items())
+    _, members = _members(part) or (b"", [])
+    return list(zip(members[::2], members[1::2], strict=True))
 
 
 def _subgraph_callable(call: Call) -> bytes | None:
@@ -137,8 +169,14 @@ def _map(call: Call) -> bytes | None:
     opaque = graph.encoder.opaque
     for part in rest:
         kind = type(part)
-        if kind is list or (kind is Task and _is_cast(part)):
-            members = part if kind is list else part.args
+        tag: bytes | None = None
+        if kind is list:
+            tag, members = b"l", part
+        elif kind is dict:
+            tag, members = b"m", [member for item in part.items() for member in item]
+        elif isinstance(part, Task):
+            tag, members = _members(part) or (None, ())
+        if tag == b"l":
             found = []
             for place, member in enumerate(members):
                 marked = len(opaque)
@@ -147,28 +185,15 @@ def _map(call: Call) -> bytes | None:
                     name = parameter(called, place)
                     graph.name_argument(marked, called, name, member)
             parts.append(tagged(b"l", *found))
-        elif part and (kind is dict or kind is Dict):
+        elif tag == b"m":
             found = []
-            for name, member in _items_of(part):
+            for name, member in zip(members[::2], members[1::2], strict=True):
                 found.append(graph.argument(name))
                 found.append(graph.named(called, repr(name), member, graph.argument))
             parts.append(tagged(b"m", *found))
         else:
             parts.append(graph.named(called, "", part, call.read))
     return tagged(b"c%d." % len(call.arguments), *parts)
-
-
-def _is_cast(part: Task) -> bool:
-    if part.kwargs.get("typ") is not list:
-        return False
-    return _name_of(part.func) == ("dask._task_spec", "_identity_cast")
-
-
-def _items_of(part: Any) -> list[tuple[Any, Any]]:
-    if not isinstance(part, Dict):
-        return list(part.items())
-    members = list(dict_members(part))
-    return list(zip(members[::2], members[1::2], strict=True))
 
 
 def _folder(_: Call) -> bytes | None:
@@ -182,13 +207,26 @@ def _apply(call: Call) -> bytes | None:
     return _map(call)
 
 
+def _positional(special: Special, least: int) -> Special:
+    """Leave calls of another form than dask's own to count as any others."""
+
+    def encode(call: Call) -> bytes | None:
+        if call.keywords or len(call.arguments) < least:
+            return None
+        return special(call)
+
+    return encode
+
+
 _SPECIAL: dict[tuple[str, str], Special] = {
-    ("builtins", "list"): _list,
-    ("dask._task_spec", "_execute_subgraph"): _fused,
-    ("dask._task_spec", "_identity_cast"): _cast,
-    ("dask.bag.core", "map_chunk"): _map,
-    ("dask.bag.core", "reify"): _reify,
-    ("dask.bag.core", "starmap_chunk"): _map,
-    ("dask.utils", "apply"): _apply,
-    ("partd.file", "File"): _folder,
+    ("builtins", "list"): _positional(_list, 1),
+    ("dask._expr", "ProhibitReuse._identity"): _positional(_same, 1),
+    ("dask._task_spec", "_execute_subgraph"): _positional(_fused, 3),
+    ("dask._task_spec", "NestedContainer.to_container"): _container,
+    ("dask.bag.core", "map_chunk"): _positional(_map, 2),
+    ("dask.bag.core", "reify"): _positional(_same, 1),
+    ("dask.bag.core", "starmap_chunk"): _positional(_map, 2),
+    ("dask.utils", "apply"): _positional(_apply, 2),
+    ("partd.file", "File"): _positional(_folder, 0),
+    _CAST: _container,
 }

@@ -5,6 +5,7 @@ functions that are called, not the keys of the tasks, which may be random.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -69,6 +70,20 @@ def fingerprint_bag(bag: Bag, *, version: str | None, format: str) -> Fingerprin
     graph = bag.__dask_graph__()
     tasks = graph.to_dict() if hasattr(graph, "to_dict") else dict(graph)
     keys = list(flatten(bag.__dask_keys__()))
+    try:
+        return _fingerprints(tasks, keys, version, format)
+    except RecursionError:
+        # The caller has used up the stack; that of a new thread is empty.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(_fingerprints, tasks, keys, version, format).result()
+
+
+def _fingerprints(
+    tasks: Mapping[Hashable, Any],
+    keys: Sequence[Hashable],
+    version: str | None,
+    format: str,
+) -> Fingerprints:
     ambiguous: frozenset[str] = frozenset()
     while True:
         names = Names(ambiguous)

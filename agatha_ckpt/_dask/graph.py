@@ -1,12 +1,21 @@
 """Digests of the tasks of a graph, as a Merkle hash without the keys."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from dask._task_spec import Alias, DataNode, Dict, GraphNode, List, Set, Task, TaskRef
-from dask._task_spec import Tuple as TupleNode
+from dask._task_spec import (
+    Alias,
+    DataNode,
+    Dict,
+    GraphNode,
+    List,
+    Set,
+    Task,
+    TaskRef,
+    Tuple,
+)
 
 from agatha_ckpt._dask.canonical.callables import display_function, parameter
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
@@ -232,16 +241,12 @@ class Graph:
         kind = type(node)
         if kind is TaskRef:
             return self.reference(node.key)
-        if kind is Task:
+        if kind is Task or kind in _CONTAINERS:
             return self._call(node.func, node.args, node.kwargs, self.argument)
         if kind is Alias:
             return self.reference(node.target)
         if kind is DataNode:
             return self.encoder.value(node.value)
-        if kind in _CONTAINERS:
-            return join(_CONTAINERS[kind], [self.argument(m) for m in node.args])
-        if kind is Dict:
-            return tagged(b"m", *map(self.argument, dict_members(node)))
         if isinstance(node, TaskRef):
             return future(self.encoder, node)
         if isinstance(node, Task):
@@ -298,21 +303,12 @@ class Graph:
 
 
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
-_CONTAINERS: dict[type, bytes] = {List: b"l", TupleNode: b"t", Set: b"S"}
+_CONTAINERS = frozenset({Dict, List, Set, Tuple})
 
 
 def join(tag: bytes, parts: list[bytes]) -> bytes:
     """Return the encoding of a container by those of its members."""
     return tagged(tag, *(sorted(parts) if tag in (b"S", b"Z") else parts))
-
-
-def dict_members(node: Any) -> Iterable[Any]:
-    """Yield keys and values of a ``Dict`` node, of old versions of dask as well."""
-    for part in node.args:
-        if isinstance(part, TupleNode):
-            yield from part.args
-        else:
-            yield part
 
 
 def future(encoder: Encoder, value: Any) -> bytes:

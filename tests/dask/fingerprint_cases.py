@@ -140,7 +140,9 @@ def bags(folder):
     """Return a function for each kind of bag."""
     one, item = numbers(), numbers().sum()
     for name in ("a", "b"):
-        (folder / f"{name}.txt").write_text(f"{name}\n" * 3)
+        file = folder / f"{name}.txt"
+        if not file.exists():  # another process may be reading it
+            file.write_text(f"{name}\n" * 3)
     ckpt = Checkpointer(str(folder / "root"), verbose=False)
     found = {
         "from_sequence": one,

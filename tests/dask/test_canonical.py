@@ -2,19 +2,16 @@
 
 import array
 import collections
-import dataclasses
 import datetime
 import decimal
 import enum
 import functools
 import io
-import logging
 import math
 import operator
 import pathlib
 import re
 import struct
-import threading
 import types
 import zoneinfo
 
@@ -40,7 +37,6 @@ from tests.dask.fingerprint_cases import (
     capturing,
     circle,
     even,
-    values,
 )
 
 needs_pandas = pytest.mark.skipif(not HAS_PANDAS, reason="pandas is not installed")
@@ -200,7 +196,7 @@ DISTINCT = {
         np.array([(1, [2])], dtype=[("a", "i4"), ("b", object)]),
         np.array([(1, [3])], dtype=[("a", "i4"), ("b", object)]),
         np.ma.array([1, 2]), np.ma.array([1, 2], mask=[0, 1]),
-        np.ma.array([1, 2], mask=[0, 1], fill_value=9), np.matrix([1, 2]),
+        np.ma.array([1, 2], mask=[0, 1], fill_value=9),
         np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
         np.dtype("i4"), np.dtype(">i4"), np.dtype("i4,f8"), np.int32, np.dtype("V4"),
         np.datetime64(1, "s"), np.datetime64(1, "ms"), np.datetime64("NaT"),
@@ -346,7 +342,10 @@ def frames():
     yield from [pd.interval_range(0, 2), pd.interval_range(0, 2, closed="left")]
     yield from [pd.offsets.Day(1), pd.offsets.Day(2), pd.offsets.Hour(1)]
     yield from [pd.DateOffset(months=1), pd.DateOffset(months=2), pd.DateOffset(days=1)]
-    yield from [pd.arrays.SparseArray([0, 1]), pd.arrays.SparseArray([0, 1], fill_value=1)]
+    yield from [
+        pd.arrays.SparseArray([0, 1]),
+        pd.arrays.SparseArray([0, 1], fill_value=1),
+    ]
     yield from [pd.CategoricalDtype(["a"]), pd.CategoricalDtype(["b"])]
     yield from [pd.Grouper(key="a"), pd.Grouper(key="b")]
 
@@ -359,16 +358,33 @@ def arrow():
         yield pa.array([1, None], kind)
     whole = pa.array([1, 2, 3, 4])
     yield from [whole, whole[1:3], whole[2:], whole[:0]]
-    yield from [pa.array(["a-b", "c"]), pa.array(["a", "b-c"]), pa.array([b"a", b"b-c"])]
-    yield from [pa.array(["a", "b-c"], kind) for kind in ("large_string", "string_view")]
+    yield from [
+        pa.array(["a-b", "c"]),
+        pa.array(["a", "b-c"]),
+        pa.array([b"a", b"b-c"]),
+    ]
+    yield from [
+        pa.array(["a", "b-c"], kind) for kind in ("large_string", "string_view")
+    ]
     yield from [pa.array([None, None]), pa.array([None, None], "int8")]
-    yield from [pa.array([True, False]), pa.array([True, None]), pa.array([0], "date32")]
-    yield from [pa.array([0], pa.timestamp(unit, zone)) for unit in ("s", "ns")
-                for zone in (None, "UTC")]
+    yield from [
+        pa.array([True, False]),
+        pa.array([True, None]),
+        pa.array([0], "date32"),
+    ]
+    yield from [
+        pa.array([0], pa.timestamp(unit, zone))
+        for unit in ("s", "ns")
+        for zone in (None, "UTC")
+    ]
     yield from [pa.array([[1], [2, 3]]), pa.array([[1, 2], [3]]), pa.array([[1], None])]
     yield from [pa.array([[1], []]), pa.array([[], [1]]), pa.array([[1], [None]])]
     yield from [pa.array([{"a": 1, "b": 2}]), pa.array([{"a": 2, "b": 1}])]
-    yield from [pa.array([{"b": 1}]), pa.array([{"b": None}]), pa.array([None, {"b": 1}])]
+    yield from [
+        pa.array([{"b": 1}]),
+        pa.array([{"b": None}]),
+        pa.array([None, {"b": 1}]),
+    ]
     yield from [pa.array(["a", "b"]).dictionary_encode(), pa.array(["a", "b"])]
     yield pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))
     yield pa.array([[("k", 2)]], pa.map_(pa.string(), pa.int64()))

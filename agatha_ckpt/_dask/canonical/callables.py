@@ -112,7 +112,7 @@ class Names:
         found = found_by_name(value, value.__module__, value.__qualname__)
         if not self._is_ambiguous(f"class {name}", id(value)) and found:
             return tagged(b"C", text(name))
-        parts = [text(value.__module__), *encoder.encode_all(value.__bases__)]
+        parts = encoder.encode_all(value.__bases__)
         for name_, member in vars(value).items():
             if not _NOT_CONTENT.fullmatch(name_) and not isinstance(member, _IN_C):
                 parts += text(name_), encoder.encode(member)

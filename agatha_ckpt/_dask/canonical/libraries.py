@@ -127,12 +127,9 @@ def _filesystem(encoder: Encoder, value: Any) -> bytes:
     positional = dict(zip(parameters, getattr(value, "storage_args", ()), strict=False))
     options = public_options(positional | value.storage_options)
     if "s3" in names:
-        endpoint = options.pop("endpoint_url", None)
-        client = options.get("client_kwargs") or {}
-        endpoint = endpoint or client.pop("endpoint_url", None)
-        options["endpoint"] = endpoint or next(
-            (os.environ[name] for name in _ENDPOINTS if name in os.environ), None
-        )
+        options |= options.pop("client_kwargs", None) or {}
+        found = next((os.environ[n] for n in _ENDPOINTS if n in os.environ), None)
+        options["endpoint_url"] = options.get("endpoint_url") or found
     elif account := getattr(value, "account_name", None):
         options["account"] = account
     parts = encoder.encode_all((names, options))
