@@ -4,10 +4,11 @@ from typing import Any
 
 from dask._task_spec import DataNode, Dict, List, Task
 
-from agatha_ckpt._dask.bags import LoadPartition
 from agatha_ckpt._dask.canonical.callables import found_by_name, parameter
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
 from agatha_ckpt._dask.graph import Call, Graph, Special, join
+from agatha_ckpt._dask.load import LoadPartition
+from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._store.partition import Partition
 
 # Their results are read once: as a list or lazily makes no difference.
@@ -47,23 +48,22 @@ def special_of(function: Any) -> Special | None:
     return _SPECIAL.get(_name_of(function))
 
 
-def _partition(_: Encoder, value: Any) -> bytes:
-    return _content(getattr(value, "info", None) or value._info)
-
-
-def _load_partition(_: Encoder, value: Any) -> bytes:
-    return tagged(b"loads", text(value.id))
+def _partition(encoder: Encoder, value: Partition) -> bytes:
+    made, arguments = value.__reduce__()
+    if made is list:  # it was read, and may have been changed
+        return encoder.encode(*arguments)
+    (info,) = (each for each in arguments if type(each) is PartitionInfo)
+    return _content(info)
 
 
 HANDLERS: dict[str, Handler] = {
-    f"{LoadPartition.__module__}.{LoadPartition.__qualname__}": _load_partition,
-    f"{Partition.__module__}.{Partition.__qualname__}": _partition,
+    f"{Partition.__module__}.{Partition.__qualname__}": _partition
 }
-"""What encodes stored partitions that were not read yet: by their content."""
+"""What encodes loaded partitions: by their content, without reading it."""
 
 
-def _content(info: Any) -> bytes:
-    return tagged(b"load", text(info.digest or getattr(info, "fingerprint", "")))
+def _content(info: PartitionInfo) -> bytes:
+    return tagged(b"load", text(info.digest or info.fingerprint))
 
 
 def _name_of(function: Any) -> tuple[str, str]:

@@ -196,9 +196,9 @@ class Graph:
             return self.node(part)
         if kind is set or kind is frozenset:
             return self._container(b"S" if kind is set else b"Z", part)
-        if isinstance(part, str | int | float | tuple) and self.holds(part):
+        if issubclass(kind, str | int | float | tuple) and self.holds(part):
             return self.reference(part)
-        if isinstance(part, list | tuple | set | frozenset):
+        if issubclass(kind, list | tuple | set | frozenset):
             refs = len(self.refs)
             parts = [self.expression(member) for member in part]
             if len(self.refs) > refs:

@@ -243,12 +243,12 @@ EQUAL = {
     "memory layout": lambda x: ONE.map(
         add, np.array([[1, 2], [3, 4]], order="C" if x > 1 else "F")
     ),
-    "strides": lambda x: ONE.map(add, np.arange(8)[::2] if x > 1 else np.arange(0, 8, 2)),
-    "order in a set": lambda x: ONE.map(
-        add, {8, 16} if x > 1 else set([16, 8])
+    "strides": lambda x: ONE.map(
+        add, np.arange(8)[::2] if x > 1 else np.arange(0, 8, 2)
     ),
+    "order in a set": lambda x: ONE.map(add, set([8, 16][:: -1 if x > 1 else 1])),
     "shared or equal": lambda x: ONE.map(add, [ONE_LIST, ONE_LIST if x > 1 else [1]]),
-}  # fmt: skip
+}
 ONE_LIST = [1]
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import dask.bag
 import pyte
 import pytest
+from agatha_ckpt._run.bar import _bars
 from dask.callbacks import Callback
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._run.bar import _bars
 from agatha_ckpt._run.progress import Reporter
 from tests.run.progress_case import FAILING, PARTITIONS
 
