@@ -4,11 +4,10 @@ A block holds about 64 KiB of records. Loaded in blocks of that size, records di
 young, stay in the processor's cache, and give the garbage collector nothing to walk.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from gc import get_referents
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby, islice
-from math import sqrt
 from struct import Struct
+from sys import getsizeof
 from typing import Any, NamedTuple
 
 import msgpack
@@ -20,8 +19,15 @@ from agatha_ckpt._errors import (
     UnsupportedFormatError,
 )
 from agatha_ckpt._format.base import pickle_refusal as pickle_refusal
-from agatha_ckpt._format.buffers import find_bin_candidates, holds_buffer
-from agatha_ckpt._format.packing import NOT_PACKED, Packer, deep_recursion
+from agatha_ckpt._format.packing import (
+    BIN_8,
+    BIN_16,
+    BIN_32,
+    NOT_PACKED,
+    SCALARS,
+    Packer,
+    deep_recursion,
+)
 from agatha_ckpt._format.types import make_hooks
 
 BLOCK_BYTES = 64 * 1024
@@ -32,7 +38,9 @@ HOOKS, PICKLE, TUPLES, SURROGATES = 1, 2, 4, 8
 _ALL_FLAGS = HOOKS | PICKLE | TUPLES | SURROGATES
 
 _ARRAY_HEAD = Struct(">BI")  # msgpack's array 32
-_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+_BATCH = 16  # plain records that are pulled before they are packed by one call
+_SMALL_BATCH_BYTES = BLOCK_BYTES // 4
+_SMALL_BYTES = _SMALL_BATCH_BYTES // _BATCH
 
 
 class Block(NamedTuple):
@@ -48,7 +56,10 @@ def encode_blocks(
 ) -> Iterator[Block]:
     """Yield *records* as blocks; holds no more than one block's worth of them.
 
-    Which records make a block, and its bytes, depend on nothing but the records.
+    Which records make a block, and its bytes, depend on nothing but the records. A
+    record may change once the next one is pulled: an iterator may fill one list again
+    and again. So it is packed before that, except plain records, which cannot change:
+    scalars, and tuples of scalars. Of those a few are packed by one call.
 
     Parameters
     ----------
@@ -64,169 +75,172 @@ def encode_blocks(
     EncodeError
         A record holds a value that cannot be stored faithfully.
     """
-    packer = Packer(allow_pickle)
-    source = iter(records)
-    ahead: Iterator[Any] = iter(())  # what was pulled and is in no block yet
-    position, kind, size_of_one = 0, None, 0.0
-    while True:
-        block = None
-        packer.begin_block()
-        if kind is not None:
-            # Plain records need not be packed as they come, as nothing can change
-            # them; for small ones a call takes longer than the packing.
-            coming = chain(ahead, source)
-            block, rest = _pack_many(packer, coming, kind, size_of_one)
-            ahead = iter([*rest, *ahead])
-        if block is None:
-            coming = chain(ahead, source)
-            block, kind = _pack_each(packer, coming, where, position)
-        if not block.records:
-            return
-        yield block
-        if len(block.payload) < BLOCK_BYTES:  # there are no more
-            return
-        position += block.records
-        size_of_one = len(block.payload) / block.records
-
-
-# ---- record by record ----
-
-
-def _pack_each(
-    packer: Packer, source: Iterator[Any], where: str, position: int
-) -> tuple[Block, type | None]:
-    """Return the next block, and the type that all its records have if it is plain.
-
-    Each record is packed as it comes: what yields it may change it afterwards.
-    """
-    block: list[Any] = []
-    packed: list[bytes] = []
-    size = 0
-    first = list(islice(source, 1))
-    # Such a tuple gives hope that the whole block holds no others.
-    hope = bool(first) and type(first[0]) is tuple and _are_scalars(first[0])
-    pack = packer.loose if hope else packer.strict
-    for record in chain(first, source):
-        try:
-            data = pack(record)
-        except NOT_PACKED:
-            pack = packer.strict
-            data = packer.pack_carefully(record, where, position + len(block))
-        block.append(record)
-        packed.append(data)
-        size += len(data)
-        if size >= BLOCK_BYTES:
-            break
-    flat = hope and pack is packer.loose and _are_flat(block)
-    if hope and not flat:
-        packed = [
-            packer.pack_carefully(record, where, position + i)
-            for i, record in enumerate(block)
-        ]
-    payload = b"".join([_ARRAY_HEAD.pack(0xDD, len(block)), *packed])
-    if flat:
-        return Block(TUPLES, len(block), payload), tuple
-    suspects = find_bin_candidates(packed, payload, _ARRAY_HEAD.size)
-    if suspects and holds_buffer([block[i] for i in suspects]):
-        for i in suspects:
-            if holds_buffer([block[i]]):
-                packed[i] = packer.pack_carefully(
-                    block[i], where, position + i, buffers=True
-                )
-        payload = b"".join([payload[: _ARRAY_HEAD.size], *packed])
-    used = packer.used
-    flags = HOOKS * ("hooks" in used) | PICKLE * ("pickle" in used)
-    flags |= SURROGATES * ("surrogates" in used)
-    kinds = set(map(type, block))
-    plain = kinds.pop() if len(kinds) == 1 and kinds <= _SCALARS else None
-    return Block(flags, len(block), payload), plain
-
-
-def _are_flat(records: Sequence[Any]) -> bool:
-    """Say whether all *records* are tuples of scalars (so no list is among them)."""
-    return set(map(type, records)) == {tuple} and _are_scalars(get_referents(*records))
-
-
-def _are_scalars(values: Iterable[Any]) -> bool:
-    return set(map(type, values)) <= _SCALARS
-
-
-# ---- many records by one call ----
-
-
-def _pack_many(
-    packer: Packer, source: Iterator[Any], kind: type, size_of_one: float
-) -> tuple[Block | None, list[Any]]:
-    """Return the block that `_pack_each` would return, where its records are plain.
-
-    Parameters
-    ----------
-    packer : Packer
-    source : iterator
-    kind : type
-        That of the records so far.
-    size_of_one : float
-        Bytes that one of them took.
-
-    Returns
-    -------
-    Block or None
-        None where it takes `_pack_each`.
-    list
-        Records that were pulled and are not in the block.
-    """
-    # Nothing is pulled beyond a record of another type, which is to be packed as it
-    # comes.
-    groups = groupby(source, type)
-    of, group = next(groups, (kind, iter(())))
-    if of is not kind:
-        return None, [next(group)]
-    block: list[Any] = []
-    packed: list[Any] = []
-    again: list[Any] = []
-    size, most = 0, MAX_RECORDS
-    while size < BLOCK_BYTES:
-        # Rather a few less than the block takes, so as to pack few of them twice.
-        expected = (BLOCK_BYTES - size) / size_of_one
-        count = min(max(int(expected - sqrt(expected)), 1), most)
-        if again:
-            batch, again = again[:count], again[count:]
+    builder = _BlockBuilder(Packer(allow_pickle, where))
+    for kind, group in groupby(records, type):
+        if kind in SCALARS:
+            yield from builder.add_plain(_scalar_batches(builder, group))
+        elif kind is tuple:
+            yield from _add_tuples(builder, group)
         else:
-            batch = list(islice(group, count))
-            if len(batch) < count:
-                others = [next(other) for _, other in islice(groups, 1)]
-                if others:
-                    return None, [*block, *batch, *others]
-        if not batch:
-            break
-        data = _pack_batch(packer, kind, batch)
-        if data is None:
-            return None, [*block, *batch, *again]
-        if len(batch) > 1 and size + len(data) >= BLOCK_BYTES:
-            # The block ends with one of these.
-            again, most = batch + again, len(batch) // 2
-            continue
-        block += batch
-        packed.append(data)
-        size += len(data)
-    payload = b"".join([_ARRAY_HEAD.pack(0xDD, len(block)), *packed])
-    flags = TUPLES if kind is tuple else 0
-    return Block(flags, len(block), payload), again
+            yield from builder.end_unmarked()
+            while block := builder.fill(group):
+                yield block
+    if builder.records:
+        yield builder.finish()
 
 
-def _pack_batch(packer: Packer, kind: type, batch: list[Any]) -> memoryview | None:
-    """Return records, packed without a head; None where they are not plain."""
-    pack = packer.strict
-    if kind is tuple:
-        pack = packer.loose
-        if not _are_scalars(get_referents(*batch)):
-            return None
-    try:
-        data = pack(batch)
-    except NOT_PACKED:
-        return None
-    head = 1 if len(batch) < 16 else 3  # bytes that msgpack takes for it
-    return None if packer.used else memoryview(data)[head:]
+def _add_tuples(builder: "_BlockBuilder", records: Iterator[Any]) -> Iterator[Block]:
+    if builder.marked and (block := builder.fill(records)):
+        yield block
+    more = True
+    while more:
+        other: list[Any] = []
+        batches = _tuple_batches(builder, records, other)
+        yield from builder.add_plain(batches, tuples=True)
+        if more := bool(other):
+            yield from builder.end_unmarked()
+            if block := builder.fill(chain(other, records)):
+                yield block
+
+
+def _scalar_batches(
+    builder: "_BlockBuilder", scalars: Iterator[Any]
+) -> Iterator[list[Any]]:
+    while batch := list(islice(scalars, builder.batch)):
+        # Of small ones four times as many, but at most `_BATCH` large ones.
+        for full in (_BATCH, 2 * _BATCH, 3 * _BATCH):
+            if len(batch) < full or getsizeof(batch[-1]) > _SMALL_BYTES:
+                break
+            batch += islice(scalars, _BATCH)
+        yield batch
+
+
+def _tuple_batches(
+    builder: "_BlockBuilder", tuples: Iterator[Any], other: list[Any]
+) -> Iterator[list[Any]]:
+    """Yield tuples of scalars, until *other* gets one that is not."""
+    batch: list[Any] = []
+    scalars = SCALARS
+    for record in tuples:
+        for value in record:
+            if type(value) not in scalars:
+                other.append(record)
+                break
+        else:
+            batch.append(record)
+            if len(batch) < builder.batch:
+                continue
+        if batch:
+            yield batch
+        if other:
+            return
+        batch = []
+    if batch:
+        yield batch
+
+
+class _BlockBuilder:
+    """The block that is being filled.
+
+    Attributes
+    ----------
+    batch : int
+        How many plain records to add by one call.
+    marked : bool, optional
+        Whether tuples in it are marked; None where that is open, as it holds none.
+    records : int
+        How many it holds.
+    """
+
+    def __init__(self, packer: Packer) -> None:
+        self.batch = _BATCH
+        self._packer = packer
+        self._position = 0  # of its first record in the partition
+        self._begin()
+
+    def _begin(self) -> None:
+        self._packer.forget()
+        self.marked: bool | None = None
+        self.records = self._size = 0
+        self._packed: list[bytes] = []
+
+    def add_plain(
+        self, batches: Iterator[list[Any]], tuples: bool = False
+    ) -> Iterator[Block]:
+        """Add scalars, or tuples of scalars; yield the blocks that they complete."""
+        for batch in batches:
+            try:
+                data = b"" if tuples and self.marked else self._packer.plain(batch)
+            except NOT_PACKED:
+                data = b""
+            if len(batch) == 1 or not 0 < len(data) <= _SMALL_BATCH_BYTES:
+                yield from self._add_each(batch, tuples)
+                continue
+            head = 1 if len(batch) < 16 else 3  # bytes before the first record
+            self._packed.append(data[head:])
+            self._size += len(data) - head
+            self.records += len(batch)
+            if tuples:
+                self.marked = False
+            if self._size >= BLOCK_BYTES:
+                yield self.finish()
+
+    def _add_each(self, batch: list[Any], tuples: bool) -> Iterator[Block]:
+        for record in batch:
+            try:
+                data = None if tuples and self.marked else self._packer.plain(record)
+            except NOT_PACKED:  # such as a lone surrogate
+                data = None
+            if data is None:
+                yield from self.end_unmarked()
+                if block := self.fill(iter((record,))):
+                    yield block
+                continue
+            self._packed.append(data)
+            self._size += len(data)
+            self.records += 1
+            if tuples:
+                self.marked = False
+            if self._size >= BLOCK_BYTES:
+                yield self.finish()
+
+    def end_unmarked(self) -> Iterator[Block]:
+        """Yield the block if it holds tuples without markers."""
+        if self.marked is False:
+            yield self.finish()
+
+    def fill(self, records: Iterator[Any]) -> Block | None:
+        """Add any records until the block is full; None where they end before."""
+        packer, strict = self._packer, self._packer.strict
+        packed, size, position = self._packed, self._size, self._position + self.records
+        for record in records:
+            self.marked = True
+            try:
+                data = strict(record)
+            except NOT_PACKED:
+                data = packer.pack_carefully(record, position)
+            if BIN_8 in data or BIN_16 in data or BIN_32 in data:
+                data = packer.pack_buffers(record, data, position)
+            packed.append(data)
+            size += len(data)
+            position += 1
+            if size >= BLOCK_BYTES:
+                break
+        self._size, self.records = size, position - self._position
+        return self.finish() if size >= BLOCK_BYTES else None
+
+    def finish(self) -> Block:
+        """Return the block, and begin the next one."""
+        used = self._packer.used
+        flags = TUPLES * (self.marked is False) | HOOKS * ("hooks" in used)
+        flags |= PICKLE * ("pickle" in used) | SURROGATES * ("surrogates" in used)
+        head = _ARRAY_HEAD.pack(0xDD, self.records)
+        block = Block(flags, self.records, b"".join([head, *self._packed]))
+        self._position += self.records
+        # Of large records a batch would not fit into a block.
+        self.batch = _BATCH if self.records >= 4 * _BATCH else 1
+        self._begin()
+        return block
 
 
 # ---- reading ----

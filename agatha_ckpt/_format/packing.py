@@ -1,18 +1,20 @@
-"""Packing records, one or some at a time, and saying which one cannot be packed."""
+"""Records -> msgpack, one at a time, or the reason why one cannot be stored."""
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from gc import get_referents
 from typing import Any
 
 import msgpack
 
 from agatha_ckpt._errors import EncodeError
 from agatha_ckpt._format.arrays import Refused, Unstorable
-from agatha_ckpt._format.buffers import mark_bytearrays
-from agatha_ckpt._format.types import make_default
+from agatha_ckpt._format.types import Bytearray, attributes, make_default
 
+SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 NOT_PACKED = (
     BufferError,
     OverflowError,
@@ -21,74 +23,76 @@ NOT_PACKED = (
     Unstorable,
     ValueError,
 )
-# To begin with: the megabyte that is msgpack's own takes longer to get than a small
-# partition to pack.
+# At first: the default of a megabyte takes longer to allocate than a small partition
+# to pack.
 _BUFFER_BYTES = 16 * 1024
+# The first byte of packed bytes; the latter two from lengths of 256 and 65,536 on.
+BIN_8, BIN_16, BIN_32 = 0xC4, 0xC5, 0xC6
+
+_BUFFERS = frozenset({bytearray, memoryview})
+_CONTAINERS = frozenset(
+    {list, tuple, dict, set, frozenset, deque, OrderedDict, Counter, defaultdict}
+)
+_NUMBERS = frozenset({int, float})
+_MANY = 16  # members, of which adding them up is faster than a look at each type
+
 _recursion_lock = threading.Lock()
 
 
 class Packer:
-    """Packs records and notes in `used` what decoding them will take."""
+    """Packs records, and notes in `used` what decoding them takes.
 
-    def __init__(self, allow_pickle: bool) -> None:
+    Attributes
+    ----------
+    strict : callable
+        Packs a record; of a bytearray or memoryview in it only `pack_buffers` knows.
+    plain : callable
+        Packs scalars, tuples of scalars, and lists of both. It takes a subclass for
+        its base.
+    used : set of str
+        ``"hooks"``, ``"pickle"``, ``"surrogates"``.
+    """
+
+    def __init__(self, allow_pickle: bool, where: str) -> None:
         self.used: set[str] = set()
-        self._members: dict[int, bytes] = {}
-        self._lower = make_default(self._pack_member, allow_pickle, self.used)
+        self.plain = msgpack.Packer(strict_types=False, buf_size=_BUFFER_BYTES).pack
+        self._where = where
+        self._keys: dict[int, tuple[Any, bytes]] = {}
+        self._default = make_default(self._sort_key, allow_pickle, self.used)
         self.strict = self._make().pack
-        # Of a tuple subclass, an IntEnum and the like this one makes the plain
-        # value: only for tuples of scalars.
-        self.loose = msgpack.Packer(strict_types=False, buf_size=_BUFFER_BYTES).pack
 
     def _make(self, buf_size: int = _BUFFER_BYTES, **options: Any) -> msgpack.Packer:
         return msgpack.Packer(
-            strict_types=True, default=self._lower, buf_size=buf_size, **options
+            strict_types=True, default=self._default, buf_size=buf_size, **options
         )
 
-    def begin_block(self) -> None:
-        """Forget what was noted of the records of another block."""
+    def forget(self) -> None:
+        """Forget what was noted for the last block."""
         self.used.clear()
-        self._members.clear()
+        self._keys.clear()
 
-    def _pack_member(self, value: Any) -> bytes:
-        known = self._members.get(id(value))
-        if known is None:
-            known = self._pack_alone(value)
-            if type(value) is frozenset:
-                # Sets in sets would be packed once more with each level. The id is
-                # good while the block holds the record.
-                self._members[id(value)] = known
-        return known
+    def pack_buffers(self, record: Any, data: bytes, position: int) -> bytes:
+        """Return *data*, the packed *record*, or another where it holds a bytearray.
 
-    def _pack_alone(self, value: Any) -> bytes:
-        # A packer cannot be used again from inside its own default.
-        packer = self._make(unicode_errors="surrogatepass", buf_size=1024)
-        packed: bytes = packer.pack(value)
-        return packed
-
-    def _with_surrogates(self, value: Any) -> bytes:
-        packed = self._pack_alone(value)
-        self.used.add("surrogates")
-        return packed
-
-    def _with_buffers(self, value: Any) -> Any:
-        """Return a copy of *value* that says where its bytearrays are."""
-        self._members.clear()  # the copy's members are new
-        with deep_recursion():
-            return mark_bytearrays(value)
+        msgpack packs bytearray and memoryview like bytes, and does not call the
+        default. A look at all values of a record takes about as long as packing it, so
+        bytes are looked for in *data* first.
+        """
+        if _may_hold_bin(data) and _holds_buffer(record):
+            return self.pack_carefully(record, position, mark=True)
+        return data
 
     def pack_carefully(
-        self, record: Any, where: str, position: int, buffers: bool = False
+        self, record: Any, position: int, *, mark: bool = False
     ) -> bytes:
-        """Pack a record that may need more than `strict` does, or say why it cannot be.
+        """Pack a record that `strict` does not pack, or raise the reason.
 
         Parameters
         ----------
         record
-        where : str
-            What is being encoded, for messages.
         position : int
-            Number of the record in it.
-        buffers : bool
+            Number of the record in its partition, for messages.
+        mark : bool
             Whether it holds a bytearray or memoryview.
 
         Raises
@@ -98,12 +102,14 @@ class Packer:
         """
         kind = type(record).__qualname__
         try:
-            if buffers:
-                record = self._with_buffers(record)
+            if mark:
+                with deep_recursion():
+                    record = _mark_bytearrays(record)
             try:
                 data: bytes = self.strict(record)
             except UnicodeEncodeError:
-                data = self._with_surrogates(record)
+                data = self._pack_alone(record)
+                self.used.add("surrogates")
             return data
         except Refused as error:
             reason, advice = f"holds {error}", "change the records"
@@ -111,13 +117,32 @@ class Packer:
             reason = f"holds {error}"
             advice = (
                 "change the records, or allow pickle (set_allow_pickle(True), or "
-                "Checkpointer(..., allow_pickle=True)) if you trust whoever can write "
-                "to the root"
+                "Checkpointer(..., allow_pickle=True)) if you trust everyone who can "
+                "write to the root"
             )
         except NOT_PACKED as error:
             reason = f"(of type {kind}) cannot be packed: {error}"
             advice = "change the records"
-        raise EncodeError(f"record {position} of {where} {reason}; {advice}")
+        raise EncodeError(f"record {position} of {self._where} {reason}; {advice}")
+
+    def _pack_alone(self, value: Any) -> bytes:
+        # A packer cannot be used again inside its own default.
+        packer = self._make(unicode_errors="surrogatepass", buf_size=1024)
+        packed: bytes = packer.pack(value)
+        return packed
+
+    def _sort_key(self, member: Any) -> bytes:
+        """Return the bytes that order *member* in its set.
+
+        Kept for sets in sets, which would be packed twice as often at each level.
+        """
+        if type(member) not in (frozenset, tuple):
+            return self._pack_alone(member)
+        known = self._keys.get(id(member))
+        if known is None:
+            # With the member itself, so that its id stays its own.
+            known = self._keys[id(member)] = member, self._pack_alone(member)
+        return known[1]
 
 
 @contextmanager
@@ -130,3 +155,82 @@ def deep_recursion() -> Iterator[None]:
             yield
         finally:
             sys.setrecursionlimit(limit)
+
+
+# ---- bytearray and memoryview ----
+
+
+def _may_hold_bin(data: bytes) -> bool:
+    """Return whether bytes may be in packed *data*: first byte, length, and room."""
+    if BIN_8 in data:
+        return True
+    for first, width in ((BIN_16, 2), (BIN_32, 4)):
+        at = data.find(first)
+        while at >= 0:
+            content = at + 1 + width
+            if content + int.from_bytes(data[at + 1 : content]) <= len(data):
+                return True
+            at = data.find(first, at + 1)
+    return False
+
+
+def _holds_buffer(record: Any) -> bool:
+    """Return whether a bytearray or memoryview is in *record*, level by level."""
+    if type(record) not in _CONTAINERS:
+        return type(record) in _BUFFERS
+    level = get_referents(record)
+    while level:
+        if len(level) >= _MANY and _are_numbers(level):
+            return False
+        kinds = set(map(type, level))
+        if not kinds.isdisjoint(_BUFFERS):
+            return True
+        if kinds.isdisjoint(_CONTAINERS):
+            return False
+        level = get_referents(*[x for x in level if type(x) in _CONTAINERS])
+    return False
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Return whether all *values* are certainly int, float or bool.
+
+    Adding them up is four times as fast as a look at the type of each. A buffer cannot
+    be added to a number.
+    """
+    if not {type(values[0]), type(values[-1])} <= _NUMBERS:
+        return False
+    try:
+        return type(sum(values)) in _NUMBERS
+    except Exception:  # from a type's own __radd__
+        return False
+
+
+def _mark_bytearrays(value: Any) -> Any:
+    """Return *value* with each bytearray in a builtin container marked as one.
+
+    Subclasses and all other containers reach the packer's default.
+
+    Raises
+    ------
+    Refused
+        For a memoryview, which has nothing to come back as.
+    """
+    cls = type(value)
+    mark = _mark_bytearrays
+    if cls is bytearray:
+        return Bytearray(value)
+    if cls is memoryview:
+        raise Refused("a memoryview, which belongs to other memory; use bytes")
+    if cls in (list, tuple, set, frozenset):
+        return cls(map(mark, value))
+    if cls is dict:
+        return {mark(key): mark(member) for key, member in value.items()}
+    if cls is deque:
+        return deque(map(mark, value), value.maxlen)
+    if cls in (Counter, OrderedDict, defaultdict) and not attributes(value):
+        copy = value.copy()  # with its factory, if it has one
+        copy.clear()
+        for key, member in value.items():
+            copy[mark(key)] = mark(member)
+        return copy
+    return value

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import tracemalloc
 from collections import deque, namedtuple
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -15,11 +16,9 @@ from agatha_ckpt._format.blocks import (
     SURROGATES,
     TUPLES,
     Block,
-    _pack_each,
     decode_block,
     encode_blocks,
 )
-from agatha_ckpt._format.packing import Packer
 from tests.format.test_types import WHERE, assert_same, round_trip
 
 
@@ -54,12 +53,11 @@ def test_p10_blocks_are_of_64_kib_and_read_no_further_than_they_must(make):
     for block in encode_blocks(source(), False, WHERE):
         yielded += block.records
         sizes.append(len(block.payload))
-        assert pulled == yielded
+        assert pulled - yielded <= 64
     assert yielded == 5_000
-    assert len(sizes) > 3
-    # Records that are packed again, with markers, come out a little larger.
-    assert all(BLOCK_BYTES <= size <= 1.25 * BLOCK_BYTES for size in sizes[:-1])
-    assert sizes[-1] <= 1.25 * BLOCK_BYTES
+    assert max(sizes) <= 1.25 * BLOCK_BYTES
+    # Only a block of tuples without markers may end before it is full.
+    assert 3 < len(sizes) <= 2 * sum(sizes) / BLOCK_BYTES + 1
 
 
 def test_p10_a_record_larger_than_a_block_ends_its_block_at_once():
@@ -102,20 +100,22 @@ def test_the_position_of_a_refused_record_counts_over_all_blocks():
 @pytest.mark.parametrize(
     "records, flags",
     [
-        ([1, "a", [b"b"], {"k": None}], 0),
-        ([(1, "a"), (), (None, b"b", True)], TUPLES),
-        ([(1,), [1]], HOOKS),
-        ([(1, (2,))], HOOKS),
-        ([{1}], HOOKS),
-        (["\ud800"], SURROGATES),
-        ([("\ud800",)], HOOKS | SURROGATES),
+        ([1, "a", [b"b"], {"k": None}], [0]),
+        ([(1, "a"), (), 1, (None, b"b", True)], [TUPLES]),
+        ([(1,), [1]], [TUPLES, 0]),
+        ([1, [1], (1,)], [HOOKS]),
+        ([(1, (2,))], [HOOKS]),
+        ([{1}], [HOOKS]),
+        (["\ud800"], [SURROGATES]),
+        ([("\ud800",)], [HOOKS | SURROGATES]),
+        ([("a", 1), ("\ud800", 2), ("b", 2**70)], [TUPLES, HOOKS | SURROGATES]),
     ],
 )
 def test_blocks_take_hooks_only_where_their_records_need_them(records, flags):
-    (block,) = blocks_of(records)
-    # A flag too many costs time; one too few, records.
-    assert block.flags | TUPLES == flags | TUPLES
-    assert_same(list(decode_block(block, False, WHERE)), records)
+    blocks = blocks_of(records)
+    assert [block.flags for block in blocks] == flags
+    found = [r for block in blocks for r in decode_block(block, False, WHERE)]
+    assert_same(found, records)
 
 
 @pytest.mark.parametrize("nearby", [b"x", b"x" * 300, b"x" * 70_000, 196, "\xc4\x05"])
@@ -257,13 +257,6 @@ def test_p5_what_is_no_array_holds_no_records(payload):
         decode_block(Block(HOOKS, 1, payload), False, WHERE)
 
 
-def test_p9_a_flat_tuple_that_needs_more_is_packed_as_all_of_its_block():
-    records = [("a", 1), ("\ud800", 2), ("b", 2**70), ("c", 3)]
-    (block,) = encode_blocks(records, False, WHERE)
-    assert not block.flags & TUPLES  # one way of packing tuples in a block, not two
-    assert_same(decode_block(block, False, WHERE), records)
-
-
 # ---- many records by one call ----
 
 PLAIN = {
@@ -276,7 +269,6 @@ PLAIN = {
 OTHERS = [
     bytearray(b"b"),
     [bytearray(b"b")],
-    memoryview,
     (1, bytearray(b"b")),
     (1, (2, 3)),
     (1, [2]),
@@ -285,42 +277,29 @@ OTHERS = [
     ("\ud800", 1),
     2**70,
     (2**70,),
+]
+REFUSED = [
+    memoryview(b"b"),
     IntEnum("Colour", "RED").RED,
     (IntEnum("Colour", "RED").RED,),
     namedtuple("Point", "x y")(1, 2),
 ]
 
 
-def one_by_one(records):
-    """Blocks of which each record was packed before the next was pulled."""
-    packer = Packer(False)
-    source = iter(records)
-    while block := _pack_each(packer, source, WHERE, 0)[0]:
-        if not block.records:
-            return
-        yield block
-        packer.begin_block()
-
-
-@pytest.mark.parametrize("other", OTHERS, ids=repr)
+@pytest.mark.parametrize("other", OTHERS + REFUSED, ids=repr)
 @pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN)
-def test_p9_what_packs_many_records_gives_what_packs_each(make, other):
+def test_p9_plain_records_come_back_whatever_is_among_them(make, other):
     plain = [make(i) for i in range(15_000)]
-    assert blocks_of(plain) == list(one_by_one(plain))
     for at in (3, 12_000):
         records = plain.copy()
         records[at] = other
-        try:
-            expected = list(one_by_one(records))
-        except EncodeError:
+        if any(other is refused for refused in REFUSED):
             with pytest.raises(EncodeError, match=f"^record {at} of {WHERE} "):
                 blocks_of(records)
-        else:
-            blocks = blocks_of(records)
-            assert blocks == expected
-            found = [r for b in blocks for r in decode_block(b, False, WHERE)]
-            assert found[:at] + found[at + 1 :] == plain[:at] + plain[at + 1 :]
-            assert_same(found[at - 3 : at + 3], records[at - 3 : at + 3])
+            continue
+        found = [r for b in blocks_of(records) for r in decode_block(b, False, WHERE)]
+        assert found[:at] + found[at + 1 :] == plain[:at] + plain[at + 1 :]
+        assert_same(found[at - 3 : at + 3], records[at - 3 : at + 3])
 
 
 def test_p9_a_record_that_is_changed_afterwards_was_stored_as_it_came():
@@ -346,6 +325,47 @@ def test_p9_a_record_that_is_changed_afterwards_may_come_after_plain_ones():
     lists = [[i] for i in range(7_500, 9_000, 100)]
     assert [record for record in found if type(record) is list] == lists
     assert len(found) == 9_000
+
+
+def test_p9_an_iterator_may_fill_one_buffer_again_and_again():
+    def chunks():
+        buffer = bytearray(4)
+        for i in range(3_000):
+            buffer[:] = i.to_bytes(4)
+            yield {"n": i, "chunk": buffer}
+
+    def rows():
+        row = [0, 0]
+        yield ("id", "value")
+        for i in range(3_000):
+            row[:] = [i, i * i]
+            yield (i, row) if i % 2 else row
+
+    found = [r for b in blocks_of(chunks()) for r in decode_block(b, False, WHERE)]
+    assert_same(
+        found, [{"n": i, "chunk": bytearray(i.to_bytes(4))} for i in range(3_000)]
+    )
+    found = [r for b in blocks_of(rows()) for r in decode_block(b, False, WHERE)]
+    expected = [(i, [i, i * i]) if i % 2 else [i, i * i] for i in range(3_000)]
+    assert_same(found, [("id", "value"), *expected])
+
+
+@pytest.mark.parametrize("small, large", [("", str), ((), lambda text: (1, text))])
+def test_p10_large_records_after_small_ones_are_not_pulled_together(small, large):
+    def peak(count):
+        def source():
+            yield from [small] * 70_000
+            for _ in range(count):
+                yield large("x" * 300_000 + "y")
+
+        tracemalloc.start()
+        for _ in encode_blocks(source(), False, WHERE):
+            pass
+        _, found = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return found
+
+    assert peak(200) < 1.1 * peak(20)
 
 
 @pytest.mark.parametrize("zero", [0, 0.0])
