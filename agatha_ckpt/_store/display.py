@@ -6,7 +6,7 @@ from html import escape
 from itertools import islice
 
 from agatha_ckpt._errors import redact
-from agatha_ckpt._human import age, count, size
+from agatha_ckpt._human import format_age, format_bytes, format_count, format_state
 from agatha_ckpt._store.status import State, Status
 
 _MAX_ROWS = 50
@@ -18,18 +18,16 @@ _NUMERIC = {"partitions", "records", "bytes", "age"}
 
 def cells(status: Status, now: datetime | None = None) -> dict[str, str]:
     """Return the row of a checkpoint in a table, by column; not escaped."""
-    state, is_known = str(status.state), status.state is not State.UNREADABLE
+    is_known = status.state is not State.UNREADABLE
     is_partial = status.state is State.PARTIAL
-    if is_partial:
-        state += f" {count(status.partitions)}/{count(status.expected)}"
     return {
         "name": status.name,
-        "state": state,
+        "state": format_state(status.state, status.partitions, status.expected),
         "format": status.format or "?",
-        "partitions": count(status.partitions if is_known else None),
-        "records": "" if is_partial else count(status.records),
-        "bytes": size(status.bytes) if is_known else "?",
-        "age": age(status.changed, now),
+        "partitions": format_count(status.partitions if is_known else None),
+        "records": "" if is_partial else format_count(status.records),
+        "bytes": format_bytes(status.bytes) if is_known else "?",
+        "age": format_age(status.changed, now),
         "version": "" if status.version is None else str(status.version),
     }
 
