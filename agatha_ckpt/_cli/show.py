@@ -33,7 +33,7 @@ from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 
 _BINS, _BAR_COLUMNS = 8, 40
-_MIN_RATIO = 1.25  # of largest to smallest, for which a histogram is worth its lines
+_MIN_RATIO = 1.25  # of largest to smallest
 
 
 @click.command()
@@ -151,12 +151,18 @@ def _spread_table(manifest: Manifest) -> list[str]:
             continue
         figures = (spread.smallest, spread.median, spread.largest, sum(spread.values))
         rows.append([label, *map(shown, figures), _largest(spread)])
-        if label != "records" and spread.smallest * _MIN_RATIO < spread.largest:
+        if label != "records" and _is_unequal(spread, shown):
             histograms += ["", *histogram(label, spread.values, shown)]
     if not rows:
         return []
     header = ["A PARTITION'S", "SMALLEST", "MEDIAN", "LARGEST", "ALL", "LARGEST IS"]
     return ["", *table(header, rows, "<>>>><"), *histograms]
+
+
+def _is_unequal(spread: Spread, shown: Callable[[float], str]) -> bool:
+    """Return whether a histogram is worth its lines, and its bins can be told apart."""
+    ratio = spread.largest > _MIN_RATIO * spread.smallest
+    return ratio and shown(spread.smallest) != shown(spread.largest)
 
 
 def _integer(number: float) -> str:
