@@ -143,8 +143,3 @@ def format_state(state: str, partitions: int | None, expected: int | None) -> st
     if state != "partial":
         return state
     return f"{state} {format_count(partitions)}/{format_count(expected)}"
-
-
-# The names before, until every call site uses those above.
-age, count, size = format_age, format_count, format_bytes
-times, took = format_ratio, format_duration

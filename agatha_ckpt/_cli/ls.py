@@ -1,6 +1,8 @@
 """``agatha-ckpt ls``: the checkpoints of a root."""
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -8,12 +10,13 @@ import click
 from agatha_ckpt._cli.common import PERMISSION_HINT, find_statuses, takes_root
 from agatha_ckpt._cli.table import printable, state_cell, table
 from agatha_ckpt._human import format_count
+from agatha_ckpt._report.lineage import Lineage, find_lineages
 from agatha_ckpt._store.display import cells
 from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 
 _HEADER = (
-    "NAME", "STATE", "FORMAT", "PARTITIONS", "RECORDS", "SIZE", "AGE", "VERSION",
+    "NAME", "STATE", "FORMAT", "PARTITIONS", "RECORDS", "SIZE", "AGE", "VERSION", "",
 )  # fmt: skip
 _SIDES = "<<<>>>><"
 
@@ -25,37 +28,49 @@ _SIDES = "<<<>>>><"
 def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
     """List the checkpoints under ROOT whose name matches GLOB, by name.
 
-    The state is done; partial, with how many of its partitions are stored; damaged,
-    where the done marker is cut or changed; unsupported, where it is in another
-    version of the format; or unreadable, where this account has no permission to read
-    it (the exit code is then 1). The reasons are printed below the table. The age is
-    that of the commit, or of the newest file of a partial.
+    The state is done; stale, where a parent has other records now, is gone or is
+    stale; partial, with how many of its partitions are stored; damaged, where the done
+    marker is cut or changed; unsupported, where it is in another version of the format;
+    or unreadable, where this account has no permission to read it (the exit code is
+    then 1). The age is that of the commit, or of the newest file of a partial.
 
     Example: agatha-ckpt ls /data/run-1 '*_sentences'
     """
-    rows, records, problems, unreadable = [], [], [], 0
-    for status in find_statuses(store, pattern):  # whose manifests are not kept
-        rows.append(_row(status))
-        records.append(json_object(status))
-        if status.problem:
-            problems.append(status.problem)
-        unreadable += status.state is State.UNREADABLE
+    found: list[Status] = []
+    objects: list[dict[str, Any]] = []
+
+    def collect() -> Iterator[Status]:
+        for status in find_statuses(store, pattern):
+            found.append(replace(status, manifest=None))  # which can be large
+            objects.append(json_object(status))
+            yield status
+
+    lineages = find_lineages(collect())
+    if pattern != "*" and any(item["parents"] for item in objects):
+        lineages = find_lineages(store.statuses())  # a parent need not match
+    stale = [lineages.get(status.name, Lineage()).stale for status in found]
     if as_json:
-        click.echo(json.dumps(records, indent=2))
-    elif rows:
+        pairs = zip(objects, stale, strict=True)
+        array = [item | {"stale": list(reasons)} for item, reasons in pairs]
+        click.echo(json.dumps(array, indent=2))
+    elif found:
+        rows = map(_row, found, stale)
         click.echo("\n".join(table(_HEADER, rows, _SIDES)))
-        for problem in problems:
-            click.echo(f"\n{problem}", err=True)
+        for status in found:
+            if status.problem:
+                click.echo(f"\n{status.problem}", err=True)
+    unreadable = sum(status.state is State.UNREADABLE for status in found)
     if unreadable:
         raise click.ClickException(
-            f"{unreadable:,} of {format_count(len(rows), 'checkpoint')} unreadable; "
+            f"{unreadable:,} of {format_count(len(found), 'checkpoint')} unreadable; "
             f"{PERMISSION_HINT}"
         )
 
 
-def _row(status: Status) -> list[str]:
+def _row(status: Status, stale: Sequence[str]) -> list[str]:
     name, _, *others = cells(status).values()
-    return [name, state_cell(status), *map(printable, others)]
+    state = state_cell(status, stale=bool(stale))
+    return [name, state, *map(printable, [*others, "; ".join(stale)])]
 
 
 def json_object(status: Status) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def coloured(state: str) -> str:
     return click.style(state, fg=_COLOURS.get(state.split()[0], "yellow"))
 
 
-def state_cell(status: Status) -> str:
+def state_cell(status: Status, stale: bool = False) -> str:
     """Return the state of a checkpoint in its colour."""
-    return coloured(format_state(status.state, status.partitions, status.expected))
+    state = "stale" if stale else status.state
+    return coloured(format_state(state, status.partitions, status.expected))

@@ -6,7 +6,6 @@ Pure functions of the manifests under one root.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._store.status import State, Status
 
 
@@ -62,26 +61,30 @@ def find_lineages(statuses: Iterable[Status]) -> dict[str, Lineage]:
     recomputed with equal records, makes nothing stale. A parent that this account
     cannot read counts as unchanged.
     """
-    found = {status.name: status for status in sorted(statuses, key=lambda s: s.name)}
-    manifests = {name: status.manifest for name, status in found.items()}
-    unreadable = {name for name, s in found.items() if s.state is State.UNREADABLE}
+    ids: dict[str, str | None] = {}
+    named: dict[str, tuple[tuple[str, str], ...]] = {}  # parents, as (name, id)
+    unreadable: set[str] = set()
+    for status in statuses:  # one at a time: manifests can be large
+        manifest = status.manifest
+        ids[status.name] = manifest.id if manifest else None
+        named[status.name] = manifest.plan.parents if manifest else ()
+        if status.state is State.UNREADABLE:
+            unreadable.add(status.name)
     holders: dict[str, str] = {}
-    for name, manifest in manifests.items():
+    for name in sorted(ids):
         # A step that changed nothing has the id of its parent, and does not replace it.
-        if manifest and manifest.id not in {i for _, i in manifest.plan.parents}:
-            holders.setdefault(manifest.id, name)
-    parents: dict[str, tuple[Parent, ...]] = {
+        if (found := ids[name]) and found not in {i for _, i in named[name]}:
+            holders.setdefault(found, name)
+    parents = {
         name: tuple(
-            _find_parent(parent, parent_id, manifests, holders, unreadable)
-            for parent, parent_id in sorted(manifest.plan.parents)
+            _find_parent(parent, parent_id, ids, holders, unreadable)
+            for parent, parent_id in sorted(named[name])
             # A checkpoint computed from its own former records is not stale by that.
             if parent != name
         )
-        if manifest
-        else ()
-        for name, manifest in manifests.items()
+        for name in sorted(ids)
     }
-    children: dict[str, set[str]] = {name: set() for name in found}
+    children: dict[str, set[str]] = {name: set() for name in ids}
     for name, above in parents.items():
         for parent in above:
             if parent.current in children:
@@ -94,27 +97,26 @@ def find_lineages(statuses: Iterable[Status]) -> dict[str, Lineage]:
             tuple(sorted(children[name])),
             tuple(_reasons(name, parents[name], stale)) if name in stale else (),
         )
-        for name in found
+        for name in parents
     }
 
 
 def _find_parent(
     name: str,
     parent_id: str,
-    manifests: Mapping[str, Manifest | None],
+    ids: Mapping[str, str | None],
     holders: Mapping[str, str],
     unreadable: set[str],
 ) -> Parent:
-    manifest = manifests.get(name)
-    if manifest is not None and manifest.id == parent_id:
+    if ids.get(name) == parent_id:
         return Parent(name, name)
     if parent_id in holders:
         return Parent(name, holders[parent_id])
     if name in unreadable:
         return Parent(name, name)
-    if manifest is not None:
+    if ids.get(name):
         return Parent(name, None, "has other records now")
-    return Parent(name, None, "is not done" if name in manifests else "is gone")
+    return Parent(name, None, "is not done" if name in ids else "is gone")
 
 
 def _with_descendants(

@@ -91,6 +91,15 @@ def fill(root):
     return checkpointer
 
 
+def family(root):
+    """Save a parent, a child and a grandchild."""
+    documents = save(root, range(6), 3, name="documents")
+    checkpointer = Checkpointer(root, verbose=False)
+    sentences = checkpointer.checkpoint("sentences", documents, scheduler="sync")
+    checkpointer.checkpoint("terms", sentences, scheduler="sync")
+    return checkpointer
+
+
 def save_as_agatha(root, name, content):
     """Write what Agatha writes for one partition."""
     folder = root / name

@@ -11,6 +11,7 @@ from agatha_ckpt import Checkpointer, Manifest, Plan
 from agatha_ckpt._format.manifest import encode_manifest
 from tests.cli.cases import (
     damage_marker,
+    family,
     fill,
     forbidden,
     make_unsupported,
@@ -82,6 +83,7 @@ def test_json_has_exact_figures(folder):
         "id": manifest.id,
         "parents": [],
         "problem": None,
+        "stale": [],
     }
     assert (lines["state"], lines["records"]) == ("damaged", None)
     assert "seal does not match" in lines["problem"]
@@ -133,6 +135,23 @@ def test_the_age_of_a_partial_is_that_of_its_newest_file(folder):
     then = datetime.now(UTC) - timedelta(days=3, hours=1)
     os.utime(path, (then.timestamp(), then.timestamp()))
     assert rows(run("ls", folder, "unfinished"))[0][-2:] == ["3", "d"]
+
+
+@pytest.mark.parametrize("pattern", ["*", "terms"])
+def test_a_stale_checkpoint_is_a_state_with_its_reason(root, pattern):
+    family(root)
+    assert [row[1] for row in rows(run("ls", root))] == ["done"] * 3
+    Checkpointer(root).clear("documents")
+    ended = run("ls", root, pattern)
+    line = ended.stdout.splitlines()[-1]
+    assert line.split()[:2] == ["terms", "stale"]
+    assert line.endswith("its parent 'sentences' is stale")
+    assert ended.exit_code == 0
+    found = json.loads(run("ls", root, pattern, "--json").stdout)[-1]
+    assert (found["state"], found["stale"]) == (
+        "done",
+        ["its parent 'sentences' is stale"],
+    )
 
 
 def test_an_empty_root_is_one_line(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from agatha_ckpt import Checkpointer, CheckpointStore
 from tests.cli.cases import (
     damage_marker,
+    family,
     fill,
     leave_over,
     run,
@@ -23,16 +24,6 @@ def facts(ended):
     return {
         label: text.strip() for label, _, text in (x.partition("  ") for x in lines)
     }
-
-
-def family(root):
-    """A parent, a child and a grandchild."""
-    checkpointer = Checkpointer(root, verbose=False)
-    bag = dask.bag.from_sequence(range(6), npartitions=3)
-    documents = checkpointer.checkpoint("documents", bag, scheduler="sync")
-    sentences = checkpointer.checkpoint("sentences", documents, scheduler="sync")
-    checkpointer.checkpoint("terms", sentences, scheduler="sync")
-    return checkpointer
 
 
 def test_it_shows_the_facts_of_a_done_checkpoint(root):
