@@ -16,6 +16,7 @@ BOX_WIDTH, BOX_HEIGHT = 176, 46
 _LANE_WIDTH = 2
 _GAP = 14  # between two items of a row
 _ROW_STEP = BOX_HEIGHT + 40
+_LEAVES_PER_ROW = 5  # which fit into a page
 _TIP = 6  # length of an arrowhead
 # How a line is drawn: "broken" where the parent has other records now or is not
 # there, "behind" where the parent is stale. The last is drawn on top.
@@ -139,7 +140,8 @@ def _assign_rows(
 ) -> dict[str, int]:
     """Return the row of each box: the longest path to it.
 
-    A box without parents is right above the first of its children.
+    A box without parents is right above the first of its children. Many children
+    without children of their own take several rows.
     """
     row_of: dict[str, int] = {}
     for name in order:
@@ -147,6 +149,9 @@ def _assign_rows(
     for name, below in children.items():
         if below and not parents[name]:
             row_of[name] = min(row_of[child] for child in below) - 1
+        leaves = [c for c in below if not children[c] and parents[c] == [name]]
+        for k, leaf in enumerate(leaves):
+            row_of[leaf] += k // _LEAVES_PER_ROW
     return row_of
 
 
@@ -178,25 +183,33 @@ def _arrange(
 def _place(
     below: Mapping[_Item | None, list[_Item]], row_of: Mapping[str, int]
 ) -> dict[_Item, float]:
-    """Return the middle of each item: above that of the items placed under it."""
+    """Return the middle of each item: above the middle of the items under it.
+
+    A lane with several items under it is to the left of them.
+    """
     x_of: dict[_Item, float] = {}
     free = [0.0] * (max(row_of.values()) + 1)  # from where on each row is free
     stack = [(item, 0.0, False) for item in reversed(below[None])]
     while stack:
         item, start, is_open = stack.pop()
         name, row = item
-        width = BOX_WIDTH if row == row_of[name] else _LANE_WIDTH
+        is_lane, under = row > row_of[name], below[item]
+        width = _LANE_WIDTH if is_lane else BOX_WIDTH
         if not is_open:
             start = max(start, free[row])
             stack.append((item, start, True))
-            for under in reversed(below[item]):
-                is_lane = under[1] > row_of[under[0]]
-                inset = (width - _LANE_WIDTH) / 2 if is_lane else 0
-                stack.append((under, start + inset, False))
+            for each in reversed(under):
+                inset = 0.0
+                if each[1] > row_of[each[0]]:
+                    inset = (width - _LANE_WIDTH) / 2 if len(under) == 1 else 0.0
+                elif is_lane and len(under) > 1:
+                    inset = _LANE_WIDTH + _GAP
+                stack.append((each, start + inset, False))
         else:
-            places = [x_of[under] for under in below[item]]
-            middle = (places[0] + places[-1]) / 2 if places else 0.0
-            x_of[item] = max(middle, start + width / 2)
+            x_of[item] = start + width / 2
+            if under and not (is_lane and len(under) > 1):
+                middle = (x_of[under[0]] + x_of[under[-1]]) / 2
+                x_of[item] = max(x_of[item], middle)
             free[row] = x_of[item] + width / 2 + _GAP
     return x_of
 

@@ -73,6 +73,11 @@ class Entry:
         """The state, with how many of its partitions a partial has."""
         return format_state(self.state, self.status.partitions, self.status.expected)
 
+    @cached_property
+    def search_text(self) -> str:
+        """What the search box of the page looks at."""
+        return f"{self.name} {self.state}{' skewed' if self.is_skewed else ''}"
+
     @property
     def stored_part(self) -> float:
         """How much of a partial is stored, from 0 to 1."""
@@ -123,7 +128,7 @@ class Entry:
         manifest = self.status.manifest
         return spread_of(map(value, manifest.partitions), least) if manifest else None
 
-    @property
+    @cached_property
     def is_skewed(self) -> bool:
         """Whether one partition is far larger, or took far longer, than most."""
         return any(s.is_skewed for s in (self.bytes, self.seconds) if s)

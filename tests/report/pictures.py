@@ -13,9 +13,15 @@ from tests.report.pages import chromium
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PICTURES = {  # checkpoints, width, height, dark or not, what is left out
     "report.png": (samples.pipeline, 1200, 1500, False, ""),
-    "report-cards.png": (samples.small, 1200, 1980, False, ""),
-    "report-narrow.png": (samples.pipeline, 400, 1260, True, ""),
-    "report-many.png": (samples.large, 1200, 1000, False, "header, header ~ section"),
+    "report-cards.png": (samples.small, 1200, 1945, False, ""),
+    "report-narrow.png": (samples.pipeline, 400, 1255, True, ""),
+    "report-many.png": (
+        samples.large,
+        1200,
+        900,
+        False,
+        "body > header, .search, .search + section",
+    ),
 }
 
 

@@ -9,7 +9,6 @@ from agatha_ckpt._report.graph import (
     BOX_HEIGHT,
     BOX_WIDTH,
     draw,
-    edge_paths,
     lineage_graph,
 )
 from tests.report import samples
@@ -107,6 +106,15 @@ def test_chains_that_join_are_straight_and_side_by_side():
     assert all(len({x for x, _ in chain}) == 1 for chain in places)
 
 
+def test_many_children_form_a_block():
+    (drawing,) = draw(*FAN)
+    rows = [y for _, y in drawing.boxes.values()]
+    assert max(map(rows.count, rows)) == 5
+    assert drawing.width < 6 * BOX_WIDTH
+    pieces = {piece for line in drawing.lines.values() for piece in pairwise(line)}
+    assert len(pieces) == 100 + 2 * 19  # lines from one parent share a lane
+
+
 def test_a_parent_is_above_the_middle_of_its_children():
     (drawing,) = draw("abcd", [("a", "b"), ("a", "c"), ("a", "d")])
     (a, _), (b, _), (c, _), (d, _) = (drawing.boxes[name] for name in "abcd")
@@ -131,11 +139,3 @@ def test_a_line_shows_what_made_its_child_stale():
     assert graph.edges["graph_edges", "edges_tsv"] == "behind"
     assert graph.edges["lemmas", "graph_edges"] == ""
     assert [n for n, entry in graph.nodes.items() if not entry] == ["word_counts"]
-
-
-def test_lines_of_one_parent_share_their_lane():
-    edges = [("a", "b"), ("b", "c"), ("c", "d"), ("c", "e"), ("a", "d"), ("a", "e")]
-    (drawing,) = draw("abcde", edges)
-    paths = dict(edge_paths(drawing, dict.fromkeys(edges, "")))
-    pieces = {piece for line in drawing.lines.values() for piece in pairwise(line)}
-    assert paths["edge"].count("M") == len(pieces) == 4 + 3 + 3

@@ -35,8 +35,15 @@ for (const search of document.querySelectorAll(".search")) {
       const text = each.dataset.search.toLowerCase();
       each.toggleAttribute("data-filtered", !words.every((word) => text.includes(word)));
     }
+    document.body.toggleAttribute("data-filtering", words.length > 0);
     for (const more of document.querySelectorAll("details.more")) {
       more.open = words.length > 0;
+    }
+    for (const graph of document.querySelectorAll(".graph")) {
+      const { left, top } = graph.getBoundingClientRect();
+      const node = graph.querySelector(".node:not([data-filtered])");
+      const box = node?.getBoundingClientRect();
+      if (box) graph.scrollBy(box.left - left - graph.clientWidth / 3, box.top - top - 16);
     }
     const count = [...cards].filter((card) => !("filtered" in card.dataset)).length;
     output.value = words.length ? `${count} of ${cards.length}` : "";
