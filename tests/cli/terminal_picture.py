@@ -1,9 +1,9 @@
-"""The picture of a terminal in the documentation, from a run as it goes on.
+"""Draw the picture of a terminal in the documentation.
 
     python -m tests.cli.terminal_picture
 
-runs the quickstart in a terminal, stops to look when a bar has moved half-way, lets it
-end, and writes what was to be seen to ``docs/images/terminal.png``, with Chromium.
+runs the quickstart in a pseudo-terminal, takes its screen when a progress bar is
+half-way, and renders it to ``docs/images/terminal.png`` with Chromium.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ pre {{ margin: 0; padding: 18px 22px; font: 15px/1.45 "DejaVu Sans Mono", monosp
 """
 
 
-def at_work(folder):
+def screen_half_way(folder):
     """Return the lines of the terminal when the bar of a step is half-way."""
     shutil.copytree(TOP / "examples", folder / "examples")
     master, slave = pty.openpty()
@@ -58,32 +58,32 @@ def at_work(folder):
     os.close(slave)
     screen = pyte.Screen(COLUMNS, ROWS)
     stream = pyte.ByteStream(screen)
-    seen = None
+    found = None
     while True:
         try:
             data = os.read(master, 4096)
-        except OSError:  # the other side is closed
+        except OSError:  # the program has ended
             break
         stream.feed(data)
         lines = [line.rstrip() for line in screen.display]
-        if seen is None and any(HALF_WAY.match(line) for line in lines):
-            seen = lines
+        if found is None and any(HALF_WAY.match(line) for line in lines):
+            found = lines
     os.close(master)
     assert process.wait() == 0
-    assert seen, "no bar was seen half-way; run it again"
-    return [f"$ {COMMAND}", *seen]
+    assert found, "no bar was half-way when the screen was read; run it again"
+    return [f"$ {COMMAND}", *found]
 
 
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lines = at_work(folder)
+        lines = screen_half_way(folder)
         while not lines[-1]:
             lines.pop()
         page = folder / "terminal.html"
         page.write_text(PAGE.format(html.escape("\n".join(lines))), encoding="utf-8")
         height = round(len(lines) * 15 * 1.45) + 38
-        chromium(folder, page, 1000, f"--screenshot={PICTURE}", height=height)
+        chromium(folder, page, f"--screenshot={PICTURE}", width=1000, height=height)
     print(f"{PICTURE.name}: {PICTURE.stat().st_size / 1000:.0f} kB")
 
 

@@ -77,12 +77,31 @@ def test_nothing_is_deleted_without_consent(folder, command, options, answer, co
     assert tree(folder) == before
 
 
-def test_clear_works_on_every_filesystem(root):
+def test_they_work_on_every_filesystem_by_name_or_path(root):
     fill(root)
-    assert run("clear", root, "lines", "--yes").exit_code == 0
+    path = CheckpointStore(root).path("lines")
+    assert run("clear", root, path, "--yes").exit_code == 0
     assert names(root) == ["en_sentences", "unfinished"]
+    run("prune", root, "--partial", *NOW)
+    assert names(root) == ["en_sentences"]
     assert run("clear", root, "--all", "--yes").exit_code == 0
     assert names(root) == []
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("clear ROOT", "either the names of checkpoints or --all"),
+        ("clear ROOT lines --all", "either the names of checkpoints or --all"),
+        ("prune ROOT", "--older-than AGE, --partial, --leftovers"),
+    ],
+)
+def test_without_a_selection_nothing_is_deleted(folder, command, message):
+    before = tree(folder)
+    ended = run(*command.replace("ROOT", str(folder)).split(), "--yes")
+    assert ended.exit_code == 2
+    assert message in ended.stderr
+    assert tree(folder) == before
 
 
 def test_clear_all_keeps_foreign_files_P6(folder):
@@ -106,20 +125,6 @@ def test_clear_all_keeps_foreign_files_P6(folder):
 def test_one_wrong_name_and_nothing_is_deleted(folder, name, message):
     before = tree(folder)
     assert message in refused("clear", folder, "lines", name, "--yes")
-    assert tree(folder) == before
-
-
-def test_clear_takes_the_path_of_a_checkpoint(folder):
-    assert run("clear", folder, folder / "lines", "--yes").exit_code == 0
-    assert names(folder) == ["en_sentences", "unfinished"]
-
-
-@pytest.mark.parametrize("arguments", [[], ["lines", "--all"]])
-def test_clear_needs_either_names_or_all(folder, arguments):
-    before = tree(folder)
-    ended = run("clear", folder, *arguments, "--yes")
-    assert ended.exit_code == 2
-    assert "either the names of checkpoints or --all" in ended.stderr
     assert tree(folder) == before
 
 
@@ -152,14 +157,6 @@ def test_a_checkpoint_that_changed_since_it_was_shown_is_kept(folder, command):
 
 
 # ---- prune ----
-
-
-def test_prune_without_criteria_is_refused(folder):
-    before = tree(folder)
-    ended = run("prune", folder, "--yes")
-    assert ended.exit_code == 2
-    assert "--older-than AGE, --partial, --leftovers" in ended.stderr
-    assert tree(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -243,9 +240,3 @@ def test_prune_leftovers_removes_a_folder_of_leftovers_alone(folder):
     assert rows(ended)[0][:3] == ["dead", "absent", "leftovers"]
     assert not folder.joinpath("dead").exists()
     assert "unfinished" in names(folder)
-
-
-def test_prune_works_on_every_filesystem(root):
-    fill(root)
-    run("prune", root, "--partial", *NOW)
-    assert names(root) == ["en_sentences", "lines"]

@@ -12,10 +12,8 @@ from agatha_ckpt._format.manifest import encode_manifest
 from tests.cli.cases import (
     damage_marker,
     family,
-    fill,
     forbidden,
     make_unsupported,
-    refused,
     rows,
     run,
     save,
@@ -158,12 +156,6 @@ def test_an_empty_root_is_one_line(tmp_path):
     ended = run("ls", tmp_path)
     assert (ended.exit_code, ended.stdout) == (0, "")
     assert ended.stderr == f"There are no checkpoints under {str(tmp_path)!r}.\n"
-
-
-def test_a_root_comes_into_being_with_its_first_checkpoint(root):
-    assert "does not exist" in refused("ls", root)
-    fill(root)
-    assert len(rows(run("ls", root))) == 3
 
 
 # ---- what it costs ----
