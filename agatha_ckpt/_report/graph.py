@@ -230,7 +230,7 @@ def edge_paths(drawing: Drawing, kinds: Mapping[Edge, str]) -> list[tuple[str, s
     paths: dict[str, str] = {}
     for part, drawn in (
         ("edge", {_line(*piece, tips): kind for piece, kind in kind_of.items()}),
-        ("tip", {f"M{x:g} {y:g}l-4 {-_TIP}h8z": k for (x, y), k in tips.items()}),
+        ("tip", {f"M{x} {y}l-4 {-_TIP}h8z": k for (x, y), k in tips.items()}),
     ):
         for kind in _KINDS:
             paths[f"{part} {kind}"] = "".join(d for d, k in drawn.items() if k == kind)
@@ -241,6 +241,6 @@ def _line(start: Point, end: Point, tips: Mapping[Point, str]) -> str:
     (x1, y1), (x2, y2) = start, end
     y2 -= _TIP - 1 if end in tips else 0
     if x1 == x2:
-        return f"M{x1:g} {y1:g}V{y2:g}"
+        return f"M{x1} {y1}V{y2}"
     middle = (y1 + y2) / 2
-    return f"M{x1:g} {y1:g}C{x1:g} {middle:g} {x2:g} {middle:g} {x2:g} {y2:g}"
+    return f"M{x1} {y1}C{x1} {middle} {x2} {middle} {x2} {y2}"
