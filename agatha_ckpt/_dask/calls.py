@@ -4,7 +4,7 @@ from typing import Any
 
 from dask._task_spec import DataNode, Dict, List, Task
 
-from agatha_ckpt._dask.canonical.callables import found_by_name, parameter
+from agatha_ckpt._dask.canonical.callables import found_by_name, is_named, parameter
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
 from agatha_ckpt._dask.graph import Call, Graph, Special, join
 from agatha_ckpt._dask.load import LoadPartition
@@ -68,10 +68,11 @@ def _content(info: PartitionInfo) -> bytes:
 
 def _name_of(function: Any) -> tuple[str, str]:
     """Return module and name of a function that is found by them."""
-    module = getattr(function, "__module__", None)
-    name = getattr(function, "__qualname__", None)
-    found = found_by_name(function, module, name)
-    return (str(module), str(name)) if found else ("", "")
+    if is_named(function):
+        module, name = getattr(function, "__module__", None), function.__qualname__
+        if found_by_name(function, module, name):
+            return str(module), str(name)
+    return "", ""
 
 
 def _load(call: Call) -> bytes | None:

@@ -108,6 +108,15 @@ class Other(enum.Enum):
     RED = 1
 
 
+class Failure(Exception):
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self):
+        return Failure, (str(self), self.code)
+
+
 class Words(list):
     pass
 
@@ -233,6 +242,8 @@ DISTINCT = {
         Slotted(2), Stateful(1), Stateful(2), Tokenized(1), Tokenized(2),
         Tokenized([1]),
         ValueError(1), ValueError(2), TypeError(1), OSError(2, "x"), OSError(2, "y"),
+        OSError(2, "x", "a"), OSError(2, "x", "b"), ImportError("a", name="b"),
+        Failure("a", 1), Failure("a", 2), Failure("b", 1),
         Doubtful("a"), Doubtful("b"), [Doubtful("b"), Doubtful("a")], io.BytesIO(b"a"),
         io.BytesIO(b"b"), io.StringIO("a"), {"a": 1}, local_class(a=1),
         local_class(a=2),

@@ -24,6 +24,15 @@ _NOT_CONTENT = re.compile(  # of a class: what Python keeps there for itself
     "__(abstractmethods|annotate|annotate_func|annotations|annotations_cache|dict|doc|"
     "firstlineno|module|qualname|slotnames|static_attributes|weakref)__|_abc_impl"
 )
+_NAMED = frozenset(
+    {
+        types.BuiltinFunctionType,
+        types.FunctionType,
+        types.MethodDescriptorType,
+        types.MethodType,
+        types.MethodWrapperType,
+    }
+)
 _IN_C = (
     types.ClassMethodDescriptorType,
     types.GetSetDescriptorType,
@@ -144,8 +153,15 @@ def is_users(function: Any) -> bool:
 
 def display_function(function: Any) -> str:
     """Return how messages speak of a function."""
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return str(name).rpartition("<locals>.")[2]
+    while isinstance(function, partial):
+        function = function.func
+    named = function if is_named(function) else type(function)
+    return str(named.__qualname__).rpartition("<locals>.")[2]
+
+
+def is_named(function: Any) -> bool:
+    """Return whether a callable has a name of its own, and is no user's object."""
+    return isinstance(function, type) or type(function) in _NAMED
 
 
 def step_name(function: Any) -> str:
@@ -192,7 +208,15 @@ def found_by_name(value: Any, module: Any, name: Any) -> bool:
     return place is value
 
 
+def _is_global(value: Any) -> bool:
+    """Return whether a method is a function of its module, as ``random.choice``."""
+    module = type(value.__self__).__module__
+    return found_by_name(value, module, value.__name__)
+
+
 def _method(encoder: Encoder, value: Any) -> bytes:
+    if type(value.__func__) is types.FunctionType and _is_global(value):
+        return tagged(b"M", text(full_name(value.__func__)))
     shown = display_function(value.__func__)
     owner = encoder.named(value.__self__, f"the object of {shown!r}")
     return tagged(b"M", owner, encoder.encode(value.__func__))
@@ -201,9 +225,8 @@ def _method(encoder: Encoder, value: Any) -> bytes:
 def _builtin(encoder: Encoder, value: Any) -> bytes:
     """Encode a function or method that is written in C."""
     owner, module = value.__self__, getattr(value, "__module__", None)
-    if isinstance(owner, types.ModuleType | None) or (
-        found_by_name(value, module, value.__qualname__)
-    ):
+    named = isinstance(owner, types.ModuleType | None) or _is_global(value)
+    if named or found_by_name(value, module, value.__qualname__):
         return tagged(b"B", text(full_name(value)))
     name = display_function(value)
     return tagged(b"B", text(name), encoder.named(owner, f"the object of {name!r}"))
@@ -260,17 +283,16 @@ def _code(_: Encoder, value: Any) -> bytes:
 
 def parameter(function: Any, place: int) -> str:
     """Return the name of the parameter number *place* of a function, or its number."""
-    skipped = 0
-    while not hasattr(function, "__code__"):
-        if isinstance(function, types.MethodType):
-            function, skipped = function.__func__, skipped + 1
-        elif isinstance(getattr(function, "args", None), tuple):
-            function, skipped = function.func, skipped + len(function.args)
+    while type(function) in (partial, types.MethodType):
+        if type(function) is partial:
+            function, place = function.func, place + len(function.args)
         else:
-            return str(place)
-    code = function.__code__
-    place += skipped
-    return repr(code.co_varnames[place]) if place < code.co_argcount else str(place)
+            function, place = function.__func__, place + 1
+    if type(function) is types.FunctionType:
+        code = function.__code__
+        if place < code.co_argcount:
+            return repr(code.co_varnames[place])
+    return str(place)
 
 
 _HANDLERS: dict[str, Handler] = {

@@ -33,6 +33,7 @@ LIMIT = 100_000_000
 ABOVE_LIMIT = "above 100 MB"
 """Why such a value is opaque."""
 
+_SIZED = frozenset({dict, frozenset, list, set, tuple})
 _DEPTH = 100  # nested containers and objects
 _NOT_SEEN = 1 << 62
 
@@ -148,7 +149,8 @@ class Encoder:
                 del self._open[key]
             del self.opaque[opaque:], self.steps[steps:], self._path[path:]
             self._count, self._depth, self._low, self._lasting = saved
-            return self.refuse(value, str(error))
+            length = b"%d" % len(value) if type(value) in _SIZED else b""
+            return self.refuse(value, str(error), length)
         finally:
             self.size = base
 
@@ -305,7 +307,7 @@ def _visited(inner: Handler) -> Handler:
 
 # Types whose encoding says all of the types that are derived from them.
 _WHOLE = re.compile(
-    r"builtins\.type|enum\.Enum|fsspec\.spec\.AbstractFileSystem|pandas\..*|pyarrow\..*"
+    r"builtins\.(type|BaseException)|enum\.Enum|fsspec\.spec\.AbstractFileSystem|pandas\..*|pyarrow\..*"
     r"|pathlib\..*|numpy\.(generic|dtype)|zoneinfo\.ZoneInfo"
 )
 

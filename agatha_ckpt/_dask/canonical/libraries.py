@@ -7,6 +7,7 @@ import gc
 import inspect
 import os
 import re
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,15 @@ def _zone(encoder: Encoder, value: Any) -> bytes:
     if not value.key:
         return encoder.refuse(value)
     return tagged(b"zone", text(value.key))
+
+
+def _exception(encoder: Encoder, value: Any) -> bytes:
+    reduces = (vars(base).get("__reduce__") for base in type(value).__mro__)
+    in_c = next(m for m in reduces if isinstance(m, types.MethodDescriptorType))
+    _, *state = in_c(value)  # args, and what else some exceptions have
+    return tagged(
+        b"exception", encoder.of_type(type(value)), *encoder.encode_all(state)
+    )
 
 
 def _decimal(_: Encoder, value: Any) -> bytes:
@@ -147,6 +157,7 @@ _TIME = "hour", "minute", "second", "microsecond", "fold", "tzinfo"
 _SPAN = "days", "seconds", "microseconds"
 
 HANDLERS: dict[str, Handler] = {
+    "builtins.BaseException": _exception,
     "builtins.range": _parts(b"range", "start", "stop", "step"),
     "builtins.slice": _parts(b"slice", "start", "stop", "step"),
     "builtins.memoryview": _memoryview,
@@ -154,6 +165,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.dict_keys": _view,
     "builtins.dict_values": _view,
     "builtins.dict_items": _view,
+    "types.UnionType": _parts(b"union", "__args__"),
     "types.GenericAlias": _parts(b"alias", "__origin__", "__args__"),
     "array.array": _array,
     "collections.defaultdict": _defaultdict,

@@ -16,7 +16,13 @@ _OPAQUE_PACKAGES = re.compile(
     "spacy|sqlalchemy|subprocess|tempfile|tensorflow|threading|torch|tornado|"
     "transformers|urllib3"
 )
-_DESCRIPTORS = types.GetSetDescriptorType, types.MemberDescriptorType
+_TRUSTED = re.compile(r"(numpy|pandas|pyarrow|scipy|shapely|sklearn)\b")
+_DESCRIPTORS = (
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+)
 _IN_MEMORY = frozenset({"BytesIO", "StringIO"})
 _STORES = frozenset({"CheckpointStore", "Checkpointer"})
 
@@ -131,15 +137,21 @@ def has_state(cls: type) -> bool:
 
 
 def reduced(value: Any) -> Any:
-    """Return the state of an object that is written in C, by its own pickling."""
+    """Return the state of an object that is written in C, by its own pickling.
+
+    Raises
+    ------
+    TypeError
+        It cannot be pickled, or only by code that is not of a library known here.
+    """
     cls = type(value)
-    method: Any = cls.__reduce_ex__
-    default: Any = object.__reduce_ex__
-    if method is default:
-        method, default = cls.__reduce__, object.__reduce__
-    in_c = types.MethodDescriptorType, types.WrapperDescriptorType
-    if method is default or not isinstance(method, in_c):
-        raise TypeError(f"{cls.__name__} has no state that pickle could store")
+    for base in cls.__mro__:
+        method = vars(base).get("__reduce_ex__", vars(base).get("__reduce__"))
+        if method is not None:
+            break
+    known = isinstance(method, _DESCRIPTORS) or _TRUSTED.match(str(base.__module__))
+    if base is object or not known:
+        raise TypeError(f"the state of {cls.__name__} cannot be read")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = value.__reduce_ex__(4)

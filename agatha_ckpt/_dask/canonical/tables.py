@@ -41,6 +41,8 @@ def _content(encoder: Encoder, plain: Any) -> list[bytes]:
         ]
     if plain.dtype.hasobject or plain.dtype.kind == "T":
         return [encoder.encode(list(plain.flat))]
+    if plain.dtype.char in "gG":  # with bytes in between that have no meaning
+        return [encoder.encode([repr(number) for number in plain.flat])]
     return [binary(plain.tobytes())]
 
 
@@ -148,6 +150,8 @@ def _extension(encoder: Encoder, value: Any) -> bytes:
         members = [value.categories, value.codes, value.ordered]
     elif isinstance(dtype, numpy.dtype) and dtype.kind not in "mM":
         members = [value.to_numpy()]
+    elif type(value).__name__.startswith("Arrow"):
+        members = [value.__arrow_array__()]
     elif hasattr(value, "asi8"):
         members = [value.asi8, getattr(value, "freqstr", None)]
     elif isinstance(dtype, pandas.IntervalDtype):
@@ -164,14 +168,6 @@ def _timestamp(encoder: Encoder, value: Any) -> bytes:
     parts = (type(value), value.asm8, getattr(value, "tzinfo", None))
     fold = getattr(value, "fold", 0)
     return tagged(b"stamp", *encoder.encode_all((*parts, fold)))
-
-
-def _attributes(*names: str) -> Handler:
-    def encode(encoder: Encoder, value: Any) -> bytes:
-        parts = (type(value), *(getattr(value, name) for name in names))
-        return tagged(b"parts", *encoder.encode_all(parts))
-
-    return encode
 
 
 def _singleton(encoder: Encoder, value: Any) -> bytes:
@@ -250,6 +246,12 @@ def _arrow_table(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"table", kind, rows, _arrow_schema(encoder, value.schema), *columns)
 
 
+def _arrow_filesystem(encoder: Encoder, value: Any) -> bytes:
+    if value.type_name == "local":
+        return tagged(b"local")
+    return encoder.refuse(value)  # its state has credentials in it
+
+
 def _arrow_buffer(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"buffer", encoder.encode(memoryview(value)))
 
@@ -281,12 +283,11 @@ HANDLERS: dict[str, Handler] = {
     "pandas.core.indexes.range.RangeIndex": _range_index,
     "pandas.api.extensions.ExtensionArray": _extension,
     "pandas.core.arrays.base.ExtensionArray": _extension,
-    "pandas._libs.interval.IntervalMixin": _attributes("left", "right", "closed"),
     "pandas._libs.tslibs.nattype._NaT": _singleton,
-    "pandas._libs.tslibs.period._Period": _attributes("ordinal", "freqstr"),
     "pandas._libs.missing.C_NAType": _singleton,
     "pandas._libs.tslibs.timestamps._Timestamp": _timestamp,
     "pandas._libs.tslibs.timedeltas._Timedelta": _timestamp,
+    "pyarrow._fs.FileSystem": _arrow_filesystem,
     "pyarrow.lib.Array": _arrow_array,
     "pyarrow.lib.ChunkedArray": _arrow_array,
     "pyarrow.lib.Buffer": _arrow_buffer,
