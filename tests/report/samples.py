@@ -21,6 +21,8 @@ HOSTILE = [
     "a\x00b\x1b[2Jc",
     "turned \u202e around",
     "half \ud800 letter",
+    "a b",
+    "a%20b",
     "white\u00a0space and\ttab\nline",
     "文章" * 30,
     "W" * 200,
@@ -94,19 +96,13 @@ class Root:
 
     def damaged(self, name):
         problem = (
-            f"the done marker of checkpoint {name!r} under 's3://b/run' is empty, "
-            "cut or changed (its seal does not match); give the bag to save it "
-            "again, or clear it"
+            f"the done marker of checkpoint {name!r} under 's3://b/run' is empty, cut "
+            "or changed (its seal does not match); give the bag to save it again"
         )
-        self.statuses[name] = Status(
-            name, State.DAMAGED, 64, bytes=MIB, problem=problem
-        )
+        self.statuses[name] = Status(name, State.DAMAGED, 64, problem=problem)
 
     def unsupported(self, name):
-        problem = (
-            f"checkpoint {name!r} under 's3://b/run' was written in format 99, and "
-            "this version of agatha_ckpt reads format 1; upgrade agatha_ckpt"
-        )
+        problem = f"checkpoint {name!r} under 's3://b/run' was written in format 99"
         self.statuses[name] = Status(name, State.UNSUPPORTED, problem=problem)
 
     def lose(self, name, *indexes):
@@ -156,13 +152,8 @@ def pipeline():
     root.done("lemmas", ["sentences"], partitions=240, mib=33, seconds=55, hours=50)
     root.done("ngrams", ["lemmas"], partitions=240, mib=21, seconds=90, hours=47)
     root.done("ngrams_frequent", ["ngrams", "word_counts"], 48, 4, 20, hours=30)
-    root.done(
-        "graph_edges",
-        ["sentences_with_entities", "predications", "lemmas"],
-        partitions=128,
-        mib=18,
-        hours=26,
-    )
+    joined = ["sentences_with_entities", "predications", "lemmas"]
+    root.done("graph_edges", joined, partitions=128, mib=18, hours=26)
     root.done("edges_tsv", ["graph_edges"], 128, 22, 5, hours=25, format="text")
     root.partial("embeddings", 37, 64)
     root.damaged("topic_model")

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -78,8 +77,8 @@ def test_nothing_is_fetched_and_only_the_own_script_runs(document, html):
 
 def test_pictures_and_tables_have_text(document):
     for svg in document.all("svg"):
-        if "role" in svg.attributes:
-            assert svg.one("title").text if svg.attributes["role"] == "img" else True
+        if svg.attributes.get("role") == "img":
+            assert svg.one("title").text
     for table in document.all("table"):
         assert {th.attributes["scope"] for th in table.all("th")} == {"col", "row"}
 
@@ -137,14 +136,3 @@ def test_a_time_that_is_not_valid_is_left_out():
         object.__setattr__(root.statuses[f"p{k}"], "changed", time)
     times = [time.text for time in parsed(render(root.report())).all("time")]
     assert not [time for time in times[1:] if re.search(r"\d{4}-", time)]
-
-
-def test_different_names_have_different_anchors():
-    names = ["a b", "a%20b", "a_b", "ä", "%C3%A4", "a&b", "A B"]
-    assert len({anchor(name) for name in names}) == len(names)
-    assert [unquote(anchor(name))[2:] for name in names] == names
-    assert not any(" " in anchor(name) for name in names)
-
-
-def test_the_same_report_gives_the_same_page():
-    assert render(samples.pipeline()) == render(samples.pipeline())
