@@ -1,12 +1,9 @@
-"""A pool of worker processes that one save after another uses.
+"""Worker processes that one save after another uses, on dask's process scheduler.
 
-dask's process scheduler starts new processes for every bag that it computes, and they
-import everything again: about two seconds each time, that a pipeline of small steps
-pays at each of them.
-
-What a new process would have, a process of the pool has: where the environment, the
-search path, the working directory or a source file of the program has changed since,
-the pool is started anew.
+dask starts new processes for each computation, and they import everything again: one
+to two seconds for each save. A pool that is kept must not differ from a new one, so it
+is replaced where the environment, the search path, the working directory or a source
+file of the program has changed.
 """
 
 import os
@@ -18,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, parent_process
 from typing import Any
 
@@ -28,40 +25,33 @@ from dask.multiprocessing import get_context, initialize_worker_process
 from dask.system import CPU_COUNT
 
 _INSTALLED = (sys.prefix, *{path for path in sysconfig.get_paths().values() if path})
-_inherited: list[ProcessPoolExecutor] = []  # by a fork: never touched, never freed
+_inherited: list[ProcessPoolExecutor] = []  # by a fork: never used, never freed
 
 
 class WarmPool:
-    """Worker processes for the saves of one Checkpointer; none before the first.
-
-    Any number of threads may use it; while one does, the others get none.
-    """
+    """The worker processes of one Checkpointer; there are none before a save."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
-        self._made_for: object = None
-        self._forgotten: weakref.finalize[Any, WarmPool] | None = None
+        self._pool: _Pool | None = None
+        self._finalizer: weakref.finalize[..., WarmPool]
 
     @contextmanager
     def lend(
-        self, schedule: Callable[..., Any], compute_kw: Mapping[str, Any]
+        self, schedule: Callable[..., Any], options: Mapping[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Give the keywords by which a scheduler uses the pool.
+        """Yield the keywords by which a scheduler uses the pool.
 
-        None, where *schedule* is not dask's process scheduler or the caller has made
-        other arrangements. What is raised meanwhile ends the pool, as tasks may be at
-        work in it.
+        None where *schedule* is not dask's process scheduler, where *options* or dask's
+        configuration choose a pool, or where another thread uses this one. An exception
+        ends the pool, as tasks may be running in it.
         """
-        if not _is_wanted(schedule, compute_kw) or not self._lock.acquire(False):
+        if not _is_wanted(schedule, options) or not self._lock.acquire(blocking=False):
             yield {}
             return
         try:
-            workers = compute_kw.get("num_workers") or dask.config.get(
-                "num_workers", None
-            )
-            workers = workers or CPU_COUNT
-            yield {"pool": _Submitter(self._fitting(workers), workers)}
+            configured = dask.config.get("num_workers", None)
+            yield {"pool": self._fitting(options.get("num_workers") or configured)}
         except BaseException:
             self._end()
             raise
@@ -73,88 +63,76 @@ class WarmPool:
         with self._lock:
             self._end()
 
-    def _fitting(self, workers: int) -> ProcessPoolExecutor:
-        _fix_hashes()
-        wanted = (os.getpid(), workers, get_context(), _surroundings())
-        if self._pool is not None and self._made_for == wanted:
+    def _fitting(self, workers: int | None) -> "_Pool":
+        # As dask does for its own pools: all processes hash strings alike.
+        if os.environ.get("PYTHONHASHSEED") in (None, "0"):
+            os.environ["PYTHONHASHSEED"] = "6640"
+        made_for = os.getpid(), workers or CPU_COUNT, get_context(), _surroundings()
+        if self._pool is not None and self._pool.made_for == made_for:
             try:
                 self._pool.submit(os.getpid).result()
                 return self._pool
-            except BrokenProcessPool:  # somebody killed a process
+            except BrokenProcessPool:  # a process was killed
                 pass
         self._end()
-        self._made_for = wanted
-        self._pool = ProcessPoolExecutor(
-            workers, mp_context=get_context(), initializer=_begin_worker
-        )
-        # One that is only forgotten ends in a thread of its own, which Python's exit
-        # would meet half-way.
-        self._forgotten = weakref.finalize(self, _end_pool, self._pool, os.getpid())
-        self._forgotten.atexit = False  # Python's own does it then
+        self._pool = _Pool(made_for)
+        # The executor of a WarmPool that is garbage would end in a thread of its own,
+        # and Python reports an error where that is not finished at exit.
+        self._finalizer = weakref.finalize(self, _end_pool, self._pool)
+        self._finalizer.atexit = False  # Python's own handler ends executors then
         return self._pool
 
     def _end(self) -> None:
         pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        assert self._forgotten is not None
-        self._forgotten()
+        if pool is not None:
+            self._finalizer()
 
 
-def _end_pool(pool: ProcessPoolExecutor, owner: int) -> None:
-    if owner == os.getpid():
-        # A thread of the pool's own may be who forgets it, and cannot wait for itself.
-        waits = threading.current_thread() is threading.main_thread()
-        pool.shutdown(wait=waits, cancel_futures=True)
-    else:
+class _Pool(ProcessPoolExecutor):
+    """Processes that ignore Ctrl-C between tasks, and end with their parent."""
+
+    def __init__(self, made_for: tuple[int, int, Any, object]) -> None:
+        self.made_for = made_for
+        self.owner, workers, context, _ = made_for
+        super().__init__(workers, mp_context=context, initializer=_begin_worker)
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(_run_task, fn, *args, **kwargs)
+
+
+def _end_pool(pool: _Pool) -> None:
+    if pool.owner != os.getpid():
         _inherited.append(pool)
+        return
+    # In a thread of the pool's own, waiting would be for itself.
+    is_main = threading.current_thread() is threading.main_thread()
+    pool.shutdown(wait=is_main, cancel_futures=True)
 
 
-class _Submitter:
-    """What dask needs of a pool; lets a worker know when it is at work."""
-
-    def __init__(self, pool: ProcessPoolExecutor, workers: int) -> None:
-        self._pool = pool
-        self._max_workers = workers
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        return self._pool.submit(_at_work, function, *args)
-
-
-def _is_wanted(schedule: Callable[..., Any], compute_kw: Mapping[str, Any]) -> bool:
+def _is_wanted(schedule: Callable[..., Any], options: Mapping[str, Any]) -> bool:
     return (
         schedule is process_scheduler
-        and not compute_kw.keys() & {"pool", "initializer"}
+        and not options.keys() & {"pool", "initializer"}
         and not dask.config.get("pool", None)
         and not dask.config.get("multiprocessing.initializer", None)
-        # What is forked has the memory of the moment, for whoever chose that.
+        # A fork is chosen for the memory that it shares, which changes.
         and get_context().get_start_method() != "fork"
     )
 
 
-def _fix_hashes() -> None:
-    # As dask does before it makes a pool: all processes hash strings alike.
-    if os.environ.get("PYTHONHASHSEED") in (None, "0"):
-        os.environ["PYTHONHASHSEED"] = "6640"
-
-
 def _surroundings() -> object:
-    """Return what a new process would find that may have changed since."""
+    """Return what a new process would find, and what may have changed."""
     sources = {}
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if path and not path.startswith(_INSTALLED):
-            try:
+            with suppress(OSError):
                 found = os.stat(path)
-            except OSError:
-                continue
-            sources[path] = (found.st_mtime_ns, found.st_size)
+                sources[path] = found.st_mtime_ns, found.st_size
     return os.getcwd(), list(sys.path), dict(os.environ), sources
 
 
 # ---- in the workers ----
-
-_busy = threading.Lock()
 
 
 def _begin_worker() -> None:
@@ -164,22 +142,15 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that it works for was killed.
-
-    It would wait for work for ever. What it is at is finished, as by dask's own.
-    """
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    with _busy:
+    """End this process when its parent was killed; it would wait for work for ever."""
+    if parent := parent_process():
+        connection.wait([parent.sentinel])
         os._exit(0)
 
 
-def _at_work(function: Callable[..., Any], *args: Any) -> Any:
-    with _busy:
-        # Ctrl-C reaches all processes of a terminal; those at rest let it pass.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            return function(*args)
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _run_task(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
