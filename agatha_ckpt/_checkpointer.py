@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # dask is imported when the first call needs it
     from agatha_ckpt._run.execution import Call
 
 _SETTINGS = tuple(field.name for field in fields(Settings))
-_OPTIONS = ("bag", *_SETTINGS, "textfile", "version", "overwrite")
+_OPTIONS = ("bag", *_SETTINGS, "textfile", "version", "overwrite", "metadata")
 
 
 class Checkpointer:
@@ -171,6 +171,7 @@ class Checkpointer:
         *,
         version: str | None = None,
         overwrite: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         **options: Unpack[CallOptions],
     ) -> Bag | None:
         """Save *bag* under *name* unless that is done, and return a bag that loads it.
@@ -181,16 +182,16 @@ class Checkpointer:
             Name of the checkpoint, or its path directly under the root.
         bag : dask.bag.Bag, optional
             What to save. Without it the checkpoint must be done.
-        verbose, allow_partial : bool, optional
+        verbose, allow_partial, halt_after : optional
             In place of the settings of that name, for this call.
-        halt_after : str, optional
-            In place of the setting: stop after exactly the checkpoint of this name.
         textfile : bool, default False
             Save strings, one record a line, for other programs; returns None.
         version : str, optional
-            A label of yours. A done checkpoint with another label is stale.
+            A label of yours. A done checkpoint with another label is computed again.
         overwrite : bool, default False
             Compute every partition, whatever is stored.
+        metadata : mapping, optional
+            Values of yours that JSON can hold, kept in the manifest of what is saved.
         **options
             Other fields of `Settings`, for this call; and what dask takes:
             ``scheduler`` and the keywords of that scheduler, such as ``num_workers``,
@@ -234,7 +235,7 @@ class Checkpointer:
         given = dict(
             options, verbose=verbose, allow_partial=allow_partial, halt_after=halt_after
         )
-        call = self._call(name, bag, textfile, version, overwrite, given)
+        call = self._call(name, bag, given, textfile, version, overwrite, metadata)
         return call.checkpoint()
 
     def explain(
@@ -248,16 +249,15 @@ class Checkpointer:
         *,
         version: str | None = None,
         overwrite: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         **options: Unpack[CallOptions],
     ) -> Explanation:
         """Return what `checkpoint` would do with the same arguments; touch nothing.
 
         Parameters
         ----------
-        name, bag, verbose, allow_partial, halt_after, textfile, version, overwrite
+        name, bag, ..., **options
             As for `checkpoint`.
-        **options
-            As for `checkpoint`; those of dask are checked and not used.
 
         Returns
         -------
@@ -282,7 +282,7 @@ class Checkpointer:
         """
         try:
             given = dict(options, allow_partial=allow_partial, halt_after=halt_after)
-            call = self._call(name, bag, textfile, version, overwrite, given)
+            call = self._call(name, bag, given, textfile, version, overwrite, metadata)
             return call.explain()
         except CheckpointError as error:
             return Explanation(str(name), Action.ERROR, str(error), error=error)
@@ -320,7 +320,7 @@ class Checkpointer:
 
         check_bag(bag)
         given = {"enabled": True} | options
-        return self._call(name, bag, False, None, False, given, _SETTINGS).repair()
+        return self._call(name, bag, given, known=_SETTINGS).repair()
 
     def ckpt(
         self,
@@ -354,10 +354,11 @@ class Checkpointer:
         self,
         name: str | os.PathLike[str],
         bag: Bag | None,
-        textfile: bool,
-        version: str | None,
-        overwrite: bool,
         options: Mapping[str, Any],
+        textfile: bool = False,
+        version: str | None = None,
+        overwrite: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         known: tuple[str, ...] = _OPTIONS,
     ) -> Call:
         from agatha_ckpt._dask.pool import WarmPool
@@ -372,7 +373,7 @@ class Checkpointer:
         settings = self._settings.override_given(changes)
         store = self.store
         folder = store._folder(name)
-        request = request_for(folder, bag, version, textfile, overwrite)
+        request = request_for(folder, bag, version, textfile, overwrite, metadata)
         with self._lock:
             self._pool = self._pool or WarmPool()
         return Call(store, folder, bag, request, settings, compute_kw, self._pool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -35,6 +36,7 @@ def checkpoint(
     *,
     version: str | None = None,
     overwrite: bool = False,
+    metadata: Mapping[str, Any] | None = None,
     **options: Unpack[CallOptions],
 ) -> Bag | None:
     """Save *bag* under *name* unless that is done, and return a bag that loads it.
@@ -55,9 +57,11 @@ def checkpoint(
     textfile : bool, default False
         Save strings, one record a line, for other programs; returns None.
     version : str, optional
-        A label of yours. A done checkpoint with another label is stale.
+        A label of yours. A done checkpoint with another label is computed again.
     overwrite : bool, default False
         Compute every partition, whatever is stored.
+    metadata : mapping, optional
+        Values of yours that JSON can hold, kept in the manifest of what is saved.
     **options
         Other fields of `Settings`, for this call; and what dask takes: ``scheduler``
         and the keywords of that scheduler.
@@ -84,6 +88,7 @@ def checkpoint(
         textfile,
         version=version,
         overwrite=overwrite,
+        metadata=metadata,
         **options,
     )
 

@@ -181,3 +181,4 @@ class CkptOptions(RepairOptions, total=False):
     textfile: bool
     version: str | None
     overwrite: bool
+    metadata: Mapping[str, Any] | None

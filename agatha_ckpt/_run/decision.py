@@ -1,8 +1,9 @@
 """What a call does, and why: decided from values, before anything is written."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from agatha_ckpt._errors import CheckpointConflictError, CheckpointNotFoundError
 from agatha_ckpt._format.blocks import pickle_refusal
@@ -47,6 +48,8 @@ class Request:
         Whether all partitions are to be computed, whatever is stored.
     stale_parents : tuple of str
         Names of parents that were loaded although they were stale.
+    metadata : mapping, optional
+        The caller's own.
     """
 
     where: str
@@ -57,6 +60,7 @@ class Request:
     textfile: bool = False
     overwrite: bool = False
     stale_parents: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] | None = None
 
     @property
     def has_bag(self) -> bool:

@@ -21,6 +21,7 @@ from agatha_ckpt._errors import (
     CheckpointHalt,
     CorruptCheckpointError,
     StaleCheckpointWarning,
+    UnsupportedFormatError,
 )
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
@@ -62,11 +63,14 @@ class Save:
     Attributes
     ----------
     plan : Plan
+    metadata : mapping
+        The caller's own.
     fingerprints : Fingerprints
     reusable : Reusable
     """
 
     plan: Plan
+    metadata: Mapping[str, Any]
     fingerprints: Fingerprints
     reusable: Reusable
 
@@ -186,8 +190,9 @@ class Call:
             return Stored()
         try:
             manifest = self.folder.manifest_from(data)
-        except CorruptCheckpointError as error:
-            if self.bag is None:
+        except (CorruptCheckpointError, UnsupportedFormatError) as error:
+            is_corrupt = isinstance(error, CorruptCheckpointError)
+            if self.bag is None or not (is_corrupt or self.request.overwrite):
                 raise
             return Stored(Marker(data), problem=str(error).split(";")[0])
         marker = Marker(data, manifest)
@@ -247,9 +252,12 @@ class Call:
 
     def _plan_save(self, decision: Decision, stored: Stored) -> Save:
         """Return what a save keeps and what it computes."""
-        plan = self.request.plan
-        if plan.version is None and stored.manifest and not self.request.overwrite:
-            plan = replace(plan, version=stored.manifest.plan.version)
+        plan, metadata = self.request.plan, self.request.metadata
+        if stored.manifest and not self.request.overwrite:  # what is not given stays
+            if plan.version is None:
+                plan = replace(plan, version=stored.manifest.plan.version)
+            if metadata is None:
+                metadata = stored.manifest.metadata
         fingerprints = self._inputs.fingerprints(plan)
         reusable = Reusable({})
         if decision.keep_partial:
@@ -260,7 +268,7 @@ class Call:
                 stored.marker,
                 frozenset(partition.index for partition in stored.damaged),
             )
-        return Save(plan, fingerprints, reusable)
+        return Save(plan, metadata or {}, fingerprints, reusable)
 
     def _save(self, decision: Decision, stored: Stored) -> Manifest:
         started = perf_counter()
@@ -270,7 +278,9 @@ class Call:
         self.reporter.say(save.line(decision), decision.warn)
         try:
             infos = save.kept | self._write(save, stored.marker)
-            ours = make_manifest(self.folder.name, save.plan, infos, save.fingerprints)
+            ours = make_manifest(
+                self.folder.name, save.plan, infos, save.fingerprints, save.metadata
+            )
             manifest = commit(self.folder, ours, stored.marker, self.run)
         except CheckpointConflictError:
             raise

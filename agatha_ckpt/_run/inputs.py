@@ -1,7 +1,10 @@
 """What a call asks for, and how its inputs compare with what is stored."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import dask
 from dask.bag import Bag
@@ -21,6 +24,7 @@ def request_for(
     version: str | None,
     textfile: bool,
     overwrite: bool,
+    metadata: Mapping[str, Any] | None,
 ) -> Request:
     """Return what a caller asks for.
 
@@ -29,7 +33,7 @@ def request_for(
     InvalidNameError
         The version is not a str.
     EncodeError
-        *bag* is not a bag.
+        *bag* is not a bag, or *metadata* is not a mapping that JSON can hold.
     """
     where = folder.describe()
     if not isinstance(version, str | None):
@@ -37,8 +41,14 @@ def request_for(
             f"the version of {where} must be a str, not "
             f"{type(version).__name__}; use str({version!r})"
         )
+    check_metadata(metadata, where)
     request = Request(
-        where, folder.name, version=version, textfile=textfile, overwrite=overwrite
+        where,
+        folder.name,
+        version=version,
+        textfile=textfile,
+        overwrite=overwrite,
+        metadata=metadata,
     )
     if bag is None:
         return request
@@ -63,6 +73,26 @@ def check_bag(bag: object) -> None:
         raise EncodeError(
             f"bag must be a dask bag, not a {type(bag).__name__}; "
             "dask.bag.from_sequence makes one"
+        )
+
+
+def check_metadata(metadata: object, where: str) -> None:
+    """Refuse metadata that JSON does not keep as it is.
+
+    Raises
+    ------
+    EncodeError
+    """
+    if metadata is None:
+        return
+    try:
+        kept = isinstance(metadata, dict) and json.loads(json.dumps(metadata))
+    except (TypeError, ValueError):
+        kept = None
+    if kept != metadata:
+        raise EncodeError(
+            f"the metadata of {where} must be a dict that JSON can hold; use strings "
+            "as keys, and strings, numbers, booleans, None, lists and dicts as values"
         )
 
 
@@ -117,13 +147,18 @@ def edited(kept: dict[int, PartitionInfo], now: Fingerprints) -> tuple[str, ...]
 
 
 def make_manifest(
-    name: str, plan: Plan, infos: dict[int, PartitionInfo], now: Fingerprints
+    name: str,
+    plan: Plan,
+    infos: dict[int, PartitionInfo],
+    now: Fingerprints,
+    metadata: Mapping[str, Any],
 ) -> Manifest:
     """Return the manifest of a save."""
     return Manifest(
         plan,
         tuple(infos[index] for index in range(plan.npartitions)),
         name=name,
+        metadata=metadata,
         scheme=SCHEME,
         dask=dask.__version__,
         opaque=now.opaque,

@@ -1,66 +1,81 @@
 """What a call does, and why: the whole table, without dask or files."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from agatha_ckpt import (
-    CheckpointConflictError,
     CheckpointError,
-    CheckpointNotFoundError,
-    PickleNotAllowedError,
+    DamagedPartition,
+    Manifest,
+    PartitionInfo,
     Plan,
     Settings,
 )
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo
-from agatha_ckpt._run.decision import Action, Request, Stored, decide
-from agatha_ckpt._store.folder import DamagedPartition
+from agatha_ckpt._run.decision import (
+    Action,
+    Comparison,
+    Request,
+    Stored,
+    decide,
+    edited_steps,
+)
+from agatha_ckpt._store.folder import Marker
 
 WHERE = "checkpoint 'one' under 'root'"
 PARENTS = (("parent", "1" * 32),)
 REMADE = (("parent", "2" * 32),)
-MISSING = (DamagedPartition(1, "its file is missing"),)
+DAMAGED = (DamagedPartition(1, "its file is missing"),)
+CHANGED = Comparison(changed=1)
+OTHER_DASK = Comparison(incomparable="another version of dask")
 
 
-def manifest(
-    npartitions=2, kind="msgpack", version=None, parents=PARENTS, pickled=False
-):
+def done(npartitions=2, kind="msgpack", version=None, parents=PARENTS, pickled=False):
     info = PartitionInfo("a-file", 1, 1, "00", 0.0, pickled)
     plan = Plan(npartitions, kind, version, parents)
-    return Manifest(plan, (info,) * npartitions)
+    return Stored(Marker(b"", Manifest(plan, (info,) * npartitions)))
 
 
-def agathas(kind):
-    """Return the manifest of what the original Agatha wrote: it kept no parents."""
-    info = PartitionInfo("a-file", -1, -1, "", 0.0, kind == "pickle")
-    return Manifest(Plan(2, kind), (info,) * 2, created="", library="agatha", token="")
+def agathas(npartitions=2):
+    info = PartitionInfo("a-file", -1, -1, "", 0.0, holds_pickle=True)
+    plan = Plan(npartitions, "pickle")
+    return Stored(Marker(b"", Manifest(plan, (info,) * npartitions, token="")))
+
+
+def as_compared(comparison):
+    return replace(done(), comparison=comparison)
 
 
 # In all of them the bag that is given has two partitions and the parents PARENTS.
 STORED = {
     "absent": Stored(),
-    "broken": Stored(problem="its done marker is cut"),
-    "done": Stored(manifest()),
-    "done-missing": Stored(manifest(), MISSING),
-    "count-missing": Stored(manifest(npartitions=3), MISSING),
-    "version": Stored(manifest(version="old")),
-    "parents": Stored(manifest(parents=REMADE)),
-    "version-missing": Stored(manifest(version="old"), MISSING),
-    "parents-missing": Stored(manifest(parents=REMADE), MISSING),
-    "text": Stored(manifest(kind="text")),
-    "text-missing": Stored(manifest(kind="text"), MISSING),
-    "agatha": Stored(agathas("pickle")),
-    "agatha-missing": Stored(agathas("pickle"), MISSING),
-    "agathatext": Stored(agathas("text")),
-    "agathatext-missing": Stored(agathas("text"), MISSING),
-    "pickled": Stored(manifest(pickled=True)),
+    "broken": Stored(Marker(b"?"), problem="its done marker is cut"),
+    "done": done(),
+    "labelled": done(version="new"),
+    "changed": as_compared(CHANGED),
+    "parents": done(parents=REMADE),
+    "count": done(npartitions=3),
+    "edited": as_compared(Comparison(edited=("parse",))),
+    "dask": as_compared(OTHER_DASK),
+    "own": as_compared(Comparison(is_own=True)),
+    "text": done(kind="text"),
+    "pickled": done(pickled=True),
+    "agatha": agathas(),
+    "touched": agathas(0),
 }
-# "label": no bag, but a version that none of those stored has.
-REQUESTS = {"given": (2, PARENTS, None), "none": (None, (), None)}
-REQUESTS["label"] = (None, (), "new")
-
+for name in ("done", "changed", "parents", "count", "dask", "own", "text", "agatha"):
+    STORED[f"{name}-damaged"] = replace(STORED[name], damaged=DAMAGED)
+# Partition count, parents and version. "label": a version, but no bag.
+REQUESTS = {
+    "given": (2, PARENTS, None),
+    "version": (2, PARENTS, "new"),
+    "none": (None, (), None),
+    "label": (None, (), "new"),
+}
 AXES = {
     "enabled": ("yes", "no"),
+    "overwrite": ("yes", "no"),
     "stored": tuple(STORED),
     "bag": tuple(REQUESTS),
     "textfile": ("yes", "no"),
@@ -70,52 +85,59 @@ AXES = {
 }
 
 # The columns are the axes, then what is decided, and a part of the reason or message
-# (none: nothing is said). "*" is anything. The first row that fits counts.
+# (none: there is none). "*" is anything. The first row that fits counts.
 TABLE = """
-enabled | stored                                          | bag        | textfile | on_stale  | partial | pickle | outcome                 | reason
+enabled | overwrite | stored                         | bag           | textfile | on_stale  | partial | pickle | outcome                 | reason
 
-no      | *                                               | given      | *        | *         | *       | *      | PASS_THROUGH            | disabled
+no      | *         | *                              | given version | *        | *         | *       | *      | PASS_THROUGH            | disabled
 
-*       | absent                                          | given      | *        | *         | *       | *      | COMPUTE                 |
-*       | broken                                          | given      | *        | *         | *       | *      | COMPUTE                 | its done marker is cut
-*       | absent broken                                   | none label | *        | *         | *       | *      | CheckpointNotFoundError | give the bag
+*       | yes       | *                              | none label    | *        | *         | *       | *      | CheckpointNotFoundError | overwrite=True
+*       | yes       | absent broken                  | *             | *        | *         | *       | *      | COMPUTE                 | overwrite=True
+*       | yes       | *                              | *             | *        | *         | *       | *      | RECOMPUTE               | overwrite=True
 
-*       | text text-missing agathatext agathatext-missing | label      | *        | error     | *       | *      | CheckpointConflictError | not 'new'
-*       | text text-missing agathatext agathatext-missing | label      | *        | recompute | *       | *      | CheckpointNotFoundError | not 'new'
-*       | text text-missing agathatext agathatext-missing | label      | *        | warn      | *       | *      | LOAD                    | not 'new'
-*       | text agathatext                                 | *          | *        | *         | *       | *      | LOAD                    |
-*       | text-missing                                    | given      | no       | *         | *       | *      | RECOMPUTE               | stored as text
-*       | text-missing                                    | given      | yes      | *         | yes     | *      | REPAIR                  | partition 1
-*       | text-missing                                    | given      | yes      | *         | no      | *      | RECOMPUTE               | allow_partial is off
-*       | agathatext-missing                              | given      | *        | *         | *       | *      | RECOMPUTE               | cannot be kept
-*       | text-missing agathatext-missing                 | none       | *        | *         | *       | *      | LOAD                    |
+*       | *         | absent broken                  | none label    | *        | *         | *       | *      | CheckpointNotFoundError | give the bag
+*       | *         | absent                         | *             | *        | *         | *       | *      | COMPUTE                 |
+*       | *         | broken                         | *             | *        | *         | *       | *      | COMPUTE                 | its done marker is cut
 
-*       | *                                               | *          | yes      | *         | *       | *      | CheckpointConflictError | textfile=True
+*       | *         | text text-damaged              | label         | *        | *         | *       | *      | CheckpointConflictError | no bag was given
+*       | *         | text text-damaged              | version       | *        | error     | *       | *      | CheckpointConflictError | version None, not 'new'
+*       | *         | text text-damaged              | version       | *        | *         | *       | *      | RECOMPUTE               | version None, not 'new'
+*       | *         | text                           | *             | *        | *         | *       | *      | LOAD                    |
+*       | *         | text-damaged                   | none          | *        | *         | *       | *      | LOAD                    |
+*       | *         | text-damaged                   | given         | no       | *         | *       | *      | RECOMPUTE               | stored as text
+*       | *         | text-damaged                   | given         | yes      | *         | yes     | *      | REPAIR                  | partition 1
+*       | *         | text-damaged                   | given         | yes      | *         | no      | *      | RECOMPUTE               | allow_partial is off
+*       | *         | *                              | *             | yes      | *         | *       | *      | CheckpointConflictError | textfile=True
 
-*       | *                                               | label      | no       | error     | *       | *      | CheckpointConflictError | not 'new'
-*       | *                                               | label      | no       | recompute | *       | *      | CheckpointNotFoundError | not 'new'
-*       | agatha agatha-missing pickled                   | label      | no       | warn      | *       | no     | PickleNotAllowedError   | set_allow_pickle
-*       | *                                               | label      | no       | warn      | *       | *      | LOAD                    | not 'new'
+*       | *         | labelled                       | *             | *        | *         | *       | *      | LOAD                    |
+*       | *         | own own-damaged                | version       | *        | *         | *       | *      | CheckpointConflictError | build the bag again
+*       | *         | *                              | label         | *        | *         | *       | *      | CheckpointConflictError | no bag was given
+*       | *         | *                              | version       | *        | error     | *       | *      | CheckpointConflictError | version None, not 'new'
+*       | *         | *                              | version       | *        | *         | *       | *      | RECOMPUTE               | version None, not 'new'
 
-*       | version version-missing                         | given      | no       | error     | *       | *      | CheckpointConflictError | version 'old', not None
-*       | version version-missing                         | given      | no       | recompute | *       | *      | RECOMPUTE               | version 'old', not None
-*       | version                                         | given      | no       | warn      | *       | *      | LOAD                    | version 'old', not None
-*       | version-missing                                 | given      | no       | warn      | yes     | *      | RECOMPUTE               | version 'old', not None
-*       | version-missing                                 | given      | no       | warn      | no      | *      | RECOMPUTE               | cannot be kept
-*       | parents parents-missing                         | given      | no       | error     | *       | *      | CheckpointConflictError | its parent 'parent'
-*       | parents parents-missing                         | given      | no       | recompute | *       | *      | RECOMPUTE               | its parent 'parent'
-*       | parents                                         | given      | no       | warn      | *       | *      | LOAD                    | its parent 'parent'
-*       | parents-missing                                 | given      | no       | warn      | yes     | *      | RECOMPUTE               | its parent 'parent'
-*       | parents-missing                                 | given      | no       | warn      | no      | *      | RECOMPUTE               | cannot be kept
+*       | *         | pickled agatha agatha-damaged  | none          | *        | *         | *       | no     | PickleNotAllowedError   | set_allow_pickle
+*       | *         | *                              | none          | *        | *         | *       | *      | LOAD                    |
 
-*       | done-missing                                    | given      | no       | *         | yes     | *      | REPAIR                  | partition 1
-*       | done-missing                                    | given      | no       | *         | no      | *      | RECOMPUTE               | allow_partial is off
-*       | count-missing                                   | given      | no       | *         | *       | *      | RECOMPUTE               | 2 partitions
-*       | agatha-missing                                  | given      | no       | *         | *       | *      | RECOMPUTE               | stored as pickle
+*       | *         | changed changed-damaged        | given         | *        | error     | *       | *      | CheckpointConflictError | 1 of 2 partitions has other inputs
+*       | *         | changed changed-damaged        | given         | *        | recompute | *       | *      | RECOMPUTE               | stale: 1 of 2 partitions has
+*       | *         | parents parents-damaged        | given         | *        | error     | *       | *      | CheckpointConflictError | its parent 'parent' has other
+*       | *         | parents parents-damaged        | given         | *        | recompute | *       | *      | RECOMPUTE               | stale: its parent 'parent' has
+*       | *         | count count-damaged            | given         | *        | error     | *       | *      | CheckpointConflictError | the bag has 2 partitions
+*       | *         | count count-damaged            | given         | *        | recompute | *       | *      | RECOMPUTE               | stale: the bag has 2 partitions
+*       | *         | changed parents count          | given         | *        | warn      | *       | *      | LOAD                    | loaded anyway; pass on_stale='recompute'
 
-*       | agatha agatha-missing                           | *          | no       | *         | *       | no     | PickleNotAllowedError   | set_allow_pickle
-*       | pickled                                         | *          | no       | *         | *       | no     | PickleNotAllowedError   | set_allow_pickle
-*       | *                                               | *          | no       | *         | *       | *      | LOAD                    |
+*       | *         | agatha-damaged                 | given         | *        | *         | *       | *      | RECOMPUTE               | Agatha wrote
+*       | *         | done-damaged own-damaged       | given         | *        | *         | yes     | *      | REPAIR                  | partition 1
+*       | *         | dask-damaged                   | given         | *        | *         | yes     | *      | RECOMPUTE               | another version of dask
+*       | *         | changed-damaged                | given         | *        | *         | yes     | *      | RECOMPUTE               | other inputs
+*       | *         | parents-damaged                | given         | *        | *         | yes     | *      | RECOMPUTE               | its parent 'parent'
+*       | *         | count-damaged                  | given         | *        | *         | yes     | *      | RECOMPUTE               | the bag has 2 partitions
+*       | *         | done-damaged own-damaged dask-damaged changed-damaged parents-damaged count-damaged | given | * | * | no | * | RECOMPUTE | allow_partial is off
+
+*       | *         | agatha pickled                 | given         | *        | *         | *       | no     | PickleNotAllowedError   | set_allow_pickle
+*       | *         | touched                        | given         | *        | *         | *       | *      | LOAD                    | made by hand
+*       | *         | edited                         | given         | *        | *         | *       | *      | LOAD                    | the code of 'parse' has changed
+*       | *         | *                              | given         | *        | *         | *       | *      | LOAD                    |
 """  # noqa: E501
 LINES = [line for line in TABLE.splitlines() if line][1:]
 ROWS = [[cell.strip() for cell in line.split("|")] for line in LINES]
@@ -129,23 +151,19 @@ def first_row(combination):
     raise AssertionError(f"no row for {combination}")
 
 
-def combinations_by_row():
-    found = {number: [] for number in range(len(ROWS))}
-    for combination in product(*AXES.values()):
-        found[first_row(combination)].append(combination)
-    return found
-
-
-BY_ROW = combinations_by_row()
-
-
-def settings_of(enabled, on_stale, partial, pickle):
-    return Settings(
+def case_of(enabled, overwrite, stored, bag, textfile, on_stale, partial, pickle):
+    settings = Settings(
         enabled=enabled == "yes",
         on_stale=on_stale,
         allow_partial=partial == "yes",
         allow_pickle=pickle == "yes",
     )
+    asked = REQUESTS[bag]
+    request = Request(WHERE, "one", *asked, textfile == "yes", overwrite == "yes")
+    stored = STORED[stored]
+    if not request.has_bag:  # then it is not looked at
+        stored = replace(stored, damaged=(), comparison=Comparison())
+    return settings, request, stored
 
 
 def outcome_of(settings, request, stored):
@@ -157,163 +175,45 @@ def outcome_of(settings, request, stored):
     return decision.action.name, decision.reason, decision
 
 
+BY_ROW = {number: [] for number in range(len(ROWS))}
+for combination in product(*AXES.values()):
+    BY_ROW[first_row(combination)].append(combination)
+ALL = [
+    (case, outcome_of(*case))
+    for case in (case_of(*combination) for combination in product(*AXES.values()))
+]
+
+
 @pytest.mark.parametrize("number", BY_ROW, ids=lambda number: f"row{number}")
 def test_the_decision_is_the_one_in_the_table(number):
     *_, expected, reason = ROWS[number]
     assert BY_ROW[number], f"other rows hide this one: {ROWS[number]}"
     for combination in BY_ROW[number]:
-        enabled, stored, bag, textfile, on_stale, partial, pickle = combination
-        npartitions, parents, version = REQUESTS[bag]
-        request = Request(WHERE, npartitions, parents, version, textfile == "yes")
-        settings = settings_of(enabled, on_stale, partial, pickle)
-        outcome, said, _ = outcome_of(settings, request, STORED[stored])
+        outcome, said, _ = outcome_of(*case_of(*combination))
         assert (outcome, reason in said) == (expected, True), (combination, said)
         assert reason or not said, (combination, said)
 
 
-# ---- what holds whatever is asked for and stored ----
-
-NO_PARENTS, OTHER = (), (("other", "3" * 32),)
-
-
-def everything_stored():
-    yield from (Stored(), Stored(problem="its done marker is cut"))
-    plans = product((2, 3), ("msgpack", "text"), (None, "v"), (NO_PARENTS, PARENTS))
-    for plan in plans:
-        for pickled, damaged in product((False, True), ((), MISSING)):
-            yield Stored(manifest(*plan, pickled), damaged)
-    for kind, damaged in product(("pickle", "text"), ((), MISSING)):
-        yield Stored(agathas(kind), damaged)
-
-
-def everything_asked_for():
-    bags = product((2,), (NO_PARENTS, PARENTS, OTHER))
-    for bag in [*bags, (None, ())]:
-        for version, textfile in product((None, "v"), (False, True)):
-            yield Request(WHERE, *bag, version, textfile)
-
-
-def everything_set():
-    choices = product(("yes", "no"), AXES["on_stale"], ("yes", "no"), ("yes", "no"))
-    return [settings_of(*choice) for choice in choices]
-
-
-ALL_OUTCOMES = [
-    (case, outcome_of(*case))
-    for case in product(everything_set(), everything_asked_for(), everything_stored())
-]
-
-
-def agree(request, found):
-    """Say whether what is done was saved from the same version and parents."""
-    parents_known = found.library != "agatha"
-    same_parents = {i for _, i in request.parents} == {i for _, i in found.plan.parents}
-    return request.version == found.plan.version and (same_parents or not parents_known)
-
-
-def cases_with(*outcomes):
-    found = [case for case, (outcome, *_) in ALL_OUTCOMES if outcome in outcomes]
-    assert found
-    return found
-
-
-def test_only_the_documented_errors_are_raised():
-    errors = {
-        error.__name__
-        for error in (
-            CheckpointConflictError,
-            CheckpointNotFoundError,
-            PickleNotAllowedError,
-        )
-    }
-    seen = {outcome for _, (outcome, *_) in ALL_OUTCOMES}
-    assert seen == errors | {action.name for action in Action} - {"RESUME", "ERROR"}
-    messages = {said for _, (outcome, said, _) in ALL_OUTCOMES if outcome in errors}
+def test_every_message_names_the_checkpoint_first():
+    messages = {said for _, (_, said, decision) in ALL if decision is None}
     assert [said for said in messages if not said.startswith(WHERE)] == []
 
 
-def test_a_bag_is_passed_through_exactly_when_disabled():
-    for (settings, request, _), (outcome, *_) in ALL_OUTCOMES:
-        disabled = not settings.enabled and request.has_bag
-        assert (outcome == "PASS_THROUGH") == disabled
-
-
-def test_without_a_bag_there_is_nothing_but_loading():
-    for (_, request, _), (_, _, decision) in ALL_OUTCOMES:
-        if not request.has_bag and decision:
-            assert decision.action is Action.LOAD
-
-
-def test_without_a_bag_disabling_changes_nothing():
-    for (settings, request, stored), (outcome, said, _) in ALL_OUTCOMES:
-        if not request.has_bag:
-            enabled = settings.override(enabled=True)
-            assert outcome_of(enabled, request, stored)[:2] == (outcome, said)
-
-
-def test_nothing_is_loaded_or_mended_without_a_manifest():
-    """P1: what has no done marker that counts is never loaded."""
-    for _, _, stored in cases_with("LOAD", "REPAIR", "RECOMPUTE"):
-        assert stored.manifest is not None
-    for _, _, stored in cases_with("COMPUTE"):
-        assert stored.manifest is None
-
-
-def test_a_bag_that_is_given_mends_what_is_damaged():
-    for _, request, stored in cases_with("LOAD"):
-        assert not (request.has_bag and stored.damaged)
-
-
-def test_repair_mixes_only_partitions_of_one_plan():
-    """P4: count, format, version and parents agree, and partitions may be kept."""
-    for settings, request, stored in cases_with("REPAIR"):
-        old, new = stored.manifest.plan, request.plan
-        assert stored.damaged
-        assert settings.allow_partial
-        assert (old.npartitions, old.format) == (new.npartitions, new.format)
-        assert agree(request, stored.manifest)
-        # The files that are kept carry the plan in their names.
-        assert old.digest == new.digest
-        assert stored.manifest.library != "agatha"
-
-
-def test_partials_are_kept_only_where_that_is_allowed():
-    """P4: with allow_partial off, all of it is computed again."""
-    for (settings, _, _), (outcome, _, decision) in ALL_OUTCOMES:
+def test_partitions_are_kept_only_where_that_is_allowed():
+    """P4: with allow_partial off, or overwrite, all of it is computed again."""
+    for (settings, request, _), (_, _, decision) in ALL:
         if decision and decision.keep_partial:
             assert settings.allow_partial
-            assert outcome in ("COMPUTE", "RECOMPUTE")
-        if outcome == "COMPUTE":
-            assert decision.keep_partial is settings.allow_partial
+            assert not request.overwrite
+            assert decision.action in ("compute", "recompute", "repair")
 
 
-def test_what_is_stale_is_loaded_only_with_a_warning():
-    for (settings, request, stored), (outcome, said, decision) in ALL_OUTCOMES:
-        if outcome == "LOAD" and request.has_bag:
-            stale = not agree(request, stored.manifest)
-            assert ("stale" in said, decision.warn) == (stale, stale)
-            assert not stale or settings.on_stale == "warn"
-        if outcome == "REPAIR":
-            assert agree(request, stored.manifest)
-
-
-def test_pickles_are_loaded_only_where_that_is_allowed():
-    """P8: with allow_pickle off, no bag is made that would meet a pickle."""
-    for settings, request, stored in cases_with("LOAD"):
-        if stored.manifest.holds_pickle and not request.textfile:
-            assert settings.allow_pickle
-
-
-def test_text_is_asked_for_only_of_text():
-    for _, request, stored in cases_with("LOAD", "REPAIR"):
-        assert not request.textfile or stored.manifest.plan.format == "text"
-
-
-def test_everything_but_the_ordinary_has_a_reason():
-    """P4: what is computed again, and why, is said."""
-    for _, (outcome, said, _) in ALL_OUTCOMES:
-        if outcome not in ("LOAD", "COMPUTE"):
+def test_what_needs_attention_has_a_reason():
+    for _, (_, said, decision) in ALL:
+        if decision and (decision.warn or decision.stale):
             assert said
+        if decision and decision.stale:
+            assert decision.action is Action.LOAD
 
 
 # ---- parents ----
@@ -329,25 +229,53 @@ A1, A2, B1 = ("a", "1" * 32), ("a", "2" * 32), ("b", "3" * 32)
         ((A1,), (("renamed", A1[1]),), ""),  # what it holds counts, not its name
         ((A1,), (A2,), "its parent 'a' has other records now"),
         ((A1, B1), (A2, B1), "its parent 'a' has other records now"),
-        ((A1,), (A1, B1), "built from other checkpoints (see 'b')"),
-        ((A1, B1), (A1,), "built from other checkpoints (see 'b')"),
-        ((A1,), (), "built from other checkpoints (see 'a')"),
-        ((), (A1,), "built from other checkpoints (see 'a')"),
+        ((A1,), (A1, B1), "built from other checkpoints, such as 'b'"),
+        ((A1, B1), (A1,), "built from other checkpoints, such as 'b'"),
+        ((A1,), (), "built from other checkpoints, such as 'a'"),
+        ((), (A1,), "built from other checkpoints, such as 'a'"),
     ],
 )
 def test_parents_that_hold_other_records_make_a_checkpoint_stale(saved, asked, reason):
-    request = Request(WHERE, 2, asked)
-    decision = decide(Settings(), request, Stored(manifest(parents=saved)))
+    request = Request(WHERE, "one", 2, asked)
+    decision = decide(Settings(), request, done(parents=saved))
     assert decision.action is Action.LOAD
     assert reason in decision.reason
     assert bool(decision.reason) == bool(reason)
 
 
+def test_a_bag_built_from_the_checkpoint_itself_makes_it_stale():
+    stored = done()
+    request = Request(WHERE, "one", 2, (("one", stored.manifest.id),))
+    assert "from this very checkpoint" in decide(Settings(), request, stored).stale
+
+
+@pytest.mark.parametrize("stored", ["absent", "done", "changed"])
+def test_a_parent_that_is_stale_is_named(stored):
+    request = Request(WHERE, "one", 2, PARENTS, stale_parents=("parent",))
+    decision = decide(Settings(), request, STORED[stored])
+    assert "its parent 'parent' is stale" in decision.reason
+    assert decision.warn
+
+
 def test_several_damaged_partitions_are_counted():
     damaged = tuple(DamagedPartition(i, "its file is missing") for i in range(3))
-    decision = decide(
-        Settings(), Request(WHERE, 3, PARENTS), Stored(manifest(3), damaged)
-    )
+    stored = replace(done(3), damaged=damaged)
+    decision = decide(Settings(), Request(WHERE, "one", 3, PARENTS), stored)
     assert decision.action is Action.REPAIR
     assert "partition 0" in decision.reason
     assert "2 more" in decision.reason
+
+
+@pytest.mark.parametrize(
+    "before, after, steps",
+    [
+        ("read=1;parse=2", "read=1;parse=2", []),
+        ("read=1;parse=2", "read=3;parse=4", ["read", "parse"]),
+        ("<lambda>=1;<lambda>=2", "<lambda>=1;<lambda>=3", ["<lambda>"]),
+        ("read=1", "read=1;parse=2", []),  # not known, and so not compared
+        ("", "read=1", []),
+        ("read=1", "", []),
+    ],
+)
+def test_steps_with_other_code_are_named(before, after, steps):
+    assert edited_steps(before, after) == steps
