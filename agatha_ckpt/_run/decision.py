@@ -330,7 +330,8 @@ def _stale_parents(request: Request) -> Iterator[str]:
 
 def edited_code(steps: Iterable[str]) -> list[str]:
     """Return that the code of *steps* has changed, and what to do; or nothing."""
-    if names := ", ".join(map(repr, steps)):
+    names = ", ".join(repr(step.rpartition(".")[2]) for step in steps)
+    if names:
         return [
             f"the code of {names} has changed since; version= or overwrite=True "
             "recomputes"
