@@ -9,7 +9,6 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from agatha_ckpt._config import configured_store, has_root
 from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, redact
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore, root_exists
@@ -125,6 +124,8 @@ def open_store(
     ctx: click.Context, root: str, options: dict[str, Any]
 ) -> CheckpointStore:
     """Return the store at *root*, with the options given before the command too."""
+    from agatha_ckpt._config import configured_store, has_root  # imports dask
+
     try:
         configured = has_root()
     except TypeError as error:  # an unknown key in the configuration
