@@ -61,34 +61,25 @@ def forbidden(path, mode=0):
         path.chmod(before)
 
 
-def make_bag(fail_after=None, count=4, npartitions=2):
-    """A bag of a, b, c, ... whose computation fails after *fail_after* records."""
-    computed = []
-
-    def compute(value):
-        if len(computed) == fail_after:
-            raise ZeroDivisionError(value)
-        computed.append(value)
-        return value
-
-    values = [chr(ord("a") + i) for i in range(count)]
-    return dask.bag.from_sequence(values, npartitions=npartitions).map(compute)
-
-
 def save(root, values, npartitions=1, name="x", allow_pickle=False, **options):
     checkpointer = Checkpointer(root, verbose=False, allow_pickle=allow_pickle)
     bag = dask.bag.from_sequence(values, npartitions=npartitions)
     return checkpointer.checkpoint(name, bag, scheduler="sync", **options)
 
 
+def fail_on_c(letter):
+    return letter if letter != "c" else 1 / 0
+
+
 def fill(root):
     """Save a msgpack checkpoint, a text one and a partial of 1 of 2 partitions."""
-    checkpointer = Checkpointer(root, verbose=False)
-    checkpointer.checkpoint("en_sentences", make_bag(), scheduler="sync", version="2")
-    checkpointer.checkpoint("lines", make_bag(), textfile=True, scheduler="sync")
+    save(root, "abcd", 2, "en_sentences", version="2")
+    save(root, "abcd", 2, "lines", textfile=True)
+    bag = dask.bag.from_sequence("abcd", npartitions=2).map(fail_on_c)
     with pytest.raises(ZeroDivisionError):
-        checkpointer.checkpoint("unfinished", make_bag(2), scheduler="sync")
-    return checkpointer
+        Checkpointer(root, verbose=False).checkpoint(
+            "unfinished", bag, scheduler="sync"
+        )
 
 
 def family(root):

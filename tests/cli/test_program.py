@@ -110,3 +110,12 @@ def test_verify_draws_a_bar_on_a_terminal_alone(folder):
     os.close(controller)
     assert ended.stdout.decode() == run("verify", folder, "[el]*").stdout
     assert b"verifying:" in drawn
+
+
+def test_help_is_printed_without_dask():
+    code = (
+        "import sys; from agatha_ckpt._cli.main import main; "
+        "main(['--help'], standalone_mode=False); sys.exit('dask' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert (ended.returncode, ended.stderr) == (0, b"")

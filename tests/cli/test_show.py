@@ -14,7 +14,6 @@ from tests.cli.cases import (
     run,
     save,
     save_as_agatha,
-    tree,
 )
 
 
@@ -50,13 +49,6 @@ def test_it_shows_the_facts_of_a_done_checkpoint(root):
         "id": manifest.id,
     }
     assert size == f"{sum(info.bytes for info in manifest.partitions)} B"
-
-
-def test_it_writes_nothing_P6(folder):
-    before = tree(folder)
-    for name in ("en_sentences", "lines", "unfinished"):
-        assert run("show", folder, name).exit_code == 0
-    assert tree(folder) == before
 
 
 def test_it_names_parents_children_and_why_it_is_stale(root):

@@ -2,18 +2,17 @@
 
 import pytest
 
-from agatha_ckpt import Checkpointer, CheckpointStore
+from agatha_ckpt import CheckpointStore
 from tests.cli.cases import (
     damage_marker,
     damage_one_partition,
     fill,
     forbidden,
-    make_bag,
     make_unsupported,
     refused,
     run,
+    save,
     save_as_agatha,
-    tree,
 )
 
 ALL_OK = {
@@ -32,43 +31,31 @@ def results(ended):
 
 @slow_and_fast
 def test_undamaged_checkpoints_are_ok(folder, fast):
-    before = tree(folder)
     ended = run("verify", folder, *fast)
     assert results(ended) == ALL_OK
     assert (ended.exit_code, ended.stderr) == (0, "")
-    assert tree(folder) == before
-
-
-def test_it_checks_on_every_filesystem(root):
-    fill(root)
-    assert results(run("verify", root)) == ALL_OK
-    store = CheckpointStore(root)
-    path = next(p for p in store.fs.find(f"{root}/lines") if "/part-00001" in p)
-    store.fs.pipe_file(path, store.fs.cat_file(path).replace(b"d", b"x"))
-    ended = run("verify", root)
-    assert results(ended)["lines"] == "damaged"
-    assert ended.exit_code == 1
 
 
 @pytest.mark.parametrize("name", ["en_sentences", "lines"])
-def test_a_damaged_partition_is_named_and_the_exit_code_is_1_P5(folder, name):
-    damage_one_partition(folder, name)
-    before = tree(folder)
-    ended = run("verify", folder)
+def test_a_damaged_partition_is_named_and_the_exit_code_is_1_P5(root, name):
+    fill(root)
+    fs = CheckpointStore(root).fs
+    path = min(p for p in fs.find(f"{root}/{name}") if "/part-" in p)
+    content = bytearray(fs.cat_file(path))
+    content[len(content) // 2] ^= 1
+    fs.pipe_file(path, bytes(content))
+    ended = run("verify", root)
     assert ended.exit_code == 1
     assert results(ended) == ALL_OK | {name: "damaged"}
     assert "\n    partition 0: " in ended.stdout
     assert "partition 1" not in ended.stdout
     assert ended.stderr.startswith("Error: 1 of 3 checkpoints damaged; repair with ")
-    assert tree(folder) == before
-    [other] = {"en_sentences", "lines"} - {name}
-    assert run("verify", folder, other).exit_code == 0
+    assert run("verify", root, "unfinished").exit_code == 0
 
 
 @slow_and_fast
 def test_partitions_with_the_same_fault_are_named_together(tmp_path, fast):
-    checkpointer = Checkpointer(tmp_path, verbose=False)
-    checkpointer.checkpoint("x", make_bag(None, 8, 8), scheduler="sync")
+    save(tmp_path, range(8), 8)
     for index in (1, 3, 4, 5):
         next(tmp_path.glob(f"x/part-0000{index}-*")).unlink()
     ended = run("verify", tmp_path, *fast)
