@@ -285,10 +285,12 @@ class CheckpointStore:
         """
         folder = self._folder(name)
         make_folder(folder.files, folder.path, f"the folder of {folder.describe()}")
+        data = folder.read_marker()
+        marker = Marker(data, folder.readable_manifest(data) if data else None)
         options = WriteOptions(
             plan.format,
             plan.npartitions,
-            Marker(folder.read_marker()).base,
+            marker.base,
             compression=compression,
             allow_pickle=allow_pickle,
         )
