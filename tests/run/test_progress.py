@@ -5,23 +5,15 @@ import fcntl
 import os
 import pty
 import re
-import signal
 import struct
 import subprocess
 import sys
 import termios
-import threading
-import warnings
 from pathlib import Path
 
-import dask.bag
 import pyte
 import pytest
-from agatha_ckpt._run.bar import _bars
-from dask.callbacks import Callback
 
-from agatha_ckpt import Checkpointer
-from agatha_ckpt._run.progress import Reporter
 from tests.run.progress_case import FAILING, PARTITIONS
 
 CASE = Path(__file__).with_name("progress_case.py")
@@ -93,7 +85,9 @@ def test_what_is_kept_counts_at_once(scheduled):
     terminal = scheduled["resume"]
     assert terminal.frames() == list(range(PARTITIONS // 2, PARTITIONS + 1))
     _, saving, done = terminal.lines
-    assert saving == "- Saving 4 of 8 partitions; 4 kept, whole and of the same plan"
+    assert (
+        saving == "- Saving 4 of 8 partitions; 4 kept, whole and from the same inputs"
+    )
     figures = r"Done! 8 partitions, 8 records, .*; 4 kept and 4 computed in .* \(.*/s\)"
     assert re.fullmatch(figures, done.removeprefix("- "))
 
@@ -125,11 +119,6 @@ def test_lines_said_while_a_bar_is_up_stay_whole(tmp_path):
         assert terminal.frames(name) == list(range(PARTITIONS + 1))
 
 
-def test_a_terminal_that_does_not_know_its_size_gets_a_bar(tmp_path):
-    terminal = in_terminal("sync", tmp_path, "save", size=(0, 0))
-    assert terminal["save"].frames() == list(range(PARTITIONS + 1))
-
-
 @pytest.mark.parametrize("scheduler", ["sync", "distributed"])
 def test_without_a_terminal_there_are_lines_and_no_bar(scheduler, tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -146,53 +135,5 @@ def test_a_save_goes_on_without_a_terminal_to_draw_on(tmp_path):
     assert [terminal[case].said() for case in cases] == [SAVED, SAVED]
 
 
-def test_no_thread_and_no_bar_is_left_behind(tmp_path):
-    terminal = in_terminal("sync", tmp_path, "threads_left")
-    assert terminal["threads_left"].said() == SAVED
-
-
-def test_a_forked_child_neither_waits_for_a_drawing_thread_nor_draws(capfd):
-    bars = _bars()
-    bar = bars(total=2, file=sys.stderr, leave=False)
-    held, release = threading.Event(), threading.Event()
-
-    def hold():
-        with bars.get_lock():
-            held.set()
-            release.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    capfd.readouterr()
-    try:
-        pid = fork()
-        if pid == 0:
-            signal.alarm(60)  # it kills a child that waits
-            Reporter("child", verbose=True)
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-        out, err = capfd.readouterr()
-        assert out.startswith("Checkpoint: child")
-        assert err == ""
-    finally:
-        release.set()
-        thread.join()
-        bar.close()
-
-
-def fork():
-    with warnings.catch_warnings():
-        # From Python 3.12 on, any fork of a process that has threads warns.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
-
-
-def test_callbacks_of_the_user_see_the_tasks_as_well(tmp_path, monkeypatch):
-    monkeypatch.setattr("agatha_ckpt._bar._is_seen", lambda: True)
-    seen = []
-    bag = dask.bag.from_sequence(range(4), npartitions=4)
-    with Callback(posttask=lambda key, *_: seen.append(key)):
-        Checkpointer(tmp_path).checkpoint("x", bag, scheduler="sync")
-    assert len([key for key in seen if key[0].startswith("save-x-")]) == 4
-    assert Callback.active == set()
+def test_callbacks_of_the_user_see_the_tasks_as_well(tmp_path):
+    assert in_terminal("sync", tmp_path, "callbacks")["callbacks"].said() == SAVED
