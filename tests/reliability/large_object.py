@@ -1,9 +1,9 @@
-"""Run by test_large: save or load one large partition and print the peak memory.
+"""Saves or loads one large partition and prints the peak memory; run by test_large.
 
-    python large_object.py save|load ROOT RECORDS
+    python -m tests.reliability.large_object save|load ROOT RECORDS
 
-The records are handed out one by one and do not compress, so that all memory that grows
-with the partition is the library's. Prints the peak resident size in bytes.
+The records are yielded one by one and do not compress, so that memory that grows with
+the partition is the library's. Prints the peak resident size in bytes.
 """
 
 import random

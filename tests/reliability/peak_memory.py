@@ -1,16 +1,16 @@
-"""Run by test_resources: what one call after another costs in memory.
+"""What one call after another costs in memory; run by test_resources and test_large.
 
-    python peak_memory.py msgpack|zstd|text ROOT FEW MANY
-    python peak_memory.py partitions ROOT NUMBER
-    python peak_memory.py load ROOT NUMBER
-    python peak_memory.py dask NUMBER
+    python -m tests.reliability.peak_memory msgpack|zstd|text ROOT FEW MANY
+    python -m tests.reliability.peak_memory partitions ROOT NUMBER
+    python -m tests.reliability.peak_memory load ROOT NUMBER
+    python -m tests.reliability.peak_memory dask NUMBER
 
 The first saves, resumes, loads, verifies and repairs one partition of FEW records and
-then one of MANY. The bag's own function hands out the records one by one, so that all
-memory that grows with the partition is the library's. The second does the same with a
-checkpoint of NUMBER small partitions, as its driver. The third loads it, for the
-second, in a process that has no memory left of other calls; and the fourth, to compare
-with that, a bag of so many partitions that lie nowhere: what dask itself takes.
+then one of MANY. The bag's own function yields the records one by one, so that memory
+that grows with the partition is the library's. The second does the same with a
+checkpoint of NUMBER small partitions, as its driver. The third loads that, in a process
+whose memory is clean of other calls; the fourth, for comparison, computes a bag of so
+many partitions that are not stored: what dask itself takes.
 
 Prints, as JSON, by how many bytes each call made the peak resident size exceed what was
 resident before it; and for MANY also the size of the partition file.
@@ -32,7 +32,7 @@ from dask.bag import Bag
 from agatha_ckpt import Checkpointer, CheckpointStore
 
 NAME, FEW = "big", "few"
-NOISE = random.Random(0).randbytes(600_000).hex()  # of which zstd makes the half
+NOISE = random.Random(0).randbytes(600_000).hex()  # zstd halves it
 
 
 def records_of(part, text):
@@ -48,7 +48,7 @@ def counted(part):
 
 
 def memory(what):
-    # getrusage would give that of the process which started this one, if larger.
+    # getrusage gives that of the parent process, if that is larger.
     status = Path("/proc/self/status").read_text()
     return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) * 1024
 
@@ -92,7 +92,7 @@ class Large:
         return path
 
     def resume(self):
-        """Look over the large partition, and save the other one."""
+        """Check the large partition, and save the other one."""
         (self.folder / "__done__").unlink()
         self.file(1).unlink()
         kept = self.file(0)
@@ -107,7 +107,7 @@ class Large:
         assert self.ckpt.store.verify(self.name) == []
 
     def repair(self):
-        """Find the large partition damaged at its end, and save it again."""
+        """Find the large partition damaged at its end, and compute it again."""
         damaged = self.file(0)
         with open(damaged, "r+b") as file:
             file.seek(-100, 2)
@@ -139,7 +139,7 @@ def all_numbered(number):
 
 
 class Anywhere:
-    """A partition that is made as it is read."""
+    """A partition that is generated as it is read."""
 
     def __init__(self, index):
         self.index = index
@@ -149,12 +149,12 @@ class Anywhere:
 
 
 def growth_of_a_load(make, number):
-    """Return how many bytes a bag that *make* gives takes for each partition."""
+    """Return the bytes that a load of a bag from *make* takes for each partition."""
 
     def load(number):
         assert make(number).compute(scheduler="sync") == all_numbered(number)
 
-    load(10)  # it imports what is not to be counted
+    load(10)  # imports are not to be counted
     return growth(lambda: load(number)) // number
 
 
@@ -163,7 +163,6 @@ def from_nowhere(number):
 
 
 def partitions(root, number):
-    # What syncing 10,000 files takes is the disk's.
     ckpt = Checkpointer(CheckpointStore(root, fsync=False), verbose=False)
     folder = Path(root, NAME)
     found = {}
@@ -191,7 +190,7 @@ def partitions(root, number):
     assert set(kept[1::2]) <= set(folder.iterdir())
     assert len(list(folder.iterdir())) == number + 1
     measured("open with the bag", save, bag)
-    command = [sys.executable, __file__, "load", root, str(number)]
+    command = [sys.executable, "-m", __spec__.name, "load", root, str(number)]
     started = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     found |= json.loads(done.stdout)
