@@ -7,6 +7,7 @@ import hashlib
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
 from pickletools import opcodes
 from typing import Any, BinaryIO, Protocol
 
@@ -15,12 +16,19 @@ from agatha_ckpt._errors import (
     EncodeError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._format.base import Footer, Header, StoredFile, pickle_refusal
+from agatha_ckpt._format.base import (
+    Footer,
+    Header,
+    StoredFile,
+    damaged,
+    pickle_refusal,
+)
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.names import LEGACY, TEXT, canonical
 
 _FILE = re.compile(r"part-(?P<index>0|[1-9][0-9]{0,9})\.(?P<suffix>pkl|txt)")
 _FORMATS = {"pkl": LEGACY, "txt": TEXT}
+
 
 # What follows each pickle opcode: a number of bytes, or by a negative number one of
 _LINE, _COUNT = -1, {-2: 1, -3: 4, -4: 4, -5: 8}  # a line; a count this wide, and bytes
@@ -35,7 +43,6 @@ class AgathaCodec:
 
     name = LEGACY
     suffix = "pkl"
-    needs_pickle = True
 
     def encode(
         self,
@@ -72,10 +79,10 @@ class AgathaCodec:
         PickleNotAllowedError
             *allow_pickle* is false.
         """
+        if not allow_pickle:
+            raise pickle_refusal(file.where)
         with file.open() as source:
-            if not allow_pickle:
-                raise pickle_refusal(file.where)
-            yield decode_pickle(source, file.where)
+            yield _unpickle(source, file.where)
 
     def verify(
         self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
@@ -83,7 +90,7 @@ class AgathaCodec:
         """Check that the file exists and, where pickle is allowed, unpickles."""
         with file.open() as source:
             if allow_pickle:
-                decode_pickle(source, file.where)
+                _unpickle(source, file.where)
 
     def inspect(self, file: StoredFile) -> PartitionInfo:
         """Raise `CorruptCheckpointError`: the file alone does not show it is whole."""
@@ -172,95 +179,29 @@ def _partition_info(name: str, entry: FileEntry | None, form: str) -> PartitionI
     )
 
 
-def is_legacy_file(filename: str) -> bool:
-    """Say whether *filename* is of the form that Agatha gave its partitions."""
-    return _FILE.fullmatch(filename) is not None
-
-
-def decode_legacy_manifest(data: bytes, sizes: dict[str, int], where: str) -> Manifest:
-    """Return the manifest that an Agatha done marker amounts to.
-
-    Parameters
-    ----------
-    data : bytes
-        Content of the marker: one path a line.
-    sizes : dict
-        Names and sizes of the files beside it.
-    where : str
-        What it is the marker of, for messages.
-
-    Raises
-    ------
-    CorruptCheckpointError
-        It does not name partitions 0 to n-1, or others lie beside it.
-    """
-    names = [re.split(r"[/\\]", line)[-1] for line in _lines(data)]
-    matches = [_FILE.fullmatch(name) for name in names]
-    expected = [
-        match is not None and int(match["index"]) == index
-        for index, match in enumerate(matches)
-    ]
-    suffixes = {match["suffix"] for match in matches if match}
-    unnamed = [n for n in sizes if is_legacy_file(n) and n not in set(names)]
-    if not all(expected) or len(suffixes) > 1 or unnamed:
-        raise CorruptCheckpointError(
-            f"the done marker of {where} is cut or changed (it does not name exactly "
-            "the partition files beside it); give the bag to save it again, or clear it"
-        )
-    plan_format = _FORMATS[suffixes.pop()] if suffixes else LEGACY
-    return Manifest(
-        plan=Plan(len(names), plan_format),
-        partitions=tuple(
-            PartitionInfo(name, -1, sizes.get(name, -1), "", 0.0, plan_format == LEGACY)
-            for name in names
-        ),
-        created="",
-        library="agatha",
-        token="",
-    )
-
-
 def _lines(data: bytes) -> list[str]:
     lines = data.decode("utf-8", "replace").split("\n")
     return [line.strip() for line in lines if line.strip()]
 
 
-def decode_pickle(source: BinaryIO, where: str) -> list[Any]:
-    """Return the records of an Agatha partition file; the caller allowed pickle.
-
-    Unpickling takes the memory that a changed byte asks for, so the counts are looked
-    at first.
-
-    Raises
-    ------
-    CorruptCheckpointError
-        The file is cut or changed, as far as unpickling notices.
-    UnsupportedFormatError
-        It holds objects of a module that is not here.
-    """
-    data = source.read()
-    if fault := _fault(data):
-        raise CorruptCheckpointError(
-            f"{where} is damaged: {fault}; repair it with its bag, or clear it"
-        )
+def _unpickle(source: BinaryIO, where: str) -> list[Any]:
+    content = BytesIO(source.read())
+    if fault := _fault(content.getvalue()):
+        raise damaged(where, fault)
     try:
-        records = pickle.loads(data)
+        records = pickle.load(content)
     except (ImportError, AttributeError) as error:
         raise UnsupportedFormatError(
             f"{where} holds a pickle that cannot be loaded here ({error}); load it "
             "where the module it comes from can be imported"
         ) from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise CorruptCheckpointError(
-            f"{where} is damaged: it does not unpickle ({type(error).__name__}: "
-            f"{error}); repair it with its bag, or clear it"
-        ) from error
+    except Exception as error:  # also MemoryError, for a count that is damaged
+        reason = f"it does not unpickle ({type(error).__name__}: {error})"
+        raise damaged(where, reason) from error
     if not isinstance(records, list):
-        raise CorruptCheckpointError(
-            f"{where} is damaged: it holds a {type(records).__name__}, not a list"
-        )
+        raise damaged(where, f"it holds a {type(records).__name__}, not a list")
+    if content.read(1):
+        raise damaged(where, "there is more after its pickle")
     return records
 
 

@@ -9,6 +9,7 @@ from agatha_ckpt._errors import (
     PickleNotAllowedError,
 )
 from agatha_ckpt._format.manifest import PartitionInfo
+from agatha_ckpt._format.names import FileName
 
 DIGEST_BYTES = 16
 
@@ -83,6 +84,10 @@ class StoredFile(Protocol):
         """File name, without folder."""
 
     @property
+    def name(self) -> FileName | None:
+        """Its parts; None for a file that Agatha wrote."""
+
+    @property
     def where(self) -> str:
         """Partition, checkpoint and root, for messages."""
 
@@ -116,10 +121,6 @@ class Codec(Protocol):
     @property
     def suffix(self) -> str:
         """Suffix of the files, without the dot."""
-
-    @property
-    def needs_pickle(self) -> bool:
-        """Whether every file is a pickle, which has no checksum."""
 
     def encode(
         self,

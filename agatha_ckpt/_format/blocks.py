@@ -18,7 +18,7 @@ from agatha_ckpt._errors import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._format.base import pickle_refusal as pickle_refusal
+from agatha_ckpt._format.base import pickle_refusal
 from agatha_ckpt._format.packing import (
     BIN_8,
     BIN_16,

@@ -1,169 +1,100 @@
-"""What a partition file says of itself: its header, and its footer.
+"""Header, block heads and footer of a msgpack partition file, each with a checksum."""
 
-Both carry a checksum. The header is there before the first record is known; counts
-and digest come when the last one was written.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from struct import Struct
-from typing import BinaryIO
 
-from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
-from agatha_ckpt._format.crc import crc32
-from agatha_ckpt._format.manifest import PartitionInfo
+try:
+    # It uses the processor's own instructions. The result is that of zlib.
+    from isal.isal_zlib import crc32 as crc32
+except ImportError:
+    from zlib import crc32 as crc32
+
+from agatha_ckpt._errors import UnsupportedFormatError
+from agatha_ckpt._format.base import Footer, Header, StoredFile, damaged
 from agatha_ckpt._format.names import FORMAT_VERSION
 
 COMPRESSIONS = (None, "zstd")
 
-_MAGIC, _END_MAGIC = b"\x89AGCKPT\n", b"AGCE"
-CHECKSUM = Struct("<I")
-_HEADER = Struct("<8sHBI8sIH")
-_FOOTER = Struct("<4sQQQdB16s")
-FOOTER_BYTES = _FOOTER.size + CHECKSUM.size
-HEADER_BYTES = 4096  # more than any header has
-DIGEST_BYTES = 16
+_MAGIC, _END_MAGIC = b"\x89AGATHA\n", b"AGCE"
+_UNRELEASED_MAGIC = b"\x89AGCKPT\n"
+_CHECKSUM = Struct("<I")
+_HEADER = Struct("<8sHBI16sI")
+_BLOCK = Struct("<BIII")  # flags, records, length, stored length
+_FOOTER = Struct("<4sQQQdB16sH")
 
-
-@dataclass(frozen=True)
-class Header:
-    """What a msgpack partition file says before its records.
-
-    Attributes
-    ----------
-    plan : str
-        Digest of the plan, 8 hexadecimal digits.
-    index : int
-        Partition number, from 0.
-    npartitions : int
-        Number of partitions of the bag.
-    compression : str, optional
-        ``"zstd"``, or None for none.
-    bag : str
-        dask's name of the bag: a hint at which graph it came from.
-    """
-
-    plan: str
-    index: int
-    npartitions: int
-    compression: str | None = None
-    bag: str = ""
-
-
-@dataclass(frozen=True)
-class Footer:
-    """What a partition file says after its records, or what was counted instead.
-
-    Attributes
-    ----------
-    records, blocks : int
-    bytes : int
-        Size of the whole file.
-    seconds : float
-        Time it took to compute and encode the records.
-    holds_pickle : bool
-    digest : str
-        32 hexadecimal digits over the content, whatever the compression.
-    """
-
-    records: int
-    blocks: int
-    bytes: int
-    seconds: float
-    holds_pickle: bool
-    digest: str
-
-    def info(self, filename: str) -> PartitionInfo:
-        """Return what the manifest has to say of the file."""
-        return PartitionInfo(
-            file=filename,
-            records=self.records,
-            bytes=self.bytes,
-            digest=self.digest,
-            seconds=round(self.seconds, 6),
-            holds_pickle=self.holds_pickle,
-        )
+HEADER_BYTES = _HEADER.size + _CHECKSUM.size
+BLOCK_HEAD_BYTES = _BLOCK.size + _CHECKSUM.size
+FOOTER_BYTES = _FOOTER.size + _CHECKSUM.size  # without the code before it
+FOOTER_READ_BYTES = 4096  # more than any footer has, with its code
+_MAX_CODE_BYTES = FOOTER_READ_BYTES - FOOTER_BYTES
 
 
 class FramingError(Exception):
-    """What is wrong with a partition file, in half a sentence."""
+    """A partition file is not what was saved; the message is the reason."""
 
 
-def damaged(where: str, reason: object) -> CorruptCheckpointError:
-    """Return the error for a partition file that does not hold what was saved."""
-    return CorruptCheckpointError(
-        f"{where} is damaged: {reason}; verify the checkpoint, repair it with its bag "
-        "(Checkpointer.repair), or clear it"
-    )
-
-
-def encode_header(header: Header) -> bytes:
-    """Return a header as bytes."""
-    bag = header.bag.encode("utf-8", "replace")[:1000]
-    head = _HEADER.pack(
-        _MAGIC,
-        FORMAT_VERSION,
-        COMPRESSIONS.index(header.compression),
-        header.index,
-        header.plan.encode(),
-        header.npartitions,
-        len(bag),
-    )
-    return _with_checksum(head + bag)
-
-
-def encode_footer(footer: Footer) -> bytes:
-    """Return a footer as bytes."""
-    return _with_checksum(
-        _FOOTER.pack(
-            _END_MAGIC,
-            footer.records,
-            footer.blocks,
-            footer.bytes,
-            footer.seconds,
-            footer.holds_pickle,
-            bytes.fromhex(footer.digest),
-        )
-    )
+@contextmanager
+def framing_errors(file: StoredFile) -> Iterator[None]:
+    """Turn a `FramingError` into the error that names the partition."""
+    try:
+        yield
+    except FramingError as error:
+        raise damaged(file.where, error) from None
 
 
 def _with_checksum(data: bytes) -> bytes:
-    return data + CHECKSUM.pack(crc32(data))
+    return data + _CHECKSUM.pack(crc32(data))
 
 
 def _without_checksum(data: bytes, part: str) -> bytes:
-    content = data[: -CHECKSUM.size]
-    if len(data) <= CHECKSUM.size or data != _with_checksum(content):
+    content = data[: -_CHECKSUM.size]
+    if data != _with_checksum(content):
         raise FramingError(f"its {part} is cut or changed")
     return content
 
 
-def read_header(source: BinaryIO, where: str) -> Header:
-    """Return the header at the beginning of *source*.
+# ---- header ----
+
+
+def encode_header(header: Header) -> bytes:
+    """Return a header as bytes."""
+    return _with_checksum(
+        _HEADER.pack(
+            _MAGIC,
+            FORMAT_VERSION,
+            COMPRESSIONS.index(header.compression),
+            header.index,
+            bytes.fromhex(header.fingerprint),
+            header.npartitions,
+        )
+    )
+
+
+def decode_header(data: bytes, where: str) -> Header:
+    """Return the header in the first `HEADER_BYTES` bytes of a file.
 
     Raises
     ------
-    CorruptCheckpointError
-        It is cut or changed, or *source* is no partition file at all.
+    FramingError
+        It is cut or changed, or the file is not a partition file.
     UnsupportedFormatError
-        It is whole but from a newer version of the format.
+        It is whole but of another version of the format.
     """
-    try:
-        return parse_header(source, where)
-    except FramingError as error:
-        raise damaged(where, error) from None
-
-
-def parse_header(source: BinaryIO, where: str) -> Header:
-    """Do what `read_header` does, with `FramingError` where it is cut or changed."""
-    head = source.read(_HEADER.size)
-    if not head:
+    if not data:
         raise FramingError("it is empty")
-    if len(head) < _HEADER.size or not head.startswith(_MAGIC):
+    if data.startswith(_UNRELEASED_MAGIC):
+        raise UnsupportedFormatError(
+            f"{where} was written by an unreleased version of agatha_ckpt, in a format "
+            "that is no longer read; clear the checkpoint or recompute it"
+        )
+    if not data.startswith(_MAGIC):
         raise FramingError("it does not begin like a partition file")
-    _, version, compression, index, plan, npartitions, length = _HEADER.unpack(head)
-    bag = source.read(length + CHECKSUM.size)
-    content = _without_checksum(head + bag, "header")
+    if len(data) != HEADER_BYTES:
+        raise FramingError("its header is cut")
+    content = _without_checksum(data, "header")
+    _, version, compression, index, fingerprint, count = _HEADER.unpack(content)
     if version != FORMAT_VERSION:
         raise UnsupportedFormatError(
             f"{where} was written in format {version}, and this version of "
@@ -171,38 +102,95 @@ def parse_header(source: BinaryIO, where: str) -> Header:
         )
     if compression >= len(COMPRESSIONS):
         raise UnsupportedFormatError(
-            f"{where} is compressed in a way (number {compression}) that this "
-            "version of agatha_ckpt does not know; upgrade agatha_ckpt"
+            f"{where} has compression number {compression}, which this version of "
+            "agatha_ckpt does not know; upgrade agatha_ckpt"
         )
-    return Header(
-        plan=plan.decode("ascii", "replace"),
-        index=index,
-        npartitions=npartitions,
-        compression=COMPRESSIONS[compression],
-        bag=content[_HEADER.size :].decode("utf-8", "replace"),
-    )
+    return Header(fingerprint.hex(), index, count, COMPRESSIONS[compression])
 
 
-def read_footer(data: bytes, where: str) -> Footer:
-    """Return the footer of a file that ends in the `FOOTER_BYTES` bytes *data*.
+# ---- blocks ----
+
+
+def encode_block_head(
+    flags: int, records: int, length: int, stored: int, stored_crc: int
+) -> bytes:
+    """Return what precedes the stored payload of a block.
+
+    Parameters
+    ----------
+    flags, records : int
+    length, stored : int
+        Size of the payload before and after compression.
+    stored_crc : int
+        CRC-32 of the stored payload. The checksum covers this instead of the payload,
+        so that writers pass over it once.
+    """
+    head = _BLOCK.pack(flags, records, length, stored)
+    return head + _CHECKSUM.pack(crc32(head + _CHECKSUM.pack(stored_crc)))
+
+
+def split_block_head(head: bytes) -> tuple[int, int, int, int]:
+    """Return flags, records, length and stored length, not checked yet.
 
     Raises
     ------
-    CorruptCheckpointError
-        The file is cut or changed there.
+    FramingError
+        It is cut.
     """
-    try:
-        return parse_footer(data)
-    except FramingError as error:
-        raise damaged(where, error) from None
+    if len(head) < BLOCK_HEAD_BYTES:
+        raise FramingError("it ends in the head of a block")
+    flags, records, length, stored = _BLOCK.unpack_from(head)
+    return flags, records, length, stored
 
 
-def parse_footer(data: bytes) -> Footer:
-    """Do what `read_footer` does, with `FramingError` where it is cut or changed."""
-    content = _without_checksum(data, "footer")
-    if len(content) != _FOOTER.size or not content.startswith(_END_MAGIC):
+# ---- footer ----
+
+
+def encode_code(code: str) -> bytes:
+    """Return the code of a footer as bytes: whole entries, as many as there is room."""
+    data = code.encode("utf-8", "replace")
+    if len(data) > _MAX_CODE_BYTES:
+        data = data[: _MAX_CODE_BYTES + 1].rpartition(b";")[0]
+    return data
+
+
+def encode_footer(footer: Footer) -> bytes:
+    """Return a footer as bytes, its code first."""
+    code = encode_code(footer.code)
+    fixed = _FOOTER.pack(
+        _END_MAGIC,
+        footer.records,
+        footer.blocks,
+        footer.bytes,
+        footer.seconds,
+        footer.holds_pickle,
+        bytes.fromhex(footer.digest),
+        len(code),
+    )
+    return _with_checksum(code + fixed)
+
+
+def decode_footer(tail: bytes, size: int) -> Footer:
+    """Return the footer at the end of *tail*, the end of a file of *size* bytes.
+
+    Raises
+    ------
+    FramingError
+        It is cut or changed, or the file is.
+    """
+    fixed = tail[-FOOTER_BYTES : -_CHECKSUM.size]
+    if len(fixed) != _FOOTER.size or not fixed.startswith(_END_MAGIC):
         raise FramingError("its footer is cut or changed")
-    _, records, blocks, size, seconds, holds_pickle, digest = _FOOTER.unpack(content)
-    if not 0 <= seconds < inf:  # what a resume keeps goes into the manifest
-        raise FramingError("its footer gives a time that no clock gives")
-    return Footer(records, blocks, size, seconds, bool(holds_pickle), digest.hex())
+    _, records, blocks, file_bytes, seconds, pickle, digest, length = _FOOTER.unpack(
+        fixed
+    )
+    content = _without_checksum(tail[-FOOTER_BYTES - length :], "footer")
+    if not 0 <= seconds < inf:  # a resume copies it into the manifest
+        raise FramingError("its footer has a negative or infinite time")
+    if file_bytes != size:
+        raise FramingError(f"it has {size} bytes, and {file_bytes} by its footer")
+    try:
+        code = content[: -_FOOTER.size].decode()
+    except UnicodeDecodeError as error:
+        raise FramingError(f"its footer is not UTF-8 ({error})") from None
+    return Footer(records, blocks, size, seconds, bool(pickle), digest.hex(), code)

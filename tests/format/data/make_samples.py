@@ -1,12 +1,12 @@
-"""How the samples in v1/ were made: once, with the first release of format 1.
+"""Writes the samples of v1/: once, with the first release of format 1.
 
-They are never made again: a test that fails on them has found a change of the
-format, and files out there have not changed with it. A new format version gets a
-folder of its own beside v1/. Run from the root of the repository::
+They are not written again. A test that fails on them has found a change of the format,
+which would break files that exist. A new format version gets its own folder beside v1/.
+Run from the root of the repository::
 
-    python tests/format/data/make_samples.py FOLDER
+    python -m tests.format.data.make_samples FOLDER
 
-The records stand in tests/format/test_format.py, which compares what it loads with them.
+The records are in tests/format/test_specification.py, which compares what it loads.
 """
 
 import sys
@@ -16,13 +16,11 @@ import dask
 from dask.bag import Bag
 
 from agatha_ckpt import Checkpointer
+from tests.format.test_specification import SAMPLE_RECORDS
 
 
 def main(folder):
     """Save every sample under *folder*, which must not exist yet."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from test_format import SAMPLE_RECORDS
-
     Path(folder).mkdir(parents=True)
     dask.config.set(scheduler="sync")
 
