@@ -8,7 +8,6 @@ import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
-from pickletools import opcodes
 from typing import Any, BinaryIO, Protocol
 
 from agatha_ckpt._errors import (
@@ -28,14 +27,6 @@ from agatha_ckpt._format.names import LEGACY, TEXT, canonical
 
 _FILE = re.compile(r"part-(?P<index>0|[1-9][0-9]{0,9})\.(?P<suffix>pkl|txt)")
 _FORMATS = {"pkl": LEGACY, "txt": TEXT}
-
-
-# What follows each pickle opcode: a number of bytes, or by a negative number one of
-_LINE, _COUNT = -1, {-2: 1, -3: 4, -4: 4, -5: 8}  # a line; a count this wide, and bytes
-_ARGUMENTS = {ord(opcode.code): opcode.arg.n if opcode.arg else 0 for opcode in opcodes}
-_TWO_LINES = b"ci"
-_PUTS = {ord("q"): 1, ord("r"): 4}  # and the width of the place in the memo
-_MEMOIZE, _PUT, _STOP = 0x94, ord("p"), ord(".")
 
 
 class AgathaCodec:
@@ -186,8 +177,6 @@ def _lines(data: bytes) -> list[str]:
 
 def _unpickle(source: BinaryIO, where: str) -> list[Any]:
     content = BytesIO(source.read())
-    if fault := _fault(content.getvalue()):
-        raise damaged(where, fault)
     try:
         records = pickle.load(content)
     except (ImportError, AttributeError) as error:
@@ -203,35 +192,3 @@ def _unpickle(source: BinaryIO, where: str) -> list[Any]:
     if content.read(1):
         raise damaged(where, "there is more after its pickle")
     return records
-
-
-def _fault(data: bytes) -> str | None:
-    """Return what of a pickle cannot be so, as far as its opcodes and counts tell."""
-    at, puts = 0, 0
-    try:
-        while True:
-            code = data[at]
-            argument = _ARGUMENTS[code]
-            start = at = at + 1
-            if argument >= 0:
-                at += argument
-            elif argument == _LINE:
-                for _ in range(1 + (code in _TWO_LINES)):
-                    at = data.index(b"\n", at) + 1
-            else:
-                at += _COUNT[argument]
-                at += int.from_bytes(data[start:at], "little")
-            if code == _MEMOIZE:
-                puts += 1
-            elif code in _PUTS or code == _PUT:
-                place = data[start:at]
-                number = int(place) if code == _PUT else int.from_bytes(place, "little")
-                if number > puts:
-                    return "it is a pickle with a place that no value has"
-                puts += 1
-            elif code == _STOP:
-                return None if at == len(data) else "its pickle ends in the middle"
-    except (IndexError, ValueError):
-        return "it is a pickle that is cut"
-    except KeyError:
-        return "it is no pickle"
