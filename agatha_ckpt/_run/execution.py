@@ -240,8 +240,9 @@ class Call:
         if self.bag is not None:
             with suppress(OSError):  # a root that can only be read
                 self.folder.sync()
-        self.reporter.say(loading(decision, manifest), decision.warn)
-        if decision.stale:
+        is_warned = bool(decision.stale)
+        self.reporter.say(loading(decision, manifest), decision.warn and not is_warned)
+        if is_warned:
             warnings.warn(
                 f"{self.request.where} is stale ({decision.stale}) and was loaded "
                 "anyway; pass on_stale='recompute' to update it",

@@ -26,7 +26,8 @@ from agatha_ckpt import (
 
 SIGNATURES = {
     "checkpoint": "(name, bag=None, verbose=None, allow_partial=None, halt_after=None,"
-    " textfile=False, *, version=None, overwrite=False, **options)",
+    " textfile=False, *, version=None, overwrite=False, metadata=None,"
+    " **options)",
     "ckpt": "(bag_name, ckpt_prefix=None, **kwargs)",
     "clear_all_ckpt": "()",
     "clear_ckpt": "(name)",
@@ -86,15 +87,22 @@ def make_bag(calls=None, fail_at=None):
 
     Where *fail_at* is a number, it fails once that many records were computed.
     """
-    calls = [] if calls is None else calls
-
-    def compute(value):
-        if len(calls) == fail_at:
-            raise ZeroDivisionError(value)
-        calls.append(value)
-        return value
-
+    compute = Compute([] if calls is None else calls, fail_at)
     return dask.bag.from_sequence(VALUES, npartitions=2).map(compute)
+
+
+class Compute:
+    def __init__(self, calls, fail_at):
+        self.calls, self.fail_at = calls, fail_at
+
+    def __dask_tokenize__(self):
+        return "the same for all calls"
+
+    def __call__(self, value):
+        if len(self.calls) == self.fail_at:
+            raise ZeroDivisionError(value)
+        self.calls.append(value)
+        return value
 
 
 def save_one_partition(name):
@@ -811,11 +819,11 @@ def test_misuse_is_noticed_just_the_same_without_asserts(tmp_path):
         "import json, sys, dask\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "dask.config.set(scheduler='sync')\n"
-        "import test_facade\n"
+        "from tests.api import test_facade\n"
         "raised = test_facade.misuse_everything(sys.argv[2])\n"
         "print(json.dumps([__debug__, raised]))\n"
     )
-    ended = python("-O", "-c", code, Path(__file__).parent, tmp_path / "root")
+    ended = python("-O", "-c", code, Path(__file__).parents[2], tmp_path / "root")
     assert ended.returncode == 0, ended.stderr
     debug, raised = json.loads(ended.stdout)
     assert not debug

