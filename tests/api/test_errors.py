@@ -21,6 +21,7 @@ TREE = {
     "CheckpointConflictError": ["CheckpointError"],
     "UnsupportedFormatError": ["CheckpointError"],
     "CheckpointHalt": [SystemExit],
+    "StaleCheckpointWarning": [UserWarning],
 }
 MESSAGE = "checkpoint 'one' under 'root' is not done; give the bag — or clear it"
 

