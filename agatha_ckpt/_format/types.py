@@ -35,11 +35,11 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._format.arrays import (
     ARRAY,
-    NUMPY_CODES,
+    SCALAR,
     Refused,
     Unstorable,
     decode_array,
-    decode_numpy,
+    decode_scalar,
     encode_array,
     encode_numpy,
 )
@@ -351,8 +351,8 @@ def _refuse_pickle() -> NoReturn:
 
 
 def _leaf_from(code: int, payload: bytes) -> Any:
-    if code in NUMPY_CODES:
-        return decode_numpy(code, payload)
+    if code == SCALAR:
+        return decode_scalar(payload)
     if code == _INT:
         return int.from_bytes(payload, "little", signed=True)
     if code == _COMPLEX:

@@ -63,8 +63,15 @@ def test_a_loaded_numpy_array_can_be_written_to():
         assert loaded.flags.owndata
 
 
+def test_arrays_that_were_stored_apart_do_not_share_the_names_of_their_fields():
+    array = np.zeros(2, [("a", "i4"), ("b", "f8")])
+    first, second = round_trip([array, array])
+    first.dtype.names = ("x", "y")
+    assert second.dtype == array.dtype
+    assert_same(round_trip([array]), [array])
+
+
 def test_p9_arrays_whose_dtype_and_shape_were_met_before_come_back_as_well():
-    """What is known of one array is used for the next, of equal dtype and shape."""
     plain = np.arange(6, dtype="i4").reshape(2, 3)
     arrays = [
         plain,
