@@ -14,14 +14,10 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     EncodeError,
     UnsupportedFormatError,
-)
-from agatha_ckpt._format.base import (
-    Footer,
-    Header,
-    StoredFile,
     damaged,
     pickle_refusal,
 )
+from agatha_ckpt._format.base import Footer, Header, StoredFile
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.names import LEGACY, TEXT, canonical
 

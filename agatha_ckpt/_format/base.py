@@ -4,10 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
-from agatha_ckpt._errors import (
-    CorruptCheckpointError,
-    PickleNotAllowedError,
-)
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import FileName
 
@@ -173,20 +169,3 @@ class Codec(Protocol):
 
     def expected_partitions(self, file: StoredFile) -> int | None:
         """Return the partition count of the collection, where the file has it."""
-
-
-def damaged(where: str, reason: object) -> CorruptCheckpointError:
-    """Return the error for a partition file that does not hold what was saved."""
-    return CorruptCheckpointError(
-        f"{where} is damaged: {reason}; verify the checkpoint, repair it with its bag "
-        "(Checkpointer.repair), or clear it"
-    )
-
-
-def pickle_refusal(where: str) -> PickleNotAllowedError:
-    """Return the error for pickled values that the caller did not allow."""
-    return PickleNotAllowedError(
-        f"{where} holds pickled values, and unpickling can run any code; allow it "
-        "(set_allow_pickle(True), or Checkpointer(..., allow_pickle=True)) if you "
-        "trust everyone who can write to the root"
-    )

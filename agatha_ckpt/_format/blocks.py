@@ -17,8 +17,8 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     PickleNotAllowedError,
     UnsupportedFormatError,
+    pickle_refusal,
 )
-from agatha_ckpt._format.base import pickle_refusal
 from agatha_ckpt._format.packing import (
     BIN_8,
     BIN_16,

@@ -11,8 +11,8 @@ try:
 except ImportError:
     from zlib import crc32 as crc32
 
-from agatha_ckpt._errors import UnsupportedFormatError
-from agatha_ckpt._format.base import Footer, Header, StoredFile, damaged
+from agatha_ckpt._errors import UnsupportedFormatError, damaged
+from agatha_ckpt._format.base import Footer, Header, StoredFile
 from agatha_ckpt._format.names import FORMAT_VERSION
 
 COMPRESSIONS = (None, "zstd")

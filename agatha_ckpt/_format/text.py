@@ -9,14 +9,8 @@ from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import Any, BinaryIO
 
-from agatha_ckpt._errors import EncodeError
-from agatha_ckpt._format.base import (
-    DIGEST_BYTES,
-    Footer,
-    Header,
-    StoredFile,
-    damaged,
-)
+from agatha_ckpt._errors import EncodeError, damaged
+from agatha_ckpt._format.base import DIGEST_BYTES, Footer, Header, StoredFile
 from agatha_ckpt._format.framing import crc32
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import SUFFIXES, TEXT

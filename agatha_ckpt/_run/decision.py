@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from agatha_ckpt._errors import CheckpointConflictError, CheckpointNotFoundError
-from agatha_ckpt._format.base import pickle_refusal
+from agatha_ckpt._errors import (
+    CheckpointConflictError,
+    CheckpointNotFoundError,
+    pickle_refusal,
+)
 from agatha_ckpt._format.manifest import Manifest, Plan
 from agatha_ckpt._format.names import MSGPACK, TEXT
 from agatha_ckpt._settings import Settings
