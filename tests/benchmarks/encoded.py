@@ -4,7 +4,7 @@ from io import BytesIO
 
 from agatha_ckpt._format.base import Header
 from agatha_ckpt._format.codec import codec_for
-from agatha_ckpt._format.names import partition_filename
+from agatha_ckpt._format.names import parse_filename, partition_filename
 
 CODEC = codec_for("msgpack")
 FINGERPRINT, BASE, RUN = "0" * 32, "0" * 8, "0" * 8
@@ -24,8 +24,9 @@ class Encoded:
         )
         self.data = sink.getvalue()
         self.size = len(self.data)
-        self.filename = partition_filename(0, FINGERPRINT, BASE, RUN, CODEC.suffix)
-        self.info = footer.info(self.filename, FINGERPRINT)
+        filename = partition_filename(0, FINGERPRINT, BASE, RUN, CODEC.suffix)
+        self.name = parse_filename(filename)
+        self.info = footer.info(filename, FINGERPRINT)
 
     def open(self, piece=0):
         return BytesIO(self.data)
