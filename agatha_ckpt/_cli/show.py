@@ -160,7 +160,7 @@ def _spread_table(manifest: Manifest) -> list[str]:
 
 
 def _is_unequal(spread: Spread, shown: Callable[[float], str]) -> bool:
-    """Return whether a histogram is worth its lines, and its bins can be told apart."""
+    """Return whether a histogram is worth its lines, and has distinct labels."""
     ratio = spread.largest > _MIN_RATIO * spread.smallest
     return ratio and shown(spread.smallest) != shown(spread.largest)
 
