@@ -22,7 +22,7 @@ _OBJECT_STORES = (
 
 
 def files_for(fs: AbstractFileSystem, fsync: bool) -> Files:
-    """Return how the store uses a filesystem; *fsync* counts on local disk only."""
+    """Return how the store uses a filesystem; *fsync* applies to local disk only."""
     if isinstance(fs, LocalFileSystem):
         return LocalFiles(fsync)
     if isinstance(fs, MemoryFileSystem):

@@ -14,7 +14,7 @@ class S3Files(ObjectStoreFiles):
     """An s3fs filesystem.
 
     Conditional requests go to `call_s3`: the methods of the filesystem drop conditions
-    that they do not know.
+    that they do not support.
     """
 
     def __init__(self, fs: AbstractFileSystem) -> None:

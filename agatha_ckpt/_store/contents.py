@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from agatha_ckpt._errors import error_note
-from agatha_ckpt._filesystem.base import FileInfo
+from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError
 from agatha_ckpt._format.manifest import Manifest, encode_manifest
 from agatha_ckpt._format.names import DONE_MARKER, is_own_file, new_token
 from agatha_ckpt._store.folder import Folder
@@ -70,7 +70,11 @@ def remove_leftovers(folder: Folder, names: Iterable[str]) -> bool:
         manifest = None if data is None else folder.manifest_from(data)
         if manifest and manifest.token:
             new = encode_manifest(replace(manifest, token=new_token()))
-            if not folder.files.swap(folder.marker, data, new):
+            try:
+                swapped = folder.files.swap(folder.marker, data, new)
+            except FolderGoneError:
+                swapped = False
+            if not swapped:
                 return False
         kept = {DONE_MARKER, *(manifest.files if manifest else ())}
         going = [name for name in names if is_own_file(name) and name not in kept]

@@ -45,7 +45,7 @@ class Marker:
 
     @property
     def base(self) -> str:
-        """What the files of a run that is to replace it have in their names."""
+        """The 8 hex digits in the file names of a run that is to replace it."""
         if self.manifest and self.manifest.token:
             return self.manifest.token[:8]
         return NO_BASE if self.data is None else sha256(self.data).hexdigest()[:8]

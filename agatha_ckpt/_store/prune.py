@@ -27,7 +27,7 @@ class Criteria:
     leftovers : bool
         Files that no done marker names.
 
-    With neither of the last two, whole checkpoints in any state are meant.
+    With neither of the last two, whole checkpoints in any state are selected.
     """
 
     older_than: float | None = None
@@ -35,7 +35,7 @@ class Criteria:
     leftovers: bool = False
 
     def concern(self, state: State) -> bool:
-        """Return whether a checkpoint in *state*, or leftovers in it, can be meant."""
+        """Return whether a checkpoint in *state*, or leftovers in it, can be selected."""
         match state:
             case State.PARTIAL:
                 return self.partial or not self.leftovers
@@ -82,7 +82,7 @@ class Removal:
         )
 
     def apply(self, folder: Folder) -> bool:
-        """Remove the files; return whether there was nothing against it."""
+        """Remove the files; return False if another run changed the marker meanwhile."""
         if self.whole:
             clear(folder)
             return True
@@ -90,9 +90,9 @@ class Removal:
 
 
 def find_removals(folders: list[Folder], criteria: Criteria) -> Iterator[Removal]:
-    """Yield what the criteria mean of each checkpoint, also what is skipped.
+    """Yield what the criteria select of each checkpoint, and what is skipped.
 
-    Costs what the status costs, and one listing for each that can be meant.
+    Costs what the status costs, and one listing for each that can be selected.
     """
     concurrent = all(folder.files.concurrent for folder in folders)
     for removal in map_ordered(
@@ -103,7 +103,7 @@ def find_removals(folders: list[Folder], criteria: Criteria) -> Iterator[Removal
 
 
 def find_removal(folder: Folder, criteria: Criteria) -> Removal | None:
-    """Return what the criteria mean of a checkpoint; None if nothing."""
+    """Return what the criteria select of a checkpoint; None if nothing."""
     status = status_of(folder)
     if not criteria.concern(status.state):
         return None

@@ -147,7 +147,7 @@ def _advice(error: Exception, protocol: str) -> str:
         return "install what its filesystem needs, or set another root"
     if protocol not in fsspec.available_protocols():
         return (
-            "set a path as the root, or a URL whose scheme fsspec knows, such as "
+            "set a path as the root, or a URL whose scheme fsspec supports, such as "
             "s3://bucket/run-1"
         )
     return "correct the root or its storage options"

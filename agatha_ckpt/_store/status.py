@@ -80,7 +80,7 @@ class Status:
 def statuses_of(folders: Iterable[Folder], concurrent: bool) -> Iterator[Status]:
     """Yield the status of each checkpoint that is there.
 
-    One that may not be read has the state ``"unreadable"``.
+    One that this account has no permission to read has the state ``"unreadable"``.
     """
     for status in map_ordered(_status_or_refusal, folders, concurrent):
         if status.state is not State.ABSENT:

@@ -67,7 +67,7 @@ def find_faults(
     """Yield for each partition of each checkpoint what is wrong with it, or None.
 
     Where *concurrent*, the partitions of several checkpoints are read at once. A file
-    that may not be read is not damaged; its PermissionError is yielded in place of a
+    that lacks permission is not damaged; its PermissionError is yielded in place of a
     reason.
     """
     partitions = (

@@ -348,7 +348,7 @@ def test_what_is_no_root_is_refused(wrong):
 
 
 def test_an_unknown_protocol_is_refused_with_what_to_do():
-    with pytest.raises(RootNotSetError, match=r"nosuch.*whose scheme fsspec knows"):
+    with pytest.raises(RootNotSetError, match=r"nosuch.*whose scheme fsspec supports"):
         CheckpointStore("nosuch://bucket/x")
 
 
