@@ -2,6 +2,7 @@
 
 from collections import UserList
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
@@ -202,6 +203,9 @@ class Partition(UserList[Any]):
 
     def __copy__(self) -> list[Any]:  # type: ignore[override]
         return list(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
+        return deepcopy(self.data, memo)
 
     def __repr__(self) -> str:
         if self.is_read:
