@@ -390,9 +390,9 @@ class Checkpointer:
         """Return whether a checkpoint is absent, partial or done, and its figures."""
         return self.store.status(name)
 
-    def clear(self, name: str | os.PathLike[str]) -> None:
-        """Remove a checkpoint, done or partial; nothing happens where there is none."""
-        self.store.clear(name)
+    def clear(self, name: str | os.PathLike[str]) -> bool:
+        """Remove a checkpoint, done or partial, and return whether there was one."""
+        return self.store.clear(name)
 
     def clear_all(self) -> None:
         """Clear every checkpoint under the root; foreign files and the root stay."""

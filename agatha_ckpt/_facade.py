@@ -281,8 +281,8 @@ def get_done_file_path(name: str | os.PathLike[str]) -> Path | str:
     return _default.store.done_marker(name)
 
 
-def clear_ckpt(name: str | os.PathLike[str]) -> None:
-    """Remove a checkpoint, done or partial; nothing happens where there is none.
+def clear_ckpt(name: str | os.PathLike[str]) -> bool:
+    """Remove a checkpoint, done or partial, and return whether there was one.
 
     Files that are not this library's stay.
 
@@ -290,7 +290,7 @@ def clear_ckpt(name: str | os.PathLike[str]) -> None:
     ------
     RootNotSetError, InvalidNameError
     """
-    _default.clear(name)
+    return _default.clear(name)
 
 
 def clear_all_ckpt() -> None:

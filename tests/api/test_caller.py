@@ -73,6 +73,7 @@ NOT_HERE = pytest.mark.skip(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "version",
     (other_pythons() if find_uv() else ()) or [pytest.param("other", marks=NOT_HERE)],
