@@ -35,7 +35,7 @@ class Criteria:
     leftovers: bool = False
 
     def concern(self, state: State) -> bool:
-        """Return whether a checkpoint in *state*, or leftovers in it, can be selected."""
+        """Return whether a checkpoint in *state*, or its leftovers, can be selected."""
         match state:
             case State.PARTIAL:
                 return self.partial or not self.leftovers
@@ -82,7 +82,7 @@ class Removal:
         )
 
     def apply(self, folder: Folder) -> bool:
-        """Remove the files; return False if another run changed the marker meanwhile."""
+        """Remove the files; return False if another run changed the marker."""
         if self.whole:
             clear(folder)
             return True
