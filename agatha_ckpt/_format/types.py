@@ -1,12 +1,12 @@
-"""Values that msgpack does not know, as values that it does, and back.
+"""Values that msgpack does not have, as values that it has, and back.
 
-Two shapes. A *leaf* becomes one extension value with a payload. A *container*
-becomes a list that begins with a marker, an empty extension value: its members
-stay where they are and are packed by the same packer, which measured five times as
-fast as packing each container into a payload of its own.
+There are two forms. A *leaf* becomes one extension value with a payload. A *container*
+becomes a list that begins with a marker, an empty extension value: its members are
+packed by the same packer, which measured five times as fast as packing each container
+into a payload of its own.
 
 The extension codes are negative. ``msgpack.ExtType`` refuses to make those, so a
-record that itself holds an ``ExtType`` can never be mistaken for one of ours.
+record that itself holds an ``ExtType`` is never mistaken for one of ours.
 """
 
 import operator
@@ -16,13 +16,8 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import (
-    PosixPath,
-    PurePosixPath,
-    PureWindowsPath,
-    WindowsPath,
-)
-from typing import Any, NoReturn
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
+from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -44,44 +39,105 @@ from agatha_ckpt._format.arrays import (
     encode_numpy,
 )
 
+_PICKLE = -70
+
 
 def _extension(code: int, payload: bytes = b"") -> msgpack.ExtType:
     # The constructor admits only codes from 0 on; the packer writes any.
     return tuple.__new__(msgpack.ExtType, (code, payload))
 
 
+class Bytearray:
+    """A bytearray while it is packed: msgpack would make it bytes."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytearray):
+        self.content = content
+
+
+# ---- leaves ----
+
+
+class _Leaf(NamedTuple):
+    code: int
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def _encode_int(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+
+
+# Codes are part of the format: never reuse one for another meaning.
+_LEAVES: dict[type, _Leaf] = {
+    int: _Leaf(-50, _encode_int, lambda b: int.from_bytes(b, "little", signed=True)),
+    complex: _Leaf(
+        -51,
+        lambda v: struct.pack("<dd", v.real, v.imag),
+        lambda b: complex(*struct.unpack("<dd", b)),
+    ),
+    Decimal: _Leaf(-52, lambda v: str(v).encode(), lambda b: Decimal(b.decode())),
+    UUID: _Leaf(-53, lambda v: v.bytes, lambda b: UUID(bytes=b)),
+    date: _Leaf(
+        -54, lambda v: str(v).encode(), lambda b: date.fromisoformat(b.decode())
+    ),
+    Bytearray: _Leaf(-55, lambda v: bytes(v.content), bytearray),
+}
+_DECODERS = {leaf.code: leaf.decode for leaf in _LEAVES.values()}
+_DECODERS |= {ARRAY: decode_array, SCALAR: decode_scalar}
+
+
+def _encode_leaf(value: Any) -> msgpack.ExtType | None:
+    """Return the extension value of a leaf; None where *value* is not one."""
+    cls = type(value)
+    if leaf := _LEAVES.get(cls):
+        return _extension(leaf.code, leaf.encode(value))
+    found = encode_numpy(value) if cls.__module__ == "numpy" else None
+    return _extension(*found) if found else None
+
+
+# ---- containers ----
+
+
 class Kind:
-    """What stands at the head of a decoded container until it is rebuilt."""
+    """A type of container. Precedes the members of one until it is built again.
 
-    __slots__ = ("build", "code", "marker")
+    Attributes
+    ----------
+    code : int
+        Extension code of its marker.
+    split, build : callable
+        From a value to its members, and back. Sets have no *split*: their members
+        need an order.
+    """
 
-    def __init__(self, code: int, build: Callable[[list[Any]], Any]):
+    __slots__ = ("build", "code", "marker", "split")
+
+    def __init__(self, code: int, split: Any, build: Callable[[list[Any]], Any]):
         self.code = code
+        self.split = split
         self.build = build
         self.marker = _extension(code)
+
+
+def _flatten(mapping: Any) -> list[Any]:
+    return [member for pair in mapping.items() for member in pair]
 
 
 def _pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
     return zip(items[::2], items[1::2], strict=True)
 
 
-def _build_default_dict(items: list[Any]) -> Any:
-    return defaultdict(None, _pairs(items))
+def _split_default_dict(value: Any) -> list[Any]:
+    if value.default_factory is not None:
+        raise Unstorable("a defaultdict with a factory")
+    return _flatten(value)
 
 
-def _build_counter(items: list[Any]) -> Any:
-    # Counter(mapping) keeps the counts as they are, whatever type they have.
-    return Counter(dict(_pairs(items)))
-
-
-def _build_datetime(items: list[Any]) -> datetime:
-    *fields, fold = items
-    return datetime(*fields).replace(fold=fold)
-
-
-def _build_time(items: list[Any]) -> time:
-    *fields, fold = items
-    return time(*fields).replace(fold=fold)
+def _clock(value: datetime | time) -> list[Any]:
+    clock = [value.hour, value.minute, value.second, value.microsecond]
+    return [*clock, value.tzinfo, value.fold]
 
 
 def _build_fraction(items: list[Any]) -> Fraction:
@@ -90,15 +146,28 @@ def _build_fraction(items: list[Any]) -> Fraction:
     return Fraction(numerator, denominator)
 
 
+def _split_zone(value: ZoneInfo) -> list[str]:
+    if value.key is None:
+        raise Unstorable("a ZoneInfo without a key")
+    return [value.key]
+
+
 def _build_zone(items: list[Any]) -> Any:
     (key,) = items
     if type(key) is not str:  # it would be compared with every key that is known
         raise CorruptCheckpointError("a record holds a time zone without a name")
-    return _zone_of_this_machine([key])
+    return _build_any_zone([key])
 
 
-def _of_this_machine(cls: Any) -> Callable[[list[Any]], Any]:
-    """Return a builder for values that not every machine can hold."""
+def _split_path(value: Any) -> list[str]:
+    cls, text = type(value), str(value)
+    if cls(text) != value:  # such as PureWindowsPath("./c:a")
+        raise Unstorable(f"a {cls.__name__} that its text does not give back")
+    return [text]
+
+
+def _build(cls: Any) -> Callable[[list[Any]], Any]:
+    """Return a builder for a type that takes the members as arguments."""
 
     def build(items: list[Any]) -> Any:
         try:
@@ -112,133 +181,80 @@ def _of_this_machine(cls: Any) -> Callable[[list[Any]], Any]:
     return build
 
 
-_zone_of_this_machine = _of_this_machine(ZoneInfo)
-
-
-def _kinds(*kinds: tuple[int, Any, Callable[[list[Any]], Any]]) -> dict[Any, Kind]:
-    return {cls: Kind(code, build) for code, cls, build in kinds}
+_build_any_zone = _build(ZoneInfo)
 
 
 # Codes are part of the format: never reuse one for another meaning.
-_CONTAINERS = _kinds(
-    (-100, tuple, tuple),
-    (-101, set, set),
-    (-102, frozenset, frozenset),
-    (-103, Counter, _build_counter),
-    (-104, OrderedDict, lambda items: OrderedDict(_pairs(items))),
-    (-105, deque, lambda items: deque(items[1:], items[0])),
-    (-106, defaultdict, _build_default_dict),
-    (-107, datetime, _build_datetime),
-    (-108, time, _build_time),
-    (-109, timedelta, lambda items: timedelta(*items)),
-    (-110, timezone, lambda items: timezone(*items)),
-    (-111, Fraction, _build_fraction),
-    (-112, ZoneInfo, _build_zone),
-    (-113, PurePosixPath, lambda items: PurePosixPath(*items)),
-    (-114, PosixPath, _of_this_machine(PosixPath)),
-    (-115, PureWindowsPath, lambda items: PureWindowsPath(*items)),
-    (-116, WindowsPath, _of_this_machine(WindowsPath)),
-)
+_CONTAINERS: dict[type, Kind] = {
+    tuple: Kind(-100, list, tuple),
+    set: Kind(-101, None, set),
+    frozenset: Kind(-102, None, frozenset),
+    # Counter(mapping) keeps the counts as they are, whatever type they have.
+    Counter: Kind(-103, _flatten, lambda items: Counter(dict(_pairs(items)))),
+    OrderedDict: Kind(-104, _flatten, lambda items: OrderedDict(_pairs(items))),
+    deque: Kind(
+        -105, lambda v: [v.maxlen, *v], lambda items: deque(items[1:], items[0])
+    ),
+    defaultdict: Kind(
+        -106, _split_default_dict, lambda items: defaultdict(None, _pairs(items))
+    ),
+    datetime: Kind(
+        -107,
+        lambda v: [v.year, v.month, v.day, *_clock(v)],
+        lambda items: datetime(*items[:-1]).replace(fold=items[-1]),
+    ),
+    time: Kind(-108, _clock, lambda items: time(*items[:-1]).replace(fold=items[-1])),
+    timedelta: Kind(
+        -109, lambda v: [v.days, v.seconds, v.microseconds], _build(timedelta)
+    ),
+    timezone: Kind(-110, lambda v: v.__getinitargs__(), _build(timezone)),
+    Fraction: Kind(-111, lambda v: [v.numerator, v.denominator], _build_fraction),
+    ZoneInfo: Kind(-112, _split_zone, _build_zone),
+    PurePosixPath: Kind(-113, _split_path, _build(PurePosixPath)),
+    PosixPath: Kind(-114, _split_path, _build(PosixPath)),
+    PureWindowsPath: Kind(-115, _split_path, _build(PureWindowsPath)),
+    WindowsPath: Kind(-116, _split_path, _build(WindowsPath)),
+}
 _KINDS = {kind.code: kind for kind in _CONTAINERS.values()}
 _TUPLE = _CONTAINERS[tuple]
 _TUPLE_MARKER = _TUPLE.marker
 
-_INT, _COMPLEX, _DECIMAL, _UUID, _DATE, _BYTEARRAY = -50, -51, -52, -53, -54, -55
-_PICKLE = -70
-
-
-def _members(value: Any, pack: Callable[[Any], bytes]) -> list[Any]:
-    """Return what follows the marker of the container *value*."""
-    cls = type(value)
-    if cls is set or cls is frozenset:
-        # In a fixed order, so that equal records give equal bytes in every process.
-        return sorted(value, key=None if _is_ordered(value) else pack)
-    if attributes(value):
-        if cls is Counter:  # it forgets them when it is pickled
-            raise Refused("a Counter with attributes of its own")
-        raise Unstorable(f"a {cls.__name__} with attributes of its own")
-    if cls in (Counter, OrderedDict, defaultdict):
-        if cls is defaultdict and value.default_factory is not None:
-            raise Unstorable("a defaultdict with a factory")
-        return [member for pair in value.items() for member in pair]
-    if cls is deque:
-        return [value.maxlen, *value]
-    if cls is datetime:
-        day = [value.year, value.month, value.day]
-        return [*day, *_clock(value)]
-    if cls is time:
-        return _clock(value)
-    if cls is timedelta:
-        return [value.days, value.seconds, value.microseconds]
-    if cls is timezone:
-        return list(value.__getinitargs__())
-    if cls is Fraction:
-        return [value.numerator, value.denominator]
-    if cls is ZoneInfo:
-        if value.key is None:
-            raise Unstorable("a ZoneInfo without a key")
-        return [value.key]
-    if cls(str(value)) != value:  # such as PureWindowsPath("./c:a")
-        raise Unstorable(f"a {cls.__name__} that its text does not give back")
-    return [str(value)]
-
-
-def _is_ordered(members: Iterable[Any]) -> bool:
-    """Say whether *members* have an order of their own that is always the same."""
-    return len(kinds := set(map(type, members))) == 1 and kinds <= {str, bytes, int}
-
 
 def attributes(value: Any) -> dict[str, Any] | None:
-    """Return the attributes that a caller hung on *value*, if it can have any."""
+    """Return the attributes that a caller has set on *value*, if it can have any."""
     return getattr(value, "__dict__", None)
 
 
-def _clock(value: datetime | time) -> list[Any]:
-    clock = [value.hour, value.minute, value.second, value.microsecond]
-    return [*clock, value.tzinfo, value.fold]
+def _split(kind: Kind, value: Any, sort_key: Callable[[Any], bytes]) -> Iterable[Any]:
+    """Return what follows the marker of the container *value*."""
+    if kind.split is None:
+        # In a fixed order, so that equal records give equal bytes in every process.
+        return sorted(value, key=None if _is_ordered(value) else sort_key)
+    if attributes(value):
+        name = type(value).__name__
+        error = Refused if name == "Counter" else Unstorable  # whose pickle loses them
+        raise error(f"a {name} with attributes of its own")
+    members: Iterable[Any] = kind.split(value)
+    return members
 
 
-def _leaf(value: Any) -> msgpack.ExtType | None:
-    """Return the extension value for a leaf; None where *value* is none."""
-    cls = type(value)
-    if cls.__module__ == "numpy":
-        found = encode_numpy(value)
-        return _extension(*found) if found else None
-    if cls is int:
-        return _extension(
-            _INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-        )
-    if cls is complex:
-        return _extension(_COMPLEX, struct.pack("<dd", value.real, value.imag))
-    if cls is Decimal:
-        return _extension(_DECIMAL, str(value).encode())
-    if cls is UUID:
-        return _extension(_UUID, value.bytes)
-    if cls is date:
-        return _extension(_DATE, value.isoformat().encode())
-    if cls is Bytearray:
-        return _extension(_BYTEARRAY, bytes(value.content))
-    return None
+def _is_ordered(members: Iterable[Any]) -> bool:
+    """Return whether *members* have an order of their own that is always the same."""
+    return len(kinds := set(map(type, members))) == 1 and kinds <= {str, bytes, int}
 
 
-class Bytearray:
-    """Stands for a bytearray while it is packed: msgpack would make it bytes."""
-
-    __slots__ = ("content",)
-
-    def __init__(self, content: bytearray):
-        self.content = content
+# ---- what msgpack calls ----
 
 
 def make_default(
-    pack: Callable[[Any], bytes], allow_pickle: bool, used: set[str]
+    sort_key: Callable[[Any], bytes], allow_pickle: bool, used: set[str]
 ) -> Callable[[Any], Any]:
-    """Return the packer's ``default``: a value of ours as values msgpack knows.
+    """Return the packer's ``default``: a value of ours as values msgpack has.
 
     Parameters
     ----------
-    pack : callable
-        Gives the bytes of any value; orders the members of sets.
+    sort_key : callable
+        Returns the bytes that order a member of a set.
     allow_pickle : bool
         Whether values of unknown types are pickled or refused.
     used : set of str
@@ -252,33 +268,29 @@ def make_default(
     """
     ndarray: Any = None  # numpy's, from the first one on
 
-    def lower(value: Any) -> Any:
+    def default(value: Any) -> Any:
         nonlocal ndarray
         cls = type(value)
+        used.add("hooks")
         if cls is tuple:
-            used.add("hooks")
             return [_TUPLE_MARKER, *value]
         reason = None
         try:
             if cls is ndarray:
-                lowered: Any = _extension(ARRAY, encode_array(value))
-            elif kind := _CONTAINERS.get(cls):
-                lowered = [kind.marker, *_members(value, pack)]
-            else:
-                lowered = _leaf(value)
-                if lowered and lowered[0] == ARRAY:
-                    ndarray = cls
+                return _extension(ARRAY, encode_array(value))
+            if kind := _CONTAINERS.get(cls):
+                return [kind.marker, *_split(kind, value, sort_key)]
+            if leaf := _encode_leaf(value):
+                ndarray = cls if leaf[0] == ARRAY else ndarray
+                return leaf
         except Refused:
             raise
         except Unstorable as error:
-            lowered, reason = None, str(error)
-        if lowered is None:
-            lowered = _pickled(value, allow_pickle, reason)
-            used.add("pickle")
-        used.add("hooks")
-        return lowered
+            reason = str(error)
+        used.add("pickle")
+        return _pickled(value, allow_pickle, reason)
 
-    return lower
+    return default
 
 
 def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtType:
@@ -297,12 +309,12 @@ def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtT
 def make_hooks(
     allow_pickle: bool,
 ) -> tuple[Callable[[int, bytes], Any], Callable[[Any], Any], Callable[[], int]]:
-    """Return the unpacker's hooks for one block, and how many markers are left over.
+    """Return the unpacker's hooks for one block, and a count of markers left over.
 
-    The ``ext_hook`` gives leaves, and the heads of containers; the ``list_hook``
-    gives the container that an array with a marker at its head stands for, and other
-    arrays as they are. A marker in any other place would be a value of the record:
-    whoever used the hooks has to ask whether there was one.
+    The ``ext_hook`` returns leaves, and the markers of containers; the ``list_hook``
+    returns the container of an array with a marker at its head, and other arrays as
+    they are. A marker in any other place would be a value of the record: the caller
+    checks that none is left over.
 
     Raises
     ------
@@ -315,23 +327,22 @@ def make_hooks(
 
     def ext_hook(code: int, payload: bytes) -> Any:
         nonlocal markers
-        if code == ARRAY:
-            return decode_array(payload)
-        kind = _KINDS.get(code)
-        if kind is not None and not payload:
+        if not payload and code in _KINDS:
             markers += 1
-            return kind
+            return _KINDS[code]
+        if decode := _DECODERS.get(code):
+            return decode(payload)
         if code >= 0:
             return msgpack.ExtType(code, payload)  # the record's own
         if code == _PICKLE:
             if not allow_pickle:
-                _refuse_pickle()
+                raise PickleNotAllowedError("a record was pickled")
             import cloudpickle
 
             return cloudpickle.loads(payload)
-        return _leaf_from(code, payload)
+        raise CorruptCheckpointError(f"a record holds the unknown extension {code}")
 
-    def rebuild(items: Any) -> Any:
+    def list_hook(items: Any) -> Any:
         nonlocal markers
         if items:
             head = items[0]
@@ -343,26 +354,4 @@ def make_hooks(
                 return head.build(items[1:])
         return items
 
-    return ext_hook, rebuild, lambda: markers
-
-
-def _refuse_pickle() -> NoReturn:
-    raise PickleNotAllowedError("a record was pickled")
-
-
-def _leaf_from(code: int, payload: bytes) -> Any:
-    if code == SCALAR:
-        return decode_scalar(payload)
-    if code == _INT:
-        return int.from_bytes(payload, "little", signed=True)
-    if code == _COMPLEX:
-        return complex(*struct.unpack("<dd", payload))
-    if code == _DECIMAL:
-        return Decimal(payload.decode())
-    if code == _UUID:
-        return UUID(bytes=payload)
-    if code == _DATE:
-        return date.fromisoformat(payload.decode())
-    if code == _BYTEARRAY:
-        return bytearray(payload)
-    raise CorruptCheckpointError(f"a record holds the unknown extension {code}")
+    return ext_hook, list_hook, lambda: markers
