@@ -28,7 +28,7 @@ _MAX_HEADS = 1024  # to remember; many arrays have the same
 
 
 class Unstorable(Exception):
-    """A value that cannot be stored faithfully; the message says why."""
+    """A value that cannot be stored faithfully; the message is the reason."""
 
 
 class Refused(Unstorable):
@@ -158,7 +158,7 @@ def _read_head(head: bytes) -> tuple[Any, Any, tuple[int, ...], int]:
 
 
 def _fault(dtype: Any) -> str | None:
-    """Return what of *dtype* numpy's description of it does not say."""
+    """Return what numpy's description of *dtype* would lose; None for nothing."""
     import numpy
 
     if dtype.hasobject or dtype.kind == "T":

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import msgpack
 
 from agatha_ckpt._errors import (
-    CheckpointError,
     CorruptCheckpointError,
     PickleNotAllowedError,
     UnsupportedFormatError,
+    damaged,
     pickle_refusal,
 )
 from agatha_ckpt._format.packing import (
@@ -247,7 +247,7 @@ class _BlockBuilder:
 
 
 def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
-    """Return the records of a block that is what was written.
+    """Return the records of a block.
 
     Raises
     ------
@@ -256,7 +256,7 @@ def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
     UnsupportedFormatError
         It holds a value that this installation cannot make.
     CorruptCheckpointError
-        It does not decode to the number of records that it states.
+        It does not decode, or to another number of records.
     """
     flags, count, payload = block
     if flags > _ALL_FLAGS:
@@ -270,28 +270,32 @@ def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
         try:
             records = _unpack(msgpack.unpackb, payload, flags, allow_pickle)
         except msgpack.StackError:
-            records = _unpack_deep(payload, flags, allow_pickle)
+            # msgpack's compiled packer nests a little deeper (1,024) than its unpacker;
+            # its Python unpacker has no limit but the interpreter's.
+            from msgpack.fallback import unpackb
+
+            with deep_recursion():
+                records = _unpack(unpackb, payload, flags, allow_pickle)
         if type(records) is not (tuple if flags & TUPLES else list):
-            raise CorruptCheckpointError("a block is no array of records")
+            raise CorruptCheckpointError("a block is not an array of records")
         if len(records) != count:
             raise CorruptCheckpointError("a block holds another number of records")
     except PickleNotAllowedError:
         raise pickle_refusal(where) from None
-    except CheckpointError as error:
-        raise type(error)(f"{where}: {error}") from error
+    except CorruptCheckpointError as error:
+        raise damaged(where, error) from error
+    except UnsupportedFormatError as error:
+        raise UnsupportedFormatError(f"{where}: {error}") from error
     except MemoryError:
         raise
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
         if flags & PICKLE:
             raise UnsupportedFormatError(
-                f"{where} holds a pickle that cannot be loaded here "
-                f"({type(error).__name__}: {error}); load it where the module it "
-                "comes from can be imported"
+                f"{where} holds a pickle that cannot be loaded here ({reason}); load "
+                "it where the module it comes from can be imported"
             ) from error
-        raise CorruptCheckpointError(
-            f"{where} holds a block that does not decode "
-            f"({type(error).__name__}: {error}); give the bag to repair it, or clear it"
-        ) from error
+        raise damaged(where, f"a block does not decode ({reason})") from error
     return records
 
 
@@ -306,17 +310,10 @@ def _unpack(
         options["unicode_errors"] = "surrogatepass"
     if not flags & HOOKS:
         return unpackb(payload, **options)
-    ext_hook, rebuild, left_over = make_hooks(allow_pickle)
-    records = unpackb(payload, ext_hook=ext_hook, list_hook=rebuild, **options)
+    ext_hook, list_hook, left_over = make_hooks(allow_pickle)
+    records = unpackb(payload, ext_hook=ext_hook, list_hook=list_hook, **options)
     if left_over():
-        raise CorruptCheckpointError("a block holds a marker at the head of no array")
+        raise CorruptCheckpointError(
+            "a block holds a marker that is not at the head of an array"
+        )
     return records
-
-
-def _unpack_deep(payload: bytes, flags: int, allow_pickle: bool) -> Any:
-    # msgpack's compiled packer nests a little deeper (1,024) than its unpacker;
-    # its Python unpacker has no limit but the interpreter's.
-    from msgpack.fallback import unpackb
-
-    with deep_recursion():
-        return _unpack(unpackb, payload, flags, allow_pickle)

@@ -226,7 +226,7 @@ TUPLE = b"\xc7\x00\x9c"
 def test_p5_a_marker_that_is_not_at_the_head_of_an_array_is_damage(
     flags, count, payload
 ):
-    with pytest.raises(CorruptCheckpointError, match="at the head of no array"):
+    with pytest.raises(CorruptCheckpointError, match="not at the head of an array"):
         decode_block(Block(flags, count, payload), False, WHERE)
 
 
@@ -234,7 +234,7 @@ def test_p5_a_marker_that_is_not_at_the_head_of_an_array_is_damage(
     "payload", [b"\x81\x01\x02", b"\xa1a", b"\xc4\x01a", b"\x92\xc7\x00\x9b\x01"]
 )
 def test_p5_a_payload_that_is_not_an_array_is_damage(payload):
-    with pytest.raises(CorruptCheckpointError, match="no array of records"):
+    with pytest.raises(CorruptCheckpointError, match="not an array of records"):
         decode_block(Block(HOOKS, 1, payload), False, WHERE)
 
 

@@ -36,7 +36,7 @@ def test_a_store_refuses_to_write_an_unknown_format(store):
 
 
 @pytest.mark.parametrize("form", ["msgpack", "text"])
-def test_a_reader_of_the_first_records_asks_for_pieces(form):
+def test_the_first_records_are_read_in_pieces(form):
     file, info = encode(LINES, form)
     assert decode(file, info, form, piece=1000) == LINES
     assert file.reads == [1000]
