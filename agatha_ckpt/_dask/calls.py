@@ -42,9 +42,9 @@ def special_of(function: Any) -> Special | None:
     """Return what encodes the calls of a function that dask or a load adds."""
     kind = type(function)
     if kind is LoadPartition:
-        return _positional(_load, 2)
+        return _load
     if (kind.__module__, kind.__name__) == ("dask.optimization", "SubgraphCallable"):
-        return _positional(_subgraph_callable, 0)
+        return _subgraph_callable
     return _SPECIAL.get(_name_of(function))
 
 
@@ -77,17 +77,22 @@ def _name_of(function: Any) -> tuple[str, str]:
 
 def _load(call: Call) -> bytes | None:
     """Encode the load of a stored partition: by its content, not its place."""
+    if call.keywords:
+        return None
     info = call.arguments[1]
     return _content(info.value if isinstance(info, DataNode) else info)
 
 
 def _same(call: Call) -> bytes | None:
+    """Encode a call that returns its argument."""
+    if call.keywords or len(call.arguments) != 1:
+        return None
     return call.read(call.arguments[0])
 
 
 def _list(call: Call) -> bytes | None:
     """Encode ``list(call)`` as the call, where its result is read once."""
-    if len(call.arguments) != 1:
+    if call.keywords or len(call.arguments) != 1:
         return None
     (inner,) = call.arguments
     if type(inner) is Task:
@@ -149,6 +154,8 @@ def _pairs(part: Any) -> list[tuple[Any, Any]]:
 
 
 def _subgraph_callable(call: Call) -> bytes | None:
+    if call.keywords:
+        return None
     subgraph = call.function
     given = dict(zip(subgraph.inkeys, map(call.read, call.arguments), strict=True))
     return _inner(call.graph, subgraph.dsk, subgraph.outkey, given)
@@ -162,6 +169,8 @@ def _inner(graph: Graph, tasks: Any, key: Any, given: dict[Any, bytes]) -> bytes
 
 def _map(call: Call) -> bytes | None:
     """Encode a call of dask that calls its first argument with the others."""
+    if call.keywords or len(call.arguments) < 2:
+        return None
     graph = call.graph
     called, *rest = call.arguments
     function = graph.walk.function(called)
@@ -171,6 +180,9 @@ def _map(call: Call) -> bytes | None:
     for part in rest:
         kind = type(part)
         tag: bytes | None = None
+        if part is None:
+            parts.append(b"N")
+            continue
         if kind is list:
             tag, members = b"l", part
         elif kind is dict:
@@ -203,31 +215,20 @@ def _folder(_: Call) -> bytes | None:
 
 
 def _apply(call: Call) -> bytes | None:
-    if _name_of(call.arguments[0]) == ("partd.file", "File"):
+    if call.arguments and _name_of(call.arguments[0]) == ("partd.file", "File"):
         return _folder(call)
     return _map(call)
 
 
-def _positional(special: Special, least: int) -> Special:
-    """Leave calls of another form than dask's own to count as any others."""
-
-    def encode(call: Call) -> bytes | None:
-        if call.keywords or len(call.arguments) < least:
-            return None
-        return special(call)
-
-    return encode
-
-
 _SPECIAL: dict[tuple[str, str], Special] = {
-    ("builtins", "list"): _positional(_list, 1),
-    ("dask._expr", "ProhibitReuse._identity"): _positional(_same, 1),
-    ("dask._task_spec", "_execute_subgraph"): _positional(_fused, 3),
+    ("builtins", "list"): _list,
+    ("dask._expr", "ProhibitReuse._identity"): _same,
+    ("dask._task_spec", "_execute_subgraph"): _fused,
     ("dask._task_spec", "NestedContainer.to_container"): _container,
-    ("dask.bag.core", "map_chunk"): _positional(_map, 2),
-    ("dask.bag.core", "reify"): _positional(_same, 1),
-    ("dask.bag.core", "starmap_chunk"): _positional(_map, 2),
-    ("dask.utils", "apply"): _positional(_apply, 2),
-    ("partd.file", "File"): _positional(_folder, 0),
+    ("dask.bag.core", "map_chunk"): _map,
+    ("dask.bag.core", "reify"): _same,
+    ("dask.bag.core", "starmap_chunk"): _map,
+    ("dask.utils", "apply"): _apply,
+    ("partd.file", "File"): _folder,
     _CAST: _container,
 }

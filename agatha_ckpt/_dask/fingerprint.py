@@ -15,6 +15,7 @@ from dask.bag import Bag
 from dask.core import flatten
 
 from agatha_ckpt._dask import calls
+from agatha_ckpt._dask.blocks import tasks_of
 from agatha_ckpt._dask.canonical import libraries, plain, tables
 from agatha_ckpt._dask.canonical.callables import Names
 from agatha_ckpt._dask.canonical.encoder import Encoder, tagged, text
@@ -67,8 +68,7 @@ def fingerprint_bag(bag: Bag, *, version: str | None, format: str) -> Fingerprin
     CheckpointError
         The graph refers to a task that it does not hold, or in a circle.
     """
-    graph = bag.__dask_graph__()
-    tasks = graph.to_dict() if hasattr(graph, "to_dict") else dict(graph)
+    tasks = tasks_of(bag.__dask_graph__())
     keys = list(flatten(bag.__dask_keys__()))
     try:
         return _fingerprints(tasks, keys, version, format)

@@ -17,15 +17,17 @@ from dask._task_spec import (
     Tuple,
 )
 
+from agatha_ckpt._dask.blocks import Block
 from agatha_ckpt._dask.canonical.callables import display_function, parameter
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
+from agatha_ckpt._dask.canonical.plain import FLAT
 from agatha_ckpt._dask.walk import Steps, Walk
 from agatha_ckpt._errors import CheckpointError
 
 _DEEPEST = 40  # tasks that are encoded inside one another
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
     """A call in a task.
 
@@ -152,7 +154,10 @@ class Graph:
         self._busy.add(key)
         try:
             task = self.tasks[key]
-            data = self.expression(task)
+            if type(task) is Block:
+                data = self._call(task.function, *task.at(key), self.argument)
+            else:
+                data = self.expression(task)
             if data[:1] != b"\0":  # else another task has the same result
                 data = b"\0" + blake2b(data, digest_size=16).digest()
             if len(encoder.opaque) > marked:
@@ -170,7 +175,7 @@ class Graph:
         kind = type(part)
         if kind is tuple:
             if part and callable(part[0]):
-                return self._call(part[0], part[1:], {})
+                return self._call(part[0], part[1:], {}, self.expression)
             if self.holds(part):
                 return self.reference(part)
             return self._container(b"t", part)
@@ -225,6 +230,8 @@ class Graph:
         if plain and not (
             (self._has_strings or self._has_others) and any(map(self.holds, members))
         ):
+            if len(members) < FLAT:  # as a value, but without looking for circles
+                return join(tag, self.encoder.encode_all(members))
             data = self.encoder.value(members)
         else:
             refs, steps = len(self.refs), len(self.encoder.steps)
@@ -261,11 +268,10 @@ class Graph:
         function: Any,
         arguments: Sequence[Any],
         keywords: Mapping[str, Any],
-        read: Callable[[Any], bytes] | None = None,
+        read: Callable[[Any], bytes],
     ) -> bytes:
-        """Encode a call; *read* encodes its arguments, by default as dask's tuples."""
+        """Encode a call; *read* encodes its arguments."""
         known = self.walk.function(function)
-        read = read or self.expression
         if known.special is not None:
             call = Call(self, function, arguments, keywords, read)
             found = known.special(call)

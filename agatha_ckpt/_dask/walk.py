@@ -12,7 +12,7 @@ Step = tuple[str, str]
 Steps = tuple[Step, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Function:
     """What is known of a function that tasks call.
 

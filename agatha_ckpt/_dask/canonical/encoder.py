@@ -34,6 +34,7 @@ ABOVE_LIMIT = "above 100 MB"
 """Why such a value is opaque."""
 
 _SIZED = frozenset({dict, frozenset, list, set, tuple})
+_SHORT = 64  # bytes
 _DEPTH = 100  # nested containers and objects
 _NOT_SEEN = 1 << 62
 
@@ -55,14 +56,17 @@ class Opaque:
 
 def pack(data: bytes) -> bytes:
     """Return *data*, or its digest where it is long."""
-    if len(data) <= 64:
+    if len(data) <= _SHORT:
         return data
     return b"#" + blake2b(data, digest_size=16).digest()
 
 
 def tagged(tag: bytes, *parts: bytes) -> bytes:
     """Return the encoding of a value that is made of encoded parts."""
-    return pack(b"(%b %d:%b" % (tag, len(parts), b"".join(parts)))
+    data = b"(%b %d:%b" % (tag, len(parts), b"".join(parts))
+    if len(data) <= _SHORT:
+        return data
+    return b"#" + blake2b(data, digest_size=16).digest()
 
 
 def text(value: str) -> bytes:

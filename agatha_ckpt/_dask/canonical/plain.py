@@ -14,7 +14,9 @@ from agatha_ckpt._dask.canonical.encoder import (
     tagged,
 )
 
-_FLAT = 16  # members from which a list of plain scalars is encoded at once
+FLAT = 16
+"""Members from which a list of plain scalars is encoded at once."""
+
 _SCALARS = frozenset({int, str, bytes, bool, type(None)})
 
 
@@ -41,7 +43,7 @@ def _bytes(encoder: Encoder, value: Any) -> bytes:
 
 def _flat(encoder: Encoder, values: list[Any]) -> bytes | None:
     """Return the encoding of the members of a long list of plain scalars."""
-    if len(values) < _FLAT:
+    if len(values) < FLAT:
         return None
     kinds = set(map(type, values))
     if kinds == {float}:
@@ -93,7 +95,7 @@ def _bool(_: Encoder, value: bool) -> bytes:
 
 
 def _int(_: Encoder, value: int) -> bytes:
-    return pack(b"i%x;" % int.__add__(value, 0))
+    return pack(b"i%x;" % (value if type(value) is int else int.__add__(value, 0)))
 
 
 def _complex(_: Encoder, value: complex) -> bytes:
