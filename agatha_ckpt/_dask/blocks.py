@@ -43,6 +43,8 @@ class Block:
             TaskRef((part.bag, *index)) if type(part) is SamePartition else part
             for part in self.arguments
         ]
+        if not self.keywords:
+            return arguments, {}
         keywords = {
             name: TaskRef((part.bag, *index)) if type(part) is SamePartition else part
             for name, part in self.keywords.items()

@@ -271,7 +271,7 @@ class Graph:
         read: Callable[[Any], bytes],
     ) -> bytes:
         """Encode a call; *read* encodes its arguments."""
-        known = self.walk.function(function)
+        known = self.walk.functions.get(id(function)) or self.walk.function(function)
         if known.special is not None:
             call = Call(self, function, arguments, keywords, read)
             found = known.special(call)

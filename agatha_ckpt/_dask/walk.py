@@ -40,6 +40,8 @@ class Walk:
     Attributes
     ----------
     encoder : Encoder
+    functions : dict
+        What is known of them, by the id of the function.
     depth : int
         How many tasks are being encoded inside one another.
     """
@@ -52,13 +54,13 @@ class Walk:
         self.encoder = encoder
         self.depth = 0
         self._special_of = special_of
-        self._functions: dict[int, Function] = {}
+        self.functions: dict[int, Function] = {}
         self._merged: dict[Any, Steps] = {}
         self._codes: dict[Steps, str] = {}
 
     def function(self, function: Any) -> Function:
         """Return what is known of a function that a task calls."""
-        found = self._functions.get(id(function))
+        found = self.functions.get(id(function))
         if found is None:
             encoder = self.encoder
             steps, encoder.steps = encoder.steps, []
@@ -69,7 +71,7 @@ class Walk:
             special = self._special_of(function)
             found = Function(function, data, tuple(encoder.steps), special)
             encoder.steps = steps
-            self._functions[id(function)] = found
+            self.functions[id(function)] = found
         return found
 
     def merge(self, before: list[Steps], own: list[Step]) -> Steps:

@@ -2,6 +2,7 @@
 
 import array
 import collections
+import copy
 import datetime
 import decimal
 import enum
@@ -19,6 +20,8 @@ import fsspec
 import numpy as np
 import pytest
 import toolz
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agatha_ckpt._dask.fingerprint import fingerprint_bag
 from tests.dask.fingerprint_cases import (
@@ -39,6 +42,26 @@ from tests.dask.fingerprint_cases import (
     even,
 )
 
+# Few, so that equal values are drawn as well.
+SCALARS = st.sampled_from([None, False, True, 0, 1, -0.0, 1.0, "", "1", b"1", "ab"])
+KEYS = st.recursive(
+    SCALARS,
+    lambda keys: st.one_of(st.tuples(keys), st.frozensets(keys, max_size=2)),
+    max_leaves=3,
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda values: st.one_of(
+        st.lists(values, max_size=3),
+        st.lists(SCALARS, min_size=15, max_size=17),
+        st.tuples(values, values),
+        st.sets(KEYS, max_size=3),
+        st.dictionaries(KEYS, values, max_size=2),
+        st.builds(Point, values, values),
+        st.builds(capturing, values),
+    ),
+    max_leaves=5,
+)
 needs_pandas = pytest.mark.skipif(not HAS_PANDAS, reason="pandas is not installed")
 
 
@@ -311,6 +334,31 @@ def test_different_values_have_different_fingerprints(kind):
     for value in DISTINCT[kind]():
         found.setdefault(fingerprint_of(value), []).append(value)
     assert [same for same in found.values() if len(same) > 1] == []
+
+
+def strict(value):
+    """Return what is equal for values of equal type and content."""
+    kind = type(value).__name__
+    if isinstance(value, float):
+        return kind, struct.pack("<d", value)
+    if isinstance(value, list | tuple):
+        return kind, tuple(map(strict, value))
+    if isinstance(value, set | frozenset):
+        return kind, frozenset(map(strict, value))
+    if isinstance(value, dict):
+        return kind, tuple(strict(item) for item in value.items())
+    if isinstance(value, Point):
+        return kind, strict(value.x), strict(value.y)
+    if callable(value):
+        return kind, strict(value.__closure__[0].cell_contents)
+    return kind, value
+
+
+@given(VALUES, VALUES)
+def test_fingerprints_are_equal_for_equal_values_only(one, two):
+    same = fingerprint_of(one) == fingerprint_of(two)
+    assert same == (strict(one) == strict(two))
+    assert fingerprint_of(copy.deepcopy(one)) == fingerprint_of(one)
 
 
 def frames():

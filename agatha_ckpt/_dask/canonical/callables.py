@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterator
 from functools import cache, partial
 from hashlib import blake2b
+from types import ModuleType
 from typing import Any
 
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
@@ -81,36 +82,36 @@ class Names:
             # Loaded twice: the same code may find other things under a name.
             for used in sorted(global_names(code) & value.__globals__.keys()):
                 label = f"global {used!r} of {display_function(value)!r}"
-                held = encoder.named(value.__globals__[used], label)
-                parts += text(used), held
+                parts.append(text(used))
+                parts.append(encoder.named(value.__globals__[used], label))
         if is_users(value):
             encoder.steps.append((step_name(value), digest[:8]))
         shown = display_function(value)
         if code.co_qualname.startswith("singledispatch.<locals>."):
             return tagged(b"f", *parts, encoder.encode(dict(value.registry)))
+        held: list[bytes] = []
         for variable, cell in captured(value):
             label = f"variable {variable!r} of {shown!r}"
-            parts += text(variable), self._held(encoder, value, cell, label)
-        if is_users(value) or not found_by_name(
-            value, value.__module__, value.__qualname__
-        ):
+            held += text(variable), self._held(encoder, value, cell, label)
+        defaults = dict(enumerate(value.__defaults__ or ()))
+        for place, default in (defaults | (value.__kwdefaults__ or {})).items():
             label = f"a default of {shown!r}"
-            defaults = dict(enumerate(value.__defaults__ or ()))
-            for place, default in (defaults | (value.__kwdefaults__ or {})).items():
-                parts.append(encoder.encode(place))
-                parts.append(self._held(encoder, value, default, label))
-            if value.__dict__:
-                label = f"an attribute of {shown!r}"
-                parts.append(encoder.named(value.__dict__, label))
-        return tagged(b"f", *parts)
+            parts.append(encoder.encode(place))
+            parts.append(self._held(encoder, value, default, label))
+        if value.__dict__:
+            parts.append(encoder.named(value.__dict__, f"an attribute of {shown!r}"))
+        return tagged(b"f", tagged(b"captured", *held), *parts)
 
     def _held(self, encoder: Encoder, function: Any, value: Any, label: str) -> bytes:
-        """Encode a default or a variable; a sentinel of the module by its name."""
+        """Encode a default or a variable; the sentinel of a module by its name."""
         if type(value) is object:
-            module = text(module_name(function.__globals__.get("__name__")))
-            for name, found in function.__globals__.items():
-                if found is value:
-                    return tagged(b"sentinel", module, text(name))
+            places = [function.__globals__]
+            places += [vars(m) for m in places[0].values() if type(m) is ModuleType]
+            for place in places:
+                for name, found in list(place.items()):
+                    if found is value:
+                        module = module_name(place.get("__name__"))
+                        return tagged(b"sentinel", text(module), text(name))
         return encoder.named(value, label)
 
     def _class(self, encoder: Encoder, value: Any) -> bytes:
@@ -225,7 +226,7 @@ def _method(encoder: Encoder, value: Any) -> bytes:
 def _builtin(encoder: Encoder, value: Any) -> bytes:
     """Encode a function or method that is written in C."""
     owner, module = value.__self__, getattr(value, "__module__", None)
-    named = isinstance(owner, types.ModuleType | None) or _is_global(value)
+    named = isinstance(owner, ModuleType | None) or _is_global(value)
     if named or found_by_name(value, module, value.__qualname__):
         return tagged(b"B", text(full_name(value)))
     name = display_function(value)
