@@ -24,7 +24,7 @@ from agatha_ckpt._dask.canonical.plain import FLAT
 from agatha_ckpt._dask.walk import Steps, Walk
 from agatha_ckpt._errors import CheckpointError
 
-_DEEPEST = 40  # tasks that are encoded inside one another
+_DEEPEST = 20  # tasks that are encoded inside one another
 
 
 @dataclass(slots=True)
@@ -340,7 +340,9 @@ def handlers_of(graph: Graph) -> dict[str, Handler]:
             return future(encoder, value)
         if graph.holds(value.key):
             with encoder.suspended():
-                return graph.reference(value.key)
+                data, steps = graph.digest(value.key)
+            graph.refs.append(steps)
+            return data
         return tagged(b"ref", encoder.encode(value.key))
 
     return {

@@ -18,6 +18,7 @@ from typing import Any
 
 from agatha_ckpt._dask.canonical.objects import (
     article,
+    defines,
     display,
     full_name,
     has_state,
@@ -52,6 +53,17 @@ class Opaque:
     value: Any
     why: str = ""
     label: str = ""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A value that was encoded; kept, so that its id is not given to another one."""
+
+    value: Any
+    data: bytes
+    size: int
+    steps: tuple[Any, ...]
+    opaque: tuple[Opaque, ...]
 
 
 def pack(data: bytes) -> bytes:
@@ -119,8 +131,7 @@ class Encoder:
         self._named = handlers
         self._scalars = frozenset(scalars)
         self._of_type: dict[type, Handler] = {}
-        # The value is kept so that its id is not given to another one.
-        self._known: dict[int, tuple[Any, bytes, int, tuple[Any, ...]]] = {}
+        self._known: dict[int, _Known] = {}
         self._open: dict[int, int] = {}
         self._path: list[int] = []
         self._count = self._depth = 0
@@ -149,9 +160,8 @@ class Encoder:
         try:
             return self.encode(value)
         except TooLargeError as error:
-            for key in self._path[path:]:
-                del self._open[key]
-            del self.opaque[opaque:], self.steps[steps:], self._path[path:]
+            self._forget(path)
+            del self.opaque[opaque:], self.steps[steps:]
             self._count, self._depth, self._low, self._lasting = saved
             length = b"%d" % len(value) if type(value) in _SIZED else b""
             return self.refuse(value, str(error), length)
@@ -213,9 +223,9 @@ class Encoder:
         first = next((n for n in names if n in _FIRST), None)
         if not first and is_opaque_type(cls):
             handler: Handler = Encoder.refuse
-        elif not first and hasattr(cls, "__dask_graph__"):
+        elif not first and defines(cls, "__dask_graph__"):
             handler = _visited(_collection)
-        elif not first and hasattr(cls, "__dask_tokenize__"):
+        elif not first and defines(cls, "__dask_tokenize__"):
             handler = _visited(_tokenized)
         else:
             base, inner, whole = cls, _object_of(cls), True
@@ -242,66 +252,76 @@ class Encoder:
         """
         key = id(value)
         if known := self._known.get(key):
-            _, data, size, steps = known
-            self.count(size)
-            self.steps += steps
+            self.count(known.size)
+            self.steps += known.steps
+            self.opaque += known.opaque
             self._count += 1
-            return data
+            return known.data
         number = self._open.get(key)
         if number is not None:
             self._low = min(self._low, number)
             return b"@%d;" % (self._count - number)
-        number, start, first = self._count, self.size, len(self.steps)
+        if self._depth >= _DEPTH:
+            raise TooLargeError("nested too deeply")
+        number, place, size = self._count, len(self._path), self.size
+        steps, opaque = len(self.steps), len(self.opaque)
         self._open[key] = number
         self._path.append(key)
         self._count += 1
-        outer, self._low = (self._low, self._lasting), _NOT_SEEN
-        self._lasting = True
-        if self._depth >= _DEPTH:
-            raise TooLargeError("nested too deeply")
+        low, lasting = self._low, self._lasting
+        self._low, self._lasting = _NOT_SEEN, True
         self._depth += 1
-        saved = len(self.opaque), self._depth
+        depth = self._depth
         try:
             data = inner(self, value)
         except (TooLargeError, RecursionError, CheckpointError):
             raise
         except Exception:  # of a library, or of a value's own methods
-            for other in self._path[self._path.index(key) + 1 :]:
-                del self._open[other]
-            del self._path[self._path.index(key) + 1 :]
-            del self.opaque[saved[0] :], self.steps[first:]
-            self._count, self._depth, self._low = number + 1, saved[1], _NOT_SEEN
+            self._forget(place + 1)
+            del self.opaque[opaque:], self.steps[steps:]
+            self._count, self._depth, self.size = number + 1, depth, size
+            self._low, self._lasting = _NOT_SEEN, True
             data = self.refuse(value)
         self._depth -= 1
         self.count(len(data) + 32)
         if self._low >= number:
-            place = self._path.index(key)
-            for closed in self._path[place:]:
-                del self._open[closed]
-            del self._path[place:]
+            self._forget(place)
             self._count = number + 1
             if self._lasting:
-                size = self.size - start
-                self._known[key] = value, data, size, tuple(self.steps[first:])
+                self._known[key] = _Known(
+                    value,
+                    data,
+                    self.size - size,
+                    tuple(self.steps[steps:]),
+                    tuple(self.opaque[opaque:]),
+                )
         else:
-            outer = min(outer[0], self._low), outer[1]
-        self._low, self._lasting = outer[0], outer[1] and self._lasting
+            low = min(low, self._low)
+        self._low, self._lasting = low, lasting and self._lasting
         return data
+
+    def _forget(self, place: int) -> None:
+        """Take what was met since *place* from the values that are being encoded."""
+        for key in self._path[place:]:
+            del self._open[key]
+        del self._path[place:]
 
     def unordered(self, values: Iterable[Any]) -> list[bytes]:
         """Return the sorted encodings of the members of a set."""
-        outer, self._low = self._low, _NOT_SEEN
+        low, self._low = self._low, _NOT_SEEN
         steps, found = self.steps, []
-        for value in list(values):
-            self.steps = []
-            found.append((self.encode(value), self.steps))
+        try:
+            for value in list(values):
+                self.steps = []
+                found.append((self.encode(value), self.steps))
+        finally:
+            self.steps = steps
         found.sort()
-        self.steps = steps
         for _, own in found:
             steps += own
         if self._low != _NOT_SEEN:
             raise TooLargeError("a set that holds itself")  # its order would count
-        self._low = outer
+        self._low = low
         return [data for data, _ in found]
 
 
@@ -340,7 +360,7 @@ def _derived(inner: Handler) -> Handler:
 
 def _object_of(cls: type) -> Handler:
     # Two plain objects are told apart by identity only, iterators by what is left.
-    if cls is object or (hasattr(cls, "__next__") and not has_state(cls)):
+    if cls is object or (defines(cls, "__next__") and not has_state(cls)):
         return Encoder.refuse
     return _object
 

@@ -9,6 +9,9 @@ import os
 import re
 import types
 from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import PurePath
 from typing import Any
 
 from agatha_ckpt._dask.canonical.encoder import (
@@ -22,11 +25,12 @@ from agatha_ckpt._dask.canonical.encoder import (
 from agatha_ckpt._dask.canonical.objects import attributes
 
 
-def _parts(tag: bytes, *names: str) -> Handler:
-    """Return what encodes a value by its type and some of its attributes."""
+def _parts(tag: bytes, cls: Any, *names: str) -> Handler:
+    """Return what encodes a value by its type and some attributes of *cls*."""
+    attributes = [getattr(cls, name) for name in names]
 
     def encode(encoder: Encoder, value: Any) -> bytes:
-        parts = [encoder.encode(getattr(value, name)) for name in names]
+        parts = [encoder.encode(attribute.__get__(value)) for attribute in attributes]
         return tagged(tag, encoder.of_type(type(value)), *parts)
 
     return encode
@@ -36,7 +40,7 @@ def _parts(tag: bytes, *names: str) -> Handler:
 
 
 def _path(encoder: Encoder, value: Any) -> bytes:
-    parts = encoder.of_type(type(value)), text(os.fspath(value))
+    parts = encoder.of_type(type(value)), text(PurePath.__str__(value))
     return tagged(b"path", *parts, encoder.encode(attributes(value)))
 
 
@@ -72,13 +76,15 @@ def _exception(encoder: Encoder, value: Any) -> bytes:
 
 
 def _decimal(_: Encoder, value: Any) -> bytes:
-    return tagged(b"decimal", text(str(value)))
+    return tagged(b"decimal", text(Decimal.__str__(value)))
 
 
 def _array(encoder: Encoder, value: Any) -> bytes:
-    if len(value) * value.itemsize > encoder.limit:
-        return encoder.refuse(value, ABOVE_LIMIT)
-    return tagged(b"array", text(value.typecode), binary(value.tobytes()))
+    with memoryview(value) as view:
+        if view.nbytes > encoder.limit:
+            return encoder.refuse(value, ABOVE_LIMIT)
+        encoder.count(view.nbytes)
+        return tagged(b"array", text(view.format), binary(view))
 
 
 def _memoryview(encoder: Encoder, value: Any) -> bytes:
@@ -158,27 +164,29 @@ _SPAN = "days", "seconds", "microseconds"
 
 HANDLERS: dict[str, Handler] = {
     "builtins.BaseException": _exception,
-    "builtins.range": _parts(b"range", "start", "stop", "step"),
-    "builtins.slice": _parts(b"slice", "start", "stop", "step"),
+    "builtins.range": _parts(b"range", range, "start", "stop", "step"),
+    "builtins.slice": _parts(b"slice", slice, "start", "stop", "step"),
     "builtins.memoryview": _memoryview,
     "builtins.mappingproxy": _proxy,
     "builtins.dict_keys": _view,
     "builtins.dict_values": _view,
     "builtins.dict_items": _view,
-    "types.UnionType": _parts(b"union", "__args__"),
-    "types.GenericAlias": _parts(b"alias", "__origin__", "__args__"),
+    "types.UnionType": _parts(b"union", types.UnionType, "__args__"),
+    "types.GenericAlias": _parts(
+        b"alias", types.GenericAlias, "__origin__", "__args__"
+    ),
     "array.array": _array,
     "collections.defaultdict": _defaultdict,
-    "datetime.date": _parts(b"date", *_DATE),
-    "datetime.datetime": _parts(b"datetime", *_DATE, *_TIME),
-    "datetime.time": _parts(b"time", *_TIME),
-    "datetime.timedelta": _parts(b"span", *_SPAN),
+    "datetime.date": _parts(b"date", date, *_DATE),
+    "datetime.datetime": _parts(b"datetime", datetime, *_DATE, *_TIME),
+    "datetime.time": _parts(b"time", time, *_TIME),
+    "datetime.timedelta": _parts(b"span", timedelta, *_SPAN),
     "datetime.timezone": _timezone,
     "decimal.Decimal": _decimal,
     "enum.Enum": _enum,
     "pathlib.PurePath": _path,
     "pathlib._local.PurePath": _path,
-    "re.Pattern": _parts(b"regex", "pattern", "flags"),
+    "re.Pattern": _parts(b"regex", re.Pattern, "pattern", "flags"),
     "upath.core.UPath": _upath,
     "zoneinfo.ZoneInfo": _zone,
     "fsspec.spec.AbstractFileSystem": _filesystem,

@@ -55,6 +55,11 @@ def article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
+def defines(cls: type, name: str) -> bool:
+    """Return whether a type or a base of it defines an attribute."""
+    return any(name in vars(base) for base in cls.__mro__)
+
+
 def is_opaque_type(cls: type) -> bool:
     """Return whether values of a type hold connections, locks or models."""
     for base in cls.__mro__:

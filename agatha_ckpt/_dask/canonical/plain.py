@@ -63,6 +63,7 @@ def _sequence(tag: bytes, cls: Any) -> Handler:
         members = value if type(value) is list else list(cls.__iter__(value))
         if (data := _flat(encoder, members)) is not None:
             return tagged(tag + b"f", data)
+        encoder.count(16 * len(members))
         return tagged(tag, *encoder.encode_all(members))
 
     return encode
@@ -70,6 +71,7 @@ def _sequence(tag: bytes, cls: Any) -> Handler:
 
 def _set(tag: bytes, cls: Any) -> Handler:
     def encode(encoder: Encoder, value: Any) -> bytes:
+        encoder.count(16 * cls.__len__(value))
         return tagged(tag, *encoder.unordered(cls.__iter__(value)))
 
     return encode
@@ -77,6 +79,7 @@ def _set(tag: bytes, cls: Any) -> Handler:
 
 def _dict(encoder: Encoder, value: Any) -> bytes:
     found: list[bytes] = []
+    encoder.count(32 * dict.__len__(value))
     for key, member in list(dict.items(value)):
         found += encoder.encode(key), encoder.encode(member)
     return tagged(b"m", *found)

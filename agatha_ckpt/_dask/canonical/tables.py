@@ -23,11 +23,11 @@ from agatha_ckpt._dask.canonical.objects import display, full_name
 
 def _ndarray(encoder: Encoder, value: Any) -> bytes:
     numpy: Any = sys.modules["numpy"]
-    head = _dtype(encoder, value.dtype), encoder.encode(value.shape)
-    if value.nbytes > encoder.limit:
+    plain = numpy.ndarray.view(value, numpy.ndarray)
+    head = _dtype(encoder, plain.dtype), encoder.encode(plain.shape)
+    if plain.nbytes > encoder.limit:
         return encoder.refuse(value, ABOVE_LIMIT, *head)
-    encoder.count(value.nbytes)
-    plain = value.view(numpy.ndarray) if type(value) is not numpy.ndarray else value
+    encoder.count(plain.nbytes)
     return tagged(b"nd", *head, *_content(encoder, plain))
 
 
