@@ -45,8 +45,8 @@ def _path(encoder: Encoder, value: Any) -> bytes:
 
 
 def _upath(encoder: Encoder, value: Any) -> bytes:
-    options = public_options(value.storage_options)
-    return tagged(b"upath", _path(encoder, value), encoder.encode(options))
+    parts = (type(value), str(value), public_options(value.storage_options))
+    return tagged(b"upath", *encoder.encode_all(parts))
 
 
 def _enum(encoder: Encoder, value: Any) -> bytes:
@@ -160,6 +160,7 @@ def _open_file(encoder: Encoder, value: Any) -> bytes:
 
 _DATE = "year", "month", "day"
 _TIME = "hour", "minute", "second", "microsecond", "fold", "tzinfo"
+_ALIAS = "__origin__", "__args__"
 _SPAN = "days", "seconds", "microseconds"
 
 HANDLERS: dict[str, Handler] = {
@@ -172,9 +173,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.dict_values": _view,
     "builtins.dict_items": _view,
     "types.UnionType": _parts(b"union", types.UnionType, "__args__"),
-    "types.GenericAlias": _parts(
-        b"alias", types.GenericAlias, "__origin__", "__args__"
-    ),
+    "types.GenericAlias": _parts(b"alias", types.GenericAlias, *_ALIAS),
     "array.array": _array,
     "collections.defaultdict": _defaultdict,
     "datetime.date": _parts(b"date", date, *_DATE),
