@@ -295,11 +295,8 @@ def test_an_unknown_keyword_is_refused_and_leaves_nothing(
 # ---- workers that die ----
 
 
-@pytest.mark.parametrize("shape", list(cluster_kill.SHAPES))
-def test_3_killed_workers_cost_what_was_in_flight_on_them(
-    shape, client, store, tmp_path
-):
-    kill(client, store, shape, 3, tmp_path)
+def test_a_killed_worker_costs_what_was_in_flight_on_it(client, store, tmp_path):
+    kill(client, store, "lazy", 1, tmp_path)
 
 
 @pytest.mark.long

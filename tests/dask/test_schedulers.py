@@ -24,7 +24,17 @@ SCHEDULERS = [
     ("distributed", "fork", "ForkProcess"),
     ("distributed", "forkserver", "ForkServerProcess"),
 ]
-IDS = ["-".join(filter(None, case[:2])) for case in SCHEDULERS]
+# The others differ from these in how dask starts processes, and nothing else.
+DEFAULT = ("sync", "threads", "processes-spawn", "distributed-spawn")
+
+
+def parameters(schedulers):
+    ids = ["-".join(filter(None, scheduler[:2])) for scheduler in schedulers]
+    return [
+        pytest.param(s, id=id, marks=() if id in DEFAULT else pytest.mark.long)
+        for s, id in zip(schedulers, ids, strict=True)
+    ]
+
 
 PROFILE = """\
 [work]
@@ -130,17 +140,16 @@ WAYS = [by_filesystem, by_fsspec_environment, by_aws_environment, by_aws_profile
 # ---- the cases ----
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=IDS)
+@pytest.mark.parametrize("scheduler", parameters(SCHEDULERS))
 def test_every_scheduler_saves_resumes_and_loads_on_s3(scheduler, s3_server, tmp_path):
     run_case(tmp_path, s3_server, scheduler, workers=2)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("scheduler", SCHEDULERS[1:3], ids=IDS[1:3])
-def test_options_reach_the_workers_however_they_are_given(
-    scheduler, way, s3_server, tmp_path
+def test_options_reach_worker_processes_however_they_are_given(
+    way, s3_server, tmp_path
 ):
-    run_case(tmp_path, s3_server, scheduler, way)
+    run_case(tmp_path, s3_server, SCHEDULERS[2], way)
 
 
 @pytest.mark.skipif(

@@ -58,7 +58,6 @@ def fail_item(numbers):
 FAILING = {
     "lazy": (lambda b: b.map(fail_at_5), 5),
     "eager": (lambda b: b.map_partitions(eager), 5),
-    "of two": (lambda b: b.map(fail_at_5).map(add, b.map(int)), None),
     "shared": (lambda b: b.map(add, b.reduction(sum, fail_item)), None),
 }
 

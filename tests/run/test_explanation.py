@@ -136,13 +136,16 @@ STATES = {
     "pickled": saved(change=lambda b: b.map_partitions(objects), allow_pickle=True),
 }
 SETTINGS = [
-    {"on_stale": on_stale, "allow_partial": allow, "allow_pickle": allow}
-    for on_stale, allow in product(("warn", "recompute", "error"), (True, False))
+    {"allow_pickle": True},
+    {"allow_partial": False},
+    {"on_stale": "recompute", "allow_pickle": True},
+    {"on_stale": "error"},
+    {"enabled": False},
 ]
-SETTINGS.append({"enabled": False})
 # Version; whether text is asked for; whether the bag is given; whether to overwrite.
 REQUESTS = [
-    *product((None, "old"), (False, True), (True, False), (False,)),
+    *product((None, "old"), (False,), (True, False), (False,)),
+    *product((None,), (True,), (True, False), (False,)),
     (None, False, True, True),
 ]
 
