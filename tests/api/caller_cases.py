@@ -209,40 +209,12 @@ def case_with_textfile_the_variable_keeps_its_bag():
     assert checkpoint.checkpoint("bag").compute() == VALUES, "other lines were saved"
 
 
-def case_after_disable_the_variable_keeps_its_bag():
-    source = Source()
-    bag = source.bag
-    checkpoint.disable()
-    checkpoint.ckpt("bag")
-    assert bag is source.bag, "the variable was replaced"
-    assert names_of_done() == [], names_of_done()
-
-
-def case_after_a_halt_the_variable_keeps_its_bag():
-    source = Source()
-    bag = source.bag
-    try:
-        checkpoint.ckpt("bag", halt_after="bag")
-        raise AssertionError("ckpt did not pass halt_after on")
-    except checkpoint.CheckpointHalt:
-        assert bag is source.bag, "the variable was replaced"
-
-
 def case_twice_in_a_row():
     source = Source()
     bag = source.bag
     checkpoint.ckpt("bag")
     checkpoint.ckpt("bag")
     source.check_replaced_by(bag)
-
-
-def case_two_variables_of_one_frame():
-    source, other = Source(), Source()
-    bag, terms = source.bag, other.bag
-    checkpoint.ckpt("bag")
-    checkpoint.ckpt("terms")
-    source.check_replaced_by(bag)
-    other.check_replaced_by(terms, "terms")
 
 
 def case_other_variables_keep_their_values():
@@ -298,17 +270,6 @@ def case_while_a_debugger_traces():
         sys.settrace(former)
     source.check_replaced_by(bag)
     assert after == 2, "another variable changed"
-
-
-def case_on_another_line_of_a_long_call():
-    source = Source()
-    bag = source.bag
-    checkpoint.ckpt(
-        bag_name="bag",
-        version="first",
-        allow_partial=False,
-    )
-    source.check_replaced_by(bag)
 
 
 def case_a_checkpointers_method_in_a_function():

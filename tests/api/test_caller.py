@@ -1,7 +1,6 @@
 """ckpt("bag") replaces the caller's variable, on every Python found here."""
 
 import functools
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from agatha_ckpt import Checkpointer, CheckpointHalt
 from tests.api import caller_cases
 
 REPOSITORY = Path(__file__).parents[2]
-OLDEST = (3, 11)
 
 
 def find_uv():
@@ -26,41 +24,22 @@ def find_uv():
         return shutil.which("uv")
 
 
-def output_of(*command):
-    """Return what a command prints, or nothing where it cannot be run."""
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    except OSError:
-        return ""
-    return ended.stdout if ended.returncode == 0 else ""
-
-
-def candidates(uv):
-    for minor in range(OLDEST[1], OLDEST[1] + 20):
-        if found := shutil.which(f"python3.{minor}"):
-            yield found
-    if uv:
-        listed = output_of(
-            uv, "python", "list", "--only-installed", "--output-format", "json"
-        )
-        for python in json.loads(listed or "[]"):
-            yield python["path"]
-    # pyenv's commands on PATH run nothing but the versions that were chosen.
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    yield from map(str, sorted(pyenv.glob("versions/3.*/bin/python")))
+def can_run(python):
+    return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
 
 
 @functools.cache
 def other_pythons():
     """Return the other CPythons on this machine: version to path, oldest first."""
-    ask = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
     found = {}
-    for path in candidates(find_uv()):
-        name, *version = output_of(path, "-c", ask).split() or [""]
-        version = tuple(map(int, version))
-        if name == "cpython" and version >= OLDEST and version != sys.version_info[:2]:
-            found.setdefault(version, path)
-    return {"{}.{}".format(*version): found[version] for version in sorted(found)}
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for minor in range(11, 31):
+        paths = [*sorted(pyenv.glob(f"versions/3.{minor}.*/bin/python"))]
+        # pyenv's commands on PATH run nothing but the versions that were chosen.
+        for path in [*paths, shutil.which(f"python3.{minor}")]:
+            if minor != sys.version_info[1] and path and can_run(path):
+                found.setdefault(f"3.{minor}", str(path))
+    return found
 
 
 @pytest.mark.parametrize("case", caller_cases.CASES, ids=lambda case: case.__name__)

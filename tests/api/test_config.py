@@ -1,6 +1,5 @@
 """The agatha-ckpt section of dask's configuration."""
 
-import json
 import os
 import re
 import subprocess
@@ -114,57 +113,39 @@ def test_a_checkpointer_without_store_looks_the_root_up_when_it_is_needed(tmp_pa
     assert checkpointer.store.root == tmp_path
 
 
-SCRIPT = """\
-import json
-from agatha_ckpt import Checkpointer
-found = Checkpointer.from_config()
-print(json.dumps([str(found.store.root), found.store.fsync,
-                  dict(found.store.fs.storage_options), repr(found.settings)]))
-"""
-
-
 def from_environment(**variables):
-    """Return root, fsync, storage options and settings in a process of its own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("DASK_")}
-    folder = variables.pop("CONFIG", None)
-    added = {f"DASK_AGATHA_CKPT__{key}": value for key, value in variables.items()}
-    if folder:
-        added["DASK_CONFIG"] = folder
-    ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=kept | added,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
+    """Return the Checkpointer that dask's variables in the environment configure."""
+    variables = {f"DASK_AGATHA_CKPT__{key}": v for key, v in variables.items()}
+    with dask.config.set(dask.config.collect_env(variables)):
+        return Checkpointer.from_config()
 
 
 def test_the_environment_alone_is_enough(tmp_path):
     found = from_environment(
         ROOT=str(tmp_path / "root"), VERBOSE="false", ON_STALE="error", FSYNC="False"
     )
-    settings = "Settings(verbose=False, on_stale='error')"
-    assert found == [str(tmp_path / "root"), False, {}, settings]
+    assert found.settings == Settings(verbose=False, on_stale="error")
+    assert (found.store.root, found.store.fsync) == (tmp_path / "root", False)
 
 
 @pytest.mark.parametrize(
-    "given",
-    [{"token": "t", "deep": {"n": 1}}, {"anon": True, "key": None}],
-    ids=["strings", "true-and-null"],
+    "variables, options",
+    [
+        (
+            {"STORAGE_OPTIONS": '{"token": "t", "deep": {"n": 1}}'},
+            {"token": "t", "deep": {"n": 1}},
+        ),
+        (
+            {"STORAGE_OPTIONS": '{"anon": true, "key": null}'},
+            {"anon": True, "key": None},
+        ),
+        ({"STORAGE_OPTIONS__ANON": "true"}, {"anon": True}),
+    ],
+    ids=["strings", "true-and-null", "variables of their own"],
 )
-def test_storage_options_in_the_environment_are_json(given):
-    found = from_environment(
-        ROOT="memory://configured", STORAGE_OPTIONS=json.dumps(given)
-    )
-    assert found[0] == "memory:///configured" or found[0] == "memory://configured"
-    assert found[2] == given
-
-
-def test_storage_options_can_be_variables_of_their_own():
-    found = from_environment(ROOT="memory://configured", STORAGE_OPTIONS__ANON="true")
-    assert found[2] == {"anon": True}
+def test_storage_options_in_the_environment_are_json(variables, options):
+    found = from_environment(ROOT="memory://configured", **variables)
+    assert found.store.fs.storage_options == options
 
 
 # ---- the packaged defaults, and the page ----
@@ -216,13 +197,6 @@ print(dask.config.get("agatha-ckpt.on-stale"), dask.config.get("agatha-ckpt.verb
         check=False,
     )
     assert (ended.stdout, ended.stderr) == ("error True\n", "")
-
-
-def test_a_file_of_the_user_is_read_and_the_environment_goes_before_it(tmp_path):
-    file = {"agatha-ckpt": {"root": "/from/file", "on-stale": "error", "fsync": False}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(file))
-    found = from_environment(ROOT="/from/environment", CONFIG=str(tmp_path))
-    assert found == ["/from/environment", False, {}, "Settings(on_stale='error')"]
 
 
 def test_the_section_may_be_taken_away_again():

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -132,15 +132,30 @@ def test_a_pool_of_the_callers_own_is_used_instead(ckpt):
     assert worker_of(ckpt, scheduler="threads") == os.getpid()
 
 
+def wait_for(part, path):
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return [os.getpid() for _ in part]
+
+
 def test_two_checkpointers_and_two_threads_never_share_a_process(ckpt, tmp_path):
+    gate = tmp_path.parent / f"{tmp_path.name}-gate"
     other = Checkpointer(tmp_path, verbose=False)
     try:
         first = worker_of(ckpt)
         assert worker_of(other) != first
-        with ckpt._pool._lock:  # as while another thread saves
+        bag = numbers().map_partitions(wait_for, str(gate))
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(ckpt.checkpoint, "waits", bag, num_workers=1)
+            while not list(tmp_path.glob("waits*")):
+                time.sleep(0.01)
             assert worker_of(ckpt) != first
+            gate.touch()
+            saved = waiting.result()
+        assert set(saved.compute(scheduler="sync")) == {first}
         assert worker_of(ckpt) == first
     finally:
+        gate.touch()
         other.close()
 
 
