@@ -27,6 +27,8 @@ from agatha_ckpt._format.packing import (
     SCALARS,
     Packer,
     deep_recursion,
+    holds_buffer,
+    may_hold_buffer,
 )
 from agatha_ckpt._format.types import make_hooks
 
@@ -219,8 +221,10 @@ class _BlockBuilder:
                 data = strict(record)
             except NOT_PACKED:
                 data = packer.pack_carefully(record, position)
-            if BIN_8 in data or BIN_16 in data or BIN_32 in data:
-                data = packer.pack_buffers(record, data, position)
+            # Tested here as well: a call for each record would take longer.
+            may_hold = BIN_8 in data or BIN_16 in data or BIN_32 in data
+            if may_hold and may_hold_buffer(data) and holds_buffer(record):
+                data = packer.pack_carefully(record, position, mark=True)
             packed.append(data)
             size += len(data)
             position += 1

@@ -33,6 +33,7 @@ _BUFFERS = frozenset({bytearray, memoryview})
 _CONTAINERS = frozenset(
     {list, tuple, dict, set, frozenset, deque, OrderedDict, Counter, defaultdict}
 )
+_BUFFERS_AND_CONTAINERS = _BUFFERS | _CONTAINERS
 _NUMBERS = frozenset({int, float})
 _MANY = 16  # members, of which adding them up is faster than a look at each type
 
@@ -45,7 +46,7 @@ class Packer:
     Attributes
     ----------
     strict : callable
-        Packs a record; of a bytearray or memoryview in it only `pack_buffers` knows.
+        Packs a record, but makes bytes of a bytearray in it: see `may_hold_buffer`.
     plain : callable
         Packs scalars, tuples of scalars, and lists of both. It takes a subclass for
         its base.
@@ -70,17 +71,6 @@ class Packer:
         """Forget what was noted for the last block."""
         self.used.clear()
         self._keys.clear()
-
-    def pack_buffers(self, record: Any, data: bytes, position: int) -> bytes:
-        """Return *data*, the packed *record*, or another where it holds a bytearray.
-
-        msgpack packs bytearray and memoryview like bytes, and does not call the
-        default. A look at all values of a record takes about as long as packing it, so
-        bytes are looked for in *data* first.
-        """
-        if _may_hold_bin(data) and _holds_buffer(record):
-            return self.pack_carefully(record, position, mark=True)
-        return data
 
     def pack_carefully(
         self, record: Any, position: int, *, mark: bool = False
@@ -160,8 +150,13 @@ def deep_recursion() -> Iterator[None]:
 # ---- bytearray and memoryview ----
 
 
-def _may_hold_bin(data: bytes) -> bool:
-    """Return whether bytes may be in packed *data*: first byte, length, and room."""
+def may_hold_buffer(data: bytes) -> bool:
+    """Return whether there may be a bytearray or memoryview in a packed record.
+
+    msgpack packs both like bytes, and does not call the default. A look at all values
+    of a record takes about as long as packing it, so *data* is searched for bytes
+    first. Their first byte is common; in what is long, the length tells them apart.
+    """
     if BIN_8 in data:
         return True
     for first, width in ((BIN_16, 2), (BIN_32, 4)):
@@ -174,7 +169,7 @@ def _may_hold_bin(data: bytes) -> bool:
     return False
 
 
-def _holds_buffer(record: Any) -> bool:
+def holds_buffer(record: Any) -> bool:
     """Return whether a bytearray or memoryview is in *record*, level by level."""
     if type(record) not in _CONTAINERS:
         return type(record) in _BUFFERS
@@ -182,11 +177,11 @@ def _holds_buffer(record: Any) -> bool:
     while level:
         if len(level) >= _MANY and _are_numbers(level):
             return False
-        kinds = set(map(type, level))
+        kinds = _BUFFERS_AND_CONTAINERS.intersection(map(type, level))
+        if not kinds:
+            return False
         if not kinds.isdisjoint(_BUFFERS):
             return True
-        if kinds.isdisjoint(_CONTAINERS):
-            return False
         level = get_referents(*[x for x in level if type(x) in _CONTAINERS])
     return False
 
