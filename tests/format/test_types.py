@@ -111,50 +111,13 @@ class Plain:
     __hash__ = None
 
 
-class Colour(enum.Enum):
-    RED = 1
-
-
-class Number(enum.IntEnum):
-    ONE = 1
-
-
-class Str(str):
-    pass
-
-
-class Int(int):
-    pass
-
-
-class Float(float):
-    pass
-
-
-class Bytes(bytes):
-    pass
-
-
-class List(list):
-    pass
-
-
-class Dict(dict):
-    pass
-
-
-class Set(set):
-    pass
-
-
-class Datetime(datetime):
-    pass
-
-
-class Buffer(bytearray):
-    pass
-
-
+Colour = enum.Enum("Colour", "RED")
+Number = enum.IntEnum("Number", "ONE")
+Str, Int = type("Str", (str,), {}), type("Int", (int,), {})
+Float, Bytes = type("Float", (float,), {}), type("Bytes", (bytes,), {})
+List, Dict = type("List", (list,), {}), type("Dict", (dict,), {})
+Set, Buffer = type("Set", (set,), {}), type("Buffer", (bytearray,), {})
+Datetime = type("Datetime", (datetime,), {})
 Pair = namedtuple("Pair", "a b")
 
 
