@@ -248,16 +248,8 @@ PLAIN = {
     "tuples of all lengths": lambda i: (f"key {i}",) * (i % 11),
 }
 OTHERS = [
-    bytearray(b"b"),
-    [bytearray(b"b")],
-    (1, bytearray(b"b")),
-    (1, (2, 3)),
-    (1, [2]),
-    [(1,)],
-    "\ud800",
-    ("\ud800", 1),
-    2**70,
-    (2**70,),
+    *[bytearray(b"b"), [bytearray(b"b")], (1, bytearray(b"b")), (1, (2, 3))],
+    *[(1, [2]), [(1,)], "\ud800", ("\ud800", 1), 2**70, (2**70,)],
 ]
 REFUSED = [
     memoryview(b"b"),

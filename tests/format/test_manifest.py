@@ -220,26 +220,13 @@ def test_p5_a_sealed_manifest_with_another_value_anywhere_is_corrupt(member):
 
 FILE = filename(0)
 OTHER_FILES = [
-    "../x",
-    f"../{FILE}",
-    f"/etc/{FILE}",
-    f"sub/{FILE}",
-    f"./{FILE}",
-    f"..\\{FILE}",
-    f"{FILE}\n",
-    f" {FILE}",
-    f"memory://{FILE}",
-    "__done__",
-    "",
+    *["../x", f"../{FILE}", f"/etc/{FILE}", f"sub/{FILE}", f"./{FILE}"],
+    *[f"..\\{FILE}", f"{FILE}\n", f" {FILE}", f"memory://{FILE}", "__done__", ""],
     FILE.replace("part-00000", "part-0"),
     FILE.replace("part-00000", "part-" + "\u0660" * 5),
     FILE.replace("part-00000", "part-0000000000"),
-    FILE.replace(".msgpack", ".txt"),
-    FILE.replace(".msgpack", ".pkl"),
-    "part-0.pkl",
-    None,
-    5,
-    ["part"],
+    *[FILE.replace(".msgpack", ".txt"), FILE.replace(".msgpack", ".pkl")],
+    *["part-0.pkl", None, 5, ["part"]],
 ]
 
 
