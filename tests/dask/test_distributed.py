@@ -20,7 +20,6 @@ from agatha_ckpt import (
     Checkpointer,
     CheckpointStore,
     EncodeError,
-    RootNotSetError,
 )
 from tests.dask import cluster_cases as cases
 from tests.dask.cluster_cases import PARTITIONS, all_of, bag_of, wait_until
@@ -214,35 +213,17 @@ def test_the_scheduler_that_is_asked_for_computes_though_a_client_is_active(
     assert {pid for pid, _ in found} <= processes
 
 
-def test_a_bag_built_on_two_checkpoints_is_saved_on_the_cluster(
-    client, checkpointer, tmp_path
+# ---- keywords of Client.persist ----
+
+
+def test_a_retry_gives_the_records_of_one_try(
+    client, bucket, checkpointer, store, log, tmp_path
 ):
-    first = checkpointer.checkpoint("first", bag_of(tmp_path / "1"))
-    second = checkpointer.checkpoint("second", bag_of(tmp_path / "2"))
-    both = dask.bag.zip(first, second)
-    loaded = checkpointer.checkpoint(NAME, both.filter(bool).repartition(3))
-    assert loaded.compute() == list(zip(all_of(), all_of(), strict=True))
-
-
-# ---- compute_kw ----
-
-
-def test_retries_reach_the_scheduler(client, checkpointer, log, tmp_path):
     act = partial(cases.fail_the_first_time, folder=tmp_path)
-    loaded = checkpointer.checkpoint(NAME, bag_of(log, act), retries=1)
-    assert loaded.compute() == all_of()
+    bag = bag_of(log, act, records=cases.random_records)
+    checkpointer.checkpoint(NAME, bag, retries=1)
     assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 2)
-
-
-def test_without_retries_the_first_failure_is_the_users_own_exception(
-    client, checkpointer, store, log, tmp_path
-):
-    act = partial(cases.fail_the_first_time, folder=tmp_path)
-    with pytest.raises(cases.UserError) as raised:
-        checkpointer.checkpoint(NAME, bag_of(log, act))
-    assert type(raised.value) is cases.UserError
-    assert re.fullmatch(r"flaky \d", str(raised.value))
-    assert not store.is_done(NAME)
+    assert_agrees(bucket, checkpointer, store)
 
 
 def test_resources_bring_all_partitions_to_the_worker_that_has_them(
@@ -263,11 +244,6 @@ def test_workers_that_are_asked_for_compute_all_partitions(client, checkpointer,
     checkpointer.checkpoint(NAME, bag_of(log), workers=[address])
     assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 1)
     assert {entry["worker"] for entry in cases.entries(log)} == {address}
-
-
-def test_other_workers_compute_where_that_is_allowed(client, checkpointer, log):
-    asked = {"workers": ["tcp://127.0.0.1:9"], "allow_other_workers": True}
-    assert checkpointer.checkpoint(NAME, bag_of(log), **asked).compute() == all_of()
 
 
 def test_priority_reaches_the_scheduler(client, checkpointer, log, tmp_path):
@@ -347,16 +323,6 @@ def test_a_partition_in_flight_on_a_worker_that_dies_is_of_one_try(
         checkpointer.checkpoint(NAME, bag, textfile=textfile)
     assert (tmp_path / "first-death").exists()
     assert cases.computed(log)[2] <= 2
-    assert_agrees(bucket, checkpointer, store)
-
-
-def test_a_random_bag_that_is_tried_again_gives_the_records_of_one_try(
-    client, bucket, checkpointer, store, log, tmp_path
-):
-    act = partial(cases.fail_the_first_time, folder=tmp_path)
-    bag = bag_of(log, act, records=cases.random_records)
-    checkpointer.checkpoint(NAME, bag, retries=1)
-    assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 2)
     assert_agrees(bucket, checkpointer, store)
 
 
@@ -509,13 +475,6 @@ def test_a_partition_that_fails_is_named_and_the_stored_ones_are_kept(
     assert loaded.compute() == all_of()
 
 
-def test_a_root_in_memory_is_refused_where_the_workers_are_processes(client, log):
-    checkpointer = Checkpointer(f"memory://{secrets.token_hex(8)}", verbose=False)
-    with pytest.raises(RootNotSetError, match=r"threads.*another root"):
-        checkpointer.checkpoint(NAME, bag_of(log))
-    assert checkpointer.status(NAME).state == "absent"
-
-
 def test_a_root_in_memory_serves_workers_that_are_threads(thread_cluster, log):
     checkpointer = Checkpointer(f"memory://{secrets.token_hex(8)}", verbose=False)
     with a_client(thread_cluster):
@@ -524,13 +483,6 @@ def test_a_root_in_memory_serves_workers_that_are_threads(thread_cluster, log):
 
 
 # ---- the scheduler ----
-
-
-def test_nothing_stays_on_the_scheduler_after_a_save(any_client, checkpointer, log):
-    before = left_over(any_client)
-    loaded = checkpointer.checkpoint(NAME, bag_of(log))
-    settle(lambda: left_over(any_client), before)
-    assert loaded.compute() == all_of()
 
 
 def test_the_scheduler_forgets_each_partition_as_it_lands(
