@@ -218,9 +218,10 @@ class Checkpointer:
         PickleNotAllowedError
             It holds pickled values and pickle is not allowed.
         CheckpointConflictError
-            Another run saved the name with another plan meanwhile.
+            It is stale, and ``on_stale="error"``; or it has another version, and no
+            bag was given; or another run saved the name from other inputs meanwhile.
         UnsupportedFormatError
-            It was written by a newer version of this library.
+            It was written in another version of the format.
         CheckpointHalt
             After the checkpoint is done, where a halt was asked for.
         TypeError

@@ -23,9 +23,10 @@ class Settings:
     verbose : bool, default True
         Print what happens to each checkpoint, and why.
     allow_partial : bool, default True
-        Keep the whole partitions of an unfinished run that are still right.
+        Keep whole partitions, of an unfinished run or of a stale checkpoint, that were
+        computed from the same inputs.
     enabled : bool, default True
-        If false, a bag that is given is handed back as it is.
+        If false, a bag that is given is returned as it is.
     halt_after : str, optional
         Stop the program after the checkpoint of this name is done.
     allow_pickle : bool, default False
@@ -35,8 +36,9 @@ class Settings:
     compression : {"auto", None, "zstd"}
         ``"auto"`` is zstd on remote filesystems and none on local disk.
     on_stale : {"warn", "recompute", "error"}
-        What to do with a done checkpoint that has another version label or other
-        parents than asked for: load it and warn, compute it again, or raise.
+        What to do with a done checkpoint that has other inputs or other parents than
+        asked for: load it with a `StaleCheckpointWarning`, compute the partitions that
+        differ, or raise. One with another version label is computed again, or raises.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """Executing what was decided: what one call reads of the store, and its effects."""
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import find_missing, verify
 
 _ADOPTED = "Another run with the same inputs was first; taking its records"
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,10 @@ class Call:
         manifest = self.folder.manifest_from(data) if data else self.folder.manifest()
         # Of the manifest read above: another run may repair it at the same moment.
         damaged = tuple(verify(self.folder, manifest, self.settings.allow_pickle))
-        stored = Stored(
-            Marker(data, manifest), damaged, comparison=self._compare(manifest)
-        )
         textfile = codec_for(manifest.plan.format).suffix == "txt"
         call = replace(self, request=replace(self.request, textfile=textfile))
-        return call._execute(stored)
+        compared = call._compare(manifest)
+        return call._execute(Stored(Marker(data, manifest), damaged, None, compared))
 
     def explain(self) -> Explanation:
         """Return what the call would do, from the same look and decision.

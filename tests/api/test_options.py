@@ -146,10 +146,39 @@ def test_overwrite_replaces_the_other_format(ckpt):
     assert ckpt.checkpoint("x").compute() == list("0123")
 
 
+def test_overwrite_replaces_what_is_in_another_version_of_the_format(ckpt):
+    ckpt.checkpoint("x", numbers())
+    ckpt.store.done_marker("x").write_bytes(b'{"manifest":{"of":"no release"}}')
+    for bag in (numbers(), None):
+        with pytest.raises(agatha_ckpt.UnsupportedFormatError, match="overwrite=True"):
+            ckpt.checkpoint("x", bag)
+    assert ckpt.checkpoint("x", numbers(), overwrite=True).compute() == [0, 1, 2, 3]
+
+
 def test_overwrite_without_a_bag_is_refused(ckpt):
     ckpt.checkpoint("x", numbers())
     with pytest.raises(agatha_ckpt.CheckpointNotFoundError, match="no bag was given"):
         ckpt.checkpoint("x", overwrite=True)
+
+
+# ---- metadata ----
+
+
+def test_metadata_is_kept_in_the_manifest(ckpt):
+    metadata = {"source": ["a", None, 1.5], "deep": {"é": True}}
+    ckpt.checkpoint("x", numbers(), metadata=metadata)
+    assert ckpt.store.manifest("x").metadata == metadata
+    ckpt.checkpoint("x", numbers(), overwrite=True)
+    assert ckpt.store.manifest("x").metadata == {}
+
+
+@pytest.mark.parametrize(
+    "metadata", [[1], {1: "a"}, {"a": (1, 2)}, {"a": {1}}, {"a": float("nan")}]
+)
+def test_metadata_that_json_does_not_keep_is_refused(ckpt, metadata):
+    with pytest.raises(EncodeError, match="metadata of checkpoint 'x'"):
+        ckpt.checkpoint("x", numbers(), metadata=metadata)
+    assert ckpt.status("x").state == "absent"
 
 
 # ---- other keywords ----
