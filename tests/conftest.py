@@ -157,6 +157,13 @@ def pytest_generate_tests(metafunc):
             metafunc.parametrize(name, values, indirect=True)
 
 
+def pytest_ignore_collect(collection_path):
+    """Look for doctests in no helper of the tests, which would import them all."""
+    if collection_path.suffix == ".py" and not collection_path.name.startswith("test_"):
+        return True
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark as `cloud` what asks for a server other than S3."""

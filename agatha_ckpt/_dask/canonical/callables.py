@@ -161,7 +161,7 @@ def display_function(function: Any) -> str:
 
 
 def is_named(function: Any) -> bool:
-    """Return whether a callable has a name of its own, and is no user's object."""
+    """Return whether a callable has a name of its own, and is not a user's object."""
     return isinstance(function, type) or type(function) in _NAMED
 
 
