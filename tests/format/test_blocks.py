@@ -1,10 +1,10 @@
 """Blocks: their size, how far they read ahead, and what decoding them takes."""
 
+import copy
 import sys
 import threading
 import tracemalloc
 from collections import deque, namedtuple
-from datetime import UTC, datetime
 from enum import IntEnum
 
 import pytest
@@ -73,10 +73,6 @@ def test_p10_records_of_no_size_still_make_blocks():
     assert max(counts) <= BLOCK_BYTES
 
 
-def test_no_records_make_no_blocks():
-    assert blocks_of([]) == []
-
-
 def test_what_the_source_raises_passes_through_unchanged():
     class MineError(TypeError):
         pass
@@ -143,12 +139,7 @@ def nested(nest, depth, leaf):
 def test_p9_records_nested_1000_deep_come_back(kind, nest, leaf):
     depth = 330 if kind == "mixed" else 1_000
     record = nested(nest, depth, leaf)
-    assert_same(round_trip([record, (1,)]), [record, (1,)])
-
-
-def test_p9_a_deep_record_is_stored_whatever_lies_beside_it_in_the_block():
-    record = nested(NESTS["list"], 1_000, b"x")
-    for other in (bytearray(b"y"), datetime(2025, 1, 1, tzinfo=UTC), "\ud800"):
+    for other in ((1,), bytearray(b"y"), "\ud800"):
         assert_same(round_trip([record, other]), [record, other])
 
 
@@ -230,14 +221,6 @@ def test_p5_a_marker_that_is_not_at_the_head_of_an_array_is_damage(
         decode_block(Block(flags, count, payload), False, WHERE)
 
 
-@pytest.mark.parametrize(
-    "payload", [b"\x81\x01\x02", b"\xa1a", b"\xc4\x01a", b"\x92\xc7\x00\x9b\x01"]
-)
-def test_p5_a_payload_that_is_not_an_array_is_damage(payload):
-    with pytest.raises(CorruptCheckpointError, match="not an array of records"):
-        decode_block(Block(HOOKS, 1, payload), False, WHERE)
-
-
 # ---- plain records, several by one call ----
 
 PLAIN = {
@@ -275,52 +258,37 @@ def test_p9_plain_records_come_back_whatever_is_among_them(make, other):
         assert_same(found[at - 3 : at + 3], records[at - 3 : at + 3])
 
 
-def test_p9_a_record_that_is_changed_afterwards_was_stored_as_it_came():
-    def source():
-        shared = {"n": 0, "all": []}
-        for i in range(5_000):
-            shared["n"] = i
-            shared["all"][:] = [i, "a" * 50]
-            yield shared
+def refilled_dicts():
+    shared = {"n": 0, "all": [], "chunk": bytearray(4)}
+    for i in range(3_000):
+        shared["n"] = i
+        shared["all"][:] = [i, "a" * 50]
+        shared["chunk"][:] = i.to_bytes(4)
+        yield shared
 
+
+def refilled_rows():
+    row = [0, 0]
+    yield ("id", "value")
+    for i in range(3_000):
+        row[:] = [i, i * i]
+        yield (i, row) if i % 2 else row
+
+
+def refilled_among_strings():
+    shared = []
+    for i in range(9_000):
+        shared[:] = [i]
+        yield f"record {i}" if i < 7_500 or i % 100 else shared
+
+
+@pytest.mark.parametrize(
+    "source", [refilled_dicts, refilled_rows, refilled_among_strings]
+)
+def test_p9_an_iterator_may_fill_one_record_again_and_again(source):
+    expected = [copy.deepcopy(record) for record in source()]
     found = [r for b in blocks_of(source()) for r in decode_block(b, False, WHERE)]
-    assert found == [{"n": i, "all": [i, "a" * 50]} for i in range(5_000)]
-
-
-def test_p9_a_record_that_is_changed_afterwards_may_come_after_plain_ones():
-    def source():
-        shared = []
-        for i in range(9_000):
-            shared[:] = [i]
-            yield f"record {i}" if i < 7_500 or i % 100 else shared
-
-    found = [r for b in blocks_of(source()) for r in decode_block(b, False, WHERE)]
-    lists = [[i] for i in range(7_500, 9_000, 100)]
-    assert [record for record in found if type(record) is list] == lists
-    assert len(found) == 9_000
-
-
-def test_p9_an_iterator_may_fill_one_buffer_again_and_again():
-    def chunks():
-        buffer = bytearray(4)
-        for i in range(3_000):
-            buffer[:] = i.to_bytes(4)
-            yield {"n": i, "chunk": buffer}
-
-    def rows():
-        row = [0, 0]
-        yield ("id", "value")
-        for i in range(3_000):
-            row[:] = [i, i * i]
-            yield (i, row) if i % 2 else row
-
-    found = [r for b in blocks_of(chunks()) for r in decode_block(b, False, WHERE)]
-    assert_same(
-        found, [{"n": i, "chunk": bytearray(i.to_bytes(4))} for i in range(3_000)]
-    )
-    found = [r for b in blocks_of(rows()) for r in decode_block(b, False, WHERE)]
-    expected = [(i, [i, i * i]) if i % 2 else [i, i * i] for i in range(3_000)]
-    assert_same(found, [("id", "value"), *expected])
+    assert_same(found, expected)
 
 
 @pytest.mark.parametrize("small, large", [("", str), ((), lambda text: (1, text))])
@@ -344,7 +312,7 @@ def test_p10_large_records_after_small_ones_are_not_pulled_together(small, large
 # ---- hostile writers ----
 
 
-@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+@pytest.mark.parametrize("payload", PAYLOADS, ids=repr)
 @pytest.mark.parametrize("flags", [0, 1, 5, 9, 15])
 def test_p8_hostile_payloads_raise_and_allocate_nothing(payload, flags):
     tracemalloc.start()

@@ -76,18 +76,6 @@ def test_p5_damaged_partition_files_raise_and_are_named_by_verify(saved):
     assert bag.compute(scheduler="sync") == LINES
 
 
-def test_p4_a_resume_keeps_whole_partitions_and_no_damaged_ones(saved):
-    checkpointer, fs, (first, second) = saved
-    textfile = first.endswith("txt")
-    fs.rm_file(first.rsplit("/", 1)[0] + "/__done__")
-    fs.pipe_file(second, fs.cat_file(second)[:-1])
-    bag = db.from_sequence(LINES, npartitions=2)
-    checkpointer.checkpoint("a", bag, textfile=textfile, scheduler="sync")
-    assert checkpointer.checkpoint("a").compute(scheduler="sync") == LINES
-    assert fs.exists(first)
-    assert not fs.exists(second)
-
-
 # ---- hostile writers, whose checksums and seals are right ----
 
 
