@@ -1,17 +1,15 @@
 """Done markers: their bytes, and what a reader refuses."""
 
-import contextlib
 import json
 import tracemalloc
 
 import dask.bag as db
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agatha_ckpt import (
     Checkpointer,
-    CheckpointError,
     CorruptCheckpointError,
     Plan,
     UnsupportedFormatError,
@@ -61,22 +59,16 @@ def entry(index, digest, suffix="msgpack", fingerprint=FINGERPRINT):
 @st.composite
 def manifests(draw):
     plan = draw(plans)
+    digits = st.text(hexadecimal, min_size=32, max_size=32)
     suffix = {"msgpack": "msgpack", "text": "txt"}[plan.format]
     infos = []
     for index in range(plan.npartitions):
-        fingerprint = draw(st.text(hexadecimal, min_size=32, max_size=32))
-        size = draw(st.integers(0, 2**63 - 1))
+        fingerprint, size = draw(digits), draw(st.integers(0, 2**63 - 1))
+        name = partition_filename(index, fingerprint, "00000000", "", suffix)
+        counts = draw(st.integers(0, size)), size, draw(digits), draw(st.floats(0, 1e9))
+        code = draw(st.sampled_from(["", "parse=01234567", "größe=89abcdef"]))
         infos.append(
-            PartitionInfo(
-                partition_filename(index, fingerprint, "00000000", "", suffix),
-                draw(st.integers(0, size)),
-                size,
-                draw(st.text(hexadecimal, min_size=32, max_size=32)),
-                draw(st.floats(0, 1e9)),
-                draw(st.booleans()),
-                fingerprint,
-                draw(st.sampled_from(["", "parse=01234567", "größe=89abcdef"])),
-            )
+            PartitionInfo(name, *counts, draw(st.booleans()), fingerprint, code)
         )
     metadata = draw(st.dictionaries(st.text(max_size=3), json_values, max_size=3))
     opaque = tuple(draw(st.lists(texts, max_size=2)))
@@ -105,18 +97,10 @@ def test_an_id_depends_on_the_content_and_on_nothing_else():
         return Manifest(plan, entries).id
 
     a, b = "a" * 32, "b" * 32
-    same = [
-        identity(Plan(2), [a, b]),
-        identity(Plan(2), [a, b]),
-        identity(Plan(2, version="v", parents=(("x", "y"),)), [a, b]),
-    ]
-    others = [
-        identity(Plan(2), [b, a]),
-        identity(Plan(1), [a]),
-        identity(Plan(3), [a, b, b]),
-        identity(Plan(2, "text"), [a, b]),
-        identity(Plan(0), []),
-    ]
+    labelled = Plan(2, version="v", parents=(("x", "y"),))
+    same = [identity(Plan(2), [a, b]), identity(labelled, [a, b])]
+    others = [identity(Plan(2), [b, a]), identity(Plan(1), [a]), identity(Plan(0), [])]
+    others += [identity(Plan(3), [a, b, b]), identity(Plan(2, "text"), [a, b])]
     assert len(set(same)) == 1
     assert len({*same, *others}) == 1 + len(others)
 
@@ -259,44 +243,6 @@ def test_p6_clear_removes_nothing_outside_the_folder_whatever_the_marker_names(
     Checkpointer(tmp_path / "root").clear("a")
     assert victim.read_bytes() == b"mine"
     assert not marker.exists()
-
-
-_any_json = json_values | st.floats() | st.sampled_from(["../x", FILE, 2**70, 1.0])
-
-
-def _places(value, place=()):
-    yield place
-    pairs = value.items() if isinstance(value, dict) else ()
-    pairs = enumerate(value) if isinstance(value, list) else pairs
-    for key, member in pairs:
-        yield from _places(member, (*place, key))
-
-
-def _replaced(value, place, new):
-    if not place:
-        return new
-    copy = value.copy()
-    copy[place[0]] = _replaced(value[place[0]], place[1:], new)
-    return copy
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.data())
-def test_p5_a_sealed_manifest_of_any_shape_loads_or_is_refused(tmp_path_factory, data):
-    root = tmp_path_factory.mktemp("root")
-    write_checkpoint(root / "a", [[array_block([1])], [array_block([2])]])
-    marker = root / "a" / "__done__"
-    body = json.loads(marker.read_bytes())["checkpoint"]
-    place = data.draw(st.sampled_from(list(_places(body))))
-    changed = _replaced(body, place, data.draw(_any_json))
-    if isinstance(changed, dict) and changed and data.draw(st.booleans()):
-        changed.pop(data.draw(st.sampled_from(sorted(changed))), None)
-    marker.write_bytes(sealed(json.dumps(changed).encode()))
-    found = None
-    with contextlib.suppress(CheckpointError):
-        found = load(root, "a")
-    assert found in (None, [1, 2], [2, 1])  # a manifest may give files another order
-    assert Checkpointer(root).status("a").state in ("done", "partial", "damaged")
 
 
 @pytest.mark.parametrize("form", ["msgpack", "text"])

@@ -151,36 +151,29 @@ ATTEMPT = "0123456789abcdef"
 GOOD = f"part-00000-{FINGERPRINT}-{BASE}-{ATTEMPT}.msgpack"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "part-0.pkl",
-        "part-00000.msgpack",
+OTHER_NAMES = [
+    *["", "part-0.pkl", "part-00000.msgpack", "__done__.bak", "_SUCCESS", ".tmp-0123"],
+    *[
+        ".tmp-0123456789abcdef.swp",
         GOOD.upper(),
         GOOD + "\n",
         GOOD + ".bak",
         GOOD + "~",
-        " " + GOOD,
-        "../" + GOOD,
-        "x/" + GOOD,
-        GOOD.replace("part-00000", "part-0000"),
-        GOOD.replace("part-00000", "part-000000"),
-        GOOD.replace("part-00000", "part--0001"),
-        GOOD.replace("part-00000", "part-" + "\u0660" * 5),
-        GOOD.replace("part-00000", "part-99999999999"),
-        GOOD.replace(f"-{ATTEMPT}.", f"-{ATTEMPT[1:]}."),
-        GOOD.replace(f"-{ATTEMPT}.", f"-{ATTEMPT}0."),
-        GOOD.replace(f"-{ATTEMPT}.", f"-{ATTEMPT[1:]}g."),
-        GOOD.replace(FINGERPRINT, FINGERPRINT[1:]),
-        GOOD.replace(f"-{BASE}", ""),
-        "__done__.bak",
-        ".tmp-0123",
-        ".tmp-0123456789abcdef.swp",
-        "_SUCCESS",
     ],
-    ids=ascii,
-)
+    *[" " + GOOD, "../" + GOOD, "x/" + GOOD, GOOD.replace(f"-{BASE}", "")],
+    *(
+        GOOD.replace("part-00000", f"part-{index}")
+        for index in ("0000", "000000", "-0001", "\u0660" * 5, "9" * 11)
+    ),
+    *(
+        GOOD.replace(f"-{ATTEMPT}.", f"-{attempt}.")
+        for attempt in (ATTEMPT[1:], ATTEMPT + "0", ATTEMPT[1:] + "g")
+    ),
+    GOOD.replace(FINGERPRINT, FINGERPRINT[1:]),
+]
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES, ids=ascii)
 def test_p6_files_of_other_names_are_not_ours(name):
     assert parse_filename(name) is None
     assert not is_own_file(name)

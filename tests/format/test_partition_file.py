@@ -70,7 +70,7 @@ def test_p9_blocks_of_all_mixtures_come_back(records):
     assert plain[1].digest == compressed[1].digest
 
 
-_PRINT_DIGESTS = """
+_PRINT_DIGEST = """
 from tests.format.memory_file import encode
 letters = [chr(i) * 3 for i in range(97, 123)]
 records = [set(letters), {frozenset(letters): (set(letters), b"x")}]
@@ -79,14 +79,12 @@ print(encode(records)[1].digest)
 
 
 def test_equal_records_have_equal_digests_in_another_process():
-    here = encode([set("abc"), 1])[1].digest
-    script = f'{_PRINT_DIGESTS}print(encode([set("abc"), 1])[1].digest)'
-    environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    command = [sys.executable, "-c", script]
-    found = subprocess.check_output(command, env=environment, text=True).split()
     letters = [chr(i) * 3 for i in range(97, 123)]
     records = [set(letters), {frozenset(letters): (set(letters), b"x")}]
-    assert found == [encode(records)[1].digest, here]
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    command = [sys.executable, "-c", _PRINT_DIGEST]
+    found = subprocess.check_output(command, env=environment, text=True)
+    assert found.strip() == encode(records)[1].digest
 
 
 def test_other_records_have_other_digests():
@@ -209,15 +207,6 @@ def test_p5_a_whole_file_of_other_records_is_known_before_the_first_one(compress
     ):
         with pytest.raises(CorruptCheckpointError, match=r"other records|5 records"):
             first_block(other, replace(its, **stated))
-
-
-def test_p5_a_compressed_block_is_not_decompressed_before_its_checksum_is_right():
-    file, info = encode(["x" * 1000], compression="zstd")
-    data = file.data
-    for position in range(39 + 17, len(data) - 59):
-        changed = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
-        with pytest.raises(CorruptCheckpointError, match="match its checksum"):
-            decode(replace(file, data=changed), info)
 
 
 # ---- hostile writers, whose checksums are right ----

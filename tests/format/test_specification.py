@@ -203,15 +203,6 @@ def test_markers_of_format_1_keep_their_content():
             assert counts == list(map(len, partitions))
 
 
-def test_text_samples_are_plain_lines_for_other_programs():
-    (first, second, third) = sorted((SAMPLES / "text").glob("part-*.txt"))
-    assert first.read_bytes() == b"line 1\nline 2\n"
-    assert second.read_bytes() == b""
-    assert third.read_text(encoding="utf-8").split("\n")[0] == "हिन्दी"
-    attempt = third.stem.split("-")[-1]
-    assert attempt[16:] == f"{3:08x}{sha256(third.read_bytes(), 16)}"
-
-
 def test_p8_the_pickled_sample_does_not_load_unless_allowed():
     with pytest.raises(PickleNotAllowedError):
         load(SAMPLES, "pickled")

@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from agatha_ckpt import CorruptCheckpointError, EncodeError, PickleNotAllowedError
-from agatha_ckpt._format.blocks import HOOKS, PICKLE, Block, decode_block, encode_blocks
+from agatha_ckpt import EncodeError, PickleNotAllowedError
+from agatha_ckpt._format.blocks import PICKLE, decode_block, encode_blocks
 from tests.format.values import (
     WHERE,
     ZONES,
-    CreatesFile,
     assert_same,
     round_trip,
     values,
@@ -221,21 +220,3 @@ def test_a_value_that_holds_itself_is_refused(make):
         EncodeError, match=f"record 1 of {WHERE}.*{type(cyclic).__name__}"
     ):
         round_trip([0, cyclic])
-
-
-@pytest.mark.parametrize(
-    "flags, error",
-    [
-        (HOOKS | PICKLE, PickleNotAllowedError),
-        (HOOKS, PickleNotAllowedError),
-        # Without hooks msgpack refuses the code.
-        (0, CorruptCheckpointError),
-    ],
-)
-def test_p8_a_pickle_is_not_loaded_with_any_flags_of_its_block(tmp_path, flags, error):
-    victim = tmp_path / "created-by-unpickling"
-    (block,) = encode_blocks([[CreatesFile(str(victim))]], True, WHERE)
-    assert victim.name.encode() in block.payload
-    with pytest.raises(error, match=WHERE):
-        decode_block(Block(flags, block.records, block.payload), False, WHERE)
-    assert not victim.exists()
