@@ -12,7 +12,7 @@ def array(layout, shape, elements=b"", record=False):
     return b"\x91\xc8" + struct.pack(">Hb", len(payload), -60) + payload
 
 
-PAYLOADS = [
+_PAYLOADS = [
     # Cut, huge, of unknown types, or with members that do not fit.
     *[b"\xc1", b"\xdd\0\0", b"\x01", b"\x81\x01\x02", b"\x92\x01\x02", b"\x91\x01\x01"],
     *[b"\xdd\xff\xff\xff\xff\x01", b"\x91\xdf\xff\xff\xff\xff\x01"],
@@ -43,3 +43,4 @@ PAYLOADS = [
     *[array([["a", "|V2147483647", [2, 2]]], [0]), array("|V2147483647", [1])],
     *[array("|V2147483647", [0])],
 ]
+PAYLOADS = {repr(payload): payload for payload in _PAYLOADS}

@@ -312,7 +312,7 @@ def test_p10_large_records_after_small_ones_are_not_pulled_together(small, large
 # ---- hostile writers ----
 
 
-@pytest.mark.parametrize("payload", PAYLOADS, ids=repr)
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 @pytest.mark.parametrize("flags", [0, 1, 5, 9, 15])
 def test_p8_hostile_payloads_raise_and_allocate_nothing(payload, flags):
     tracemalloc.start()
