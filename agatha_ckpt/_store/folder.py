@@ -110,6 +110,11 @@ class Folder:
         except FileNotFoundError:
             return None
 
+    def find_marker(self) -> Marker:
+        """Return the done marker; its manifest is None where it is corrupt."""
+        data = self.read_marker()
+        return Marker(data, None if data is None else self.readable_manifest(data))
+
     def find_manifest(self) -> Manifest | None:
         """Return the manifest in the done marker, or None where there is none.
 

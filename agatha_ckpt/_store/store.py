@@ -285,12 +285,10 @@ class CheckpointStore:
         """
         folder = self._folder(name)
         make_folder(folder.files, folder.path, f"the folder of {folder.describe()}")
-        data = folder.read_marker()
-        marker = Marker(data, folder.readable_manifest(data) if data else None)
         options = WriteOptions(
             plan.format,
             plan.npartitions,
-            marker.base,
+            folder.find_marker().base,
             compression=compression,
             allow_pickle=allow_pickle,
         )
@@ -346,14 +344,12 @@ class CheckpointStore:
         folder = self._folder(name)
         marker = Marker()
         if replaces is not None:
-            data = folder.read_marker()
-            found = data and folder.readable_manifest(data)
-            if not found or found.token != replaces.token:
+            marker = folder.find_marker()
+            if not marker.manifest or marker.manifest.token != replaces.token:
                 raise CheckpointConflictError(
                     f"{folder.describe()} is not what was to be replaced; another run "
                     "has replaced or cleared it; load it again"
                 )
-            marker = Marker(data, found)
         return commit(folder, manifest, marker)
 
     # ---- deleting ----
