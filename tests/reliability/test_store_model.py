@@ -97,6 +97,7 @@ class Done:
     sizes: list
     records: list
     keys: list
+    has_fingerprints: bool = True  # otherwise it cannot be compared with a bag
 
 
 @dataclass
@@ -111,6 +112,10 @@ class Folder:
     def done(self):
         found = self.committed
         return found if found and self.marker == found.marker else None
+
+    @property
+    def incomparable(self):
+        return self.done is not None and not self.done.has_fingerprints
 
     def damaged(self, seen_by_listing=False):
         """Return the damaged partitions; or those that a listing shows."""
@@ -127,7 +132,7 @@ class Folder:
         """Return name and partition of the files that a save of *run* may keep."""
         wanted = {key_of(run, index): index for index in range(run.npartitions)}
         named = {}
-        if self.done and self.done.run.text == run.text:
+        if self.done and self.done.run.text == run.text and not self.incomparable:
             named = {
                 name: wanted[key]
                 for index, (name, key) in enumerate(
@@ -240,7 +245,7 @@ class StoreMachine(RuleBasedStateMachine):
                 files[info.file] = file
         self.set_done(name, run, manifest, files)
 
-    def set_done(self, name, run, manifest, files):
+    def set_done(self, name, run, manifest, files, has_fingerprints=True):
         marker = self.fs.cat_file(self.place(f"{name}/{DONE_MARKER}"))
         ordered = [files[info.file] for info in manifest.partitions]
         self.folders[name] = Folder(
@@ -253,6 +258,7 @@ class StoreMachine(RuleBasedStateMachine):
                 [len(file.good) for file in ordered],
                 [file.records for file in ordered],
                 [file.key for file in ordered],
+                has_fingerprints,
             ),
         )
 
@@ -302,6 +308,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @staticmethod
     def is_stale(done, run):
+        if not done.has_fingerprints:
+            return len(done.keys) != run.npartitions
         asked = [(run.inputs, index) for index in range(run.npartitions)]
         return [key[2:] for key in done.keys] != asked
 
@@ -319,7 +327,8 @@ class StoreMachine(RuleBasedStateMachine):
             return "save", allow_partial
         if not folder.damaged(seen_by_listing=True):
             return "load", False
-        return "save", allow_partial and run.text == done.run.text
+        comparable = run.text == done.run.text and done.has_fingerprints
+        return "save", allow_partial and comparable
 
     @rule(name=names, run=runs, again=st.booleans(), stop_after=st.none() | st.just(0))
     def repair(self, name, run, again, stop_after):
@@ -334,7 +343,7 @@ class StoreMachine(RuleBasedStateMachine):
         run = replace(run, text=done.run.text, version=done.run.version)
         run = self.new_run(name, run)
         damaged = folder.damaged()
-        reusable = folder.reusable(run, damaged)
+        reusable = {} if folder.incomparable else folder.reusable(run, damaged)
 
         def call(bag):
             return checkpointer.repair(name, bag, scheduler="sync")
@@ -409,7 +418,7 @@ class StoreMachine(RuleBasedStateMachine):
             }
         else:
             assert self.store.mark_done(name, manifest) == manifest
-            self.set_done(name, run, manifest, ours)
+            self.set_done(name, run, manifest, ours, has_fingerprints=False)
 
     def write(self, name, run, plan, index, fingerprint=None):
         folder = self.folders[name]
