@@ -4,11 +4,11 @@
     python -m tests.reliability.fuzz_decoders manifest --seconds 600
     python -m tests.reliability.fuzz_decoders partition --replay FILE
 
-Inputs begin with files that the library wrote. Most mutations are made inside of a
-file and its checksums are put right again, so that they reach what lies behind them.
-A finding is an exception that is no CheckpointError, a value that the format does not
+The first inputs are files that the library wrote. Most mutations are made inside a file
+and its checksums are put right again, so that they reach what lies behind them. A
+finding is an exception other than a CheckpointError, a value that the format does not
 have, code that runs, a hang of more than a second, more than 512 MB, a dead process.
-Ends with status 1 where there was one; its input then lies in the folder named.
+Ends with status 1 if there was one; its input then lies in the folder that is printed.
 """
 
 import argparse
@@ -26,69 +26,69 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
 
 HANG_SECONDS, RSS_MB, INPUT_BYTES = 1, 512, 4096
-NAME, PLAN = "a", "0123abcd"
+NAME = "a"
 
 
-def fresh_corpus(folder):
-    """Write what fuzzing begins with: files that the library itself made."""
-    from tests.format.test_codec import HOSTILE_PAYLOADS, encode
-    from tests.format.test_format import SAMPLES, partition_file
+def first_inputs():
+    """Return the inputs to begin with: files that the library itself made, and more."""
+    from tests.format.memory_file import encode
+    from tests.format.specification import SAMPLES, partition_file
     from tests.reliability import damage
 
     found = []
     for records in ([], [1, [2]], [("a", 1)], [("b", [1]), {"k": {1, 2}}], ["\ud800"]):
-        found += [encode(records, compression)[0] for compression in (None, "zstd")]
+        for compression in (None, "zstd"):
+            file, _ = encode(records, compression=compression)
+            found.append(file.data)
     found += [
         path.read_bytes()
         for path in SAMPLES.glob("*/*")
         if path.stat().st_size <= INPUT_BYTES
     ]
-    payloads = [(1, 1, payload) for payload in HOSTILE_PAYLOADS.values()]
-    for hostile in [*damage.BLOCKS.values(), *payloads]:
+    for hostile in damage.BLOCKS.values():
         if len(hostile[2]) < INPUT_BYTES // 2 and b"999" not in hostile[2]:
-            found.append(partition_file([hostile], PLAN, 0, 2))
+            found.append(partition_file([hostile], 0, 2))
     found += [damage.checkpoint_files()["__done__"], b"", b"\n"]
-    found += [b"/gone/a/part-0.pkl\n/gone/a/part-1.pkl\n", b"part-0.txt\r\npart-1.txt"]
-    for data in found:
-        (folder / hashlib.sha256(data).hexdigest()).write_bytes(data)
+    agatha = b"/gone/a/part-0.pkl\n/gone/a/part-1.pkl\n"
+    return [*found, agatha, b"part-0.txt\r\npart-1.txt"]
 
 
 # ---- what is called with each input ----
 
 
 class Partition:
-    """The decoder of partition files."""
+    """The decoders of partition files."""
 
     def __init__(self):
-        from agatha_ckpt._format import codec as _codec
-        from agatha_ckpt._format import text as _text
+        from agatha_ckpt._format import codec
+        from tests.format import memory_file, specification
         from tests.reliability import damage
 
-        self.damage, self.codec, self.text = damage, _codec, _text
-        self.expected = _codec.Header(PLAN, 0, 2)
+        self.damage, self.memory_file = damage, memory_file
+        self.specification = specification
+        self.codecs = [codec.codec_for(form) for form in ("msgpack", "text")]
         self.hostile = [b[2] for b in damage.BLOCKS.values() if len(b[2]) < 200]
 
     def calls(self, data):
-        """Yield what is to be called, none of which may fail but as documented."""
-        yield lambda: self.codec.read_header(BytesIO(data), NAME)
-        yield lambda: self.codec.read_footer(data[-57:], NAME)
-        yield lambda: list(self.text.decode_text(BytesIO(data), "", NAME))
+        """Yield the calls, none of which may fail but as documented."""
+        for codec in self.codecs:
+            for remote in (False, True):
+                name = self.specification.filename(0)
+                file = self.memory_file.MemoryFile(data, name, remote)
+                yield lambda c=codec, f=file: c.inspect(f)
+                yield lambda c=codec, f=file: c.expected_partitions(f)
         yield lambda: self.load(data)
 
     def load(self, data):
-        decoded = self.codec.decode_partition(
-            BytesIO(data), len(data), self.expected, allow_pickle=False, where=NAME
-        )
-        for records in decoded:
-            strange = self.damage.stranger(records)
-            assert strange is None, f"loads {strange}"
+        file = self.memory_file.MemoryFile(data, self.specification.filename(0))
+        strange = self.damage.stranger(self.memory_file.decode(file))
+        assert strange is None, f"loads {strange}"
 
     def mutate(self, data, size, rng, mutated):
-        """Return *data* with a block that is another one, under right checksums."""
+        """Return *data* with another block, under right checksums."""
         compressed, blocks = self.damage.blocks_of(data) or (False, [])
         blocks = blocks or [(1, 1, b"\x91" + rng.choice(self.hostile)[1:])]
         at = rng.randrange(len(blocks))
@@ -109,12 +109,12 @@ class Partition:
         if rng.random() < 0.9:
             count = _array_length(payload)
         blocks[at] = (flags, count, payload)
-        make = self.damage.compressed_file if compressed else self.damage.partition_file
-        return make(blocks, PLAN, 0, 2)
+        make = self.damage.compressed_file
+        return (make if compressed else self.specification.partition_file)(blocks, 0, 2)
 
 
 def _array_length(payload):
-    """Return how many members the msgpack array *payload* says it has."""
+    """Return how many members the msgpack array *payload* states."""
     head = payload[:1]
     if b"\x90" <= head <= b"\x9f":
         return head[0] & 15
@@ -126,60 +126,48 @@ def _array_length(payload):
 
 
 class Manifest:
-    """The decoders of done markers, Agatha's as well, and what reads a manifest."""
+    """The decoders of done markers, also of Agatha's, and the calls that read one."""
 
     def __init__(self):
-        from agatha_ckpt._dask import bags as _bags
-        from agatha_ckpt._format import agatha as _legacy
-        from agatha_ckpt._format import manifest as _manifest
-        from agatha_ckpt._store.store import CheckpointStore
+        from agatha_ckpt import Checkpointer
         from tests.reliability import damage
 
-        self.damage, self.bags, self.legacy = damage, _bags, _legacy
-        self.manifest = _manifest
-        self.store = CheckpointStore("memory://fuzz")
-        self.marker = str(self.store.done_marker(NAME))
-        for filename, data in damage.checkpoint_files().items():
-            self.store.fs.pipe_file(f"{self.store.path(NAME)}/{filename}", data)
+        self.damage = damage
+        self.checkpointer = Checkpointer("memory://fuzz", verbose=False)
+        self.store = self.checkpointer.store
+        for name, data in damage.checkpoint_files().items():
+            self.store.fs.pipe_file(f"{self.store.path(NAME)}/{name}", data)
 
     def calls(self, data):
-        """Yield what is to be called, none of which may fail but as documented."""
-        self.store.fs.pipe_file(self.marker, data)
-        sizes = {"part-0.pkl": 5, "part-1.pkl": 6}
-        yield lambda: self.legacy.decode_legacy_manifest(data, sizes, NAME)
-        yield lambda: self.legacy.decode_legacy_manifest(data, {}, NAME)
+        """Yield the calls, none of which may fail but as documented."""
+        self.store.fs.pipe_file(str(self.store.done_marker(NAME)), data)
         yield lambda: self.store.status(NAME)
-        yield self.use
+        yield lambda: self.checkpointer.checkpoint(NAME)
+        yield self.verify
 
-    def use(self):
-        manifest = self.store.manifest(NAME)
-        self.store.missing(NAME, manifest)
-        self.bags.load_bag(self.store, NAME, manifest, False)
-        if manifest.token and manifest.plan.npartitions < 5:
+    def verify(self):
+        if self.store.manifest(NAME).plan.npartitions < 5:
             self.store.verify(NAME)
-            # What a repair keeps is written again.
-            again = self.manifest.Manifest(manifest.plan, manifest.partitions)
-            data = self.manifest.encode_manifest(again)
-            self.manifest.decode_manifest(data, NAME)
 
     def mutate(self, data, size, rng, mutated):
-        """Return a marker that says something else, under a right seal."""
-        body = data[len('{"manifest":') : -len(',"seal":""}\n') - 64]
-        if not data.startswith(b'{"manifest":{'):
+        """Return another marker, under a right seal."""
+        sealed = self.damage.sealed
+        if not data.startswith(b'{"checkpoint":{'):
             lines = data.split(b"\n")
             at = rng.randrange(len(lines))
             lines[at] = rng.choice([b"part-2.pkl", b"", mutated(lines[at], size)])
             return b"\n".join(lines)
+        body = data[len('{"checkpoint":') : -len(',"seal":""}\n') - 64]
         if rng.random() < 0.4:
-            return self.damage.sealed(mutated(body, size))
+            return sealed(mutated(body, size))
         try:
             document = json.loads(body)
             self._change(document, rng)
             if rng.random() < 0.8:
                 self._agree(document)
-            return self.damage.sealed(json.dumps(document).encode())
+            return sealed(json.dumps(document).encode())
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            return self.damage.sealed(mutated(body, size))
+            return sealed(mutated(body, size))
 
     def _change(self, document, rng):
         """Put something else at a place, or what stands at another one."""
@@ -190,22 +178,10 @@ class Manifest:
         where[key] = json.loads(json.dumps(new))
 
     def _agree(self, document):
-        """Put file names and id right, for such a plan and such digests."""
-        plan, columns = document["plan"], document["partitions"]
-        parents = sorted({i for _, i in document["parents"]})
-        said = [plan["npartitions"], plan["format"], plan["version"], parents]
-        digest = hashlib.sha256(_compact(said)).hexdigest()[:8]
-        columns["file"] = [
-            re.sub(r"(?<=^part-.{5}-)[0-9a-f]{8}", digest, name)
-            for name in columns["file"]
-        ]
-        content = zip(columns["digest"], columns["file"], strict=True)
-        content = [plan["format"], [digest or file for digest, file in content]]
-        document["id"] = hashlib.sha256(_compact(content)).hexdigest()[:32]
-
-
-def _compact(value):
-    return json.dumps(value, separators=(",", ":")).encode()
+        """Set the id to that of the present content."""
+        content = [document["plan"]["format"], document["partitions"]["digest"]]
+        data = self.damage.canonical(content)
+        document["id"] = hashlib.sha256(data).hexdigest()[:32]
 
 
 def _places(value):
@@ -224,7 +200,7 @@ TARGETS = {"partition": Partition, "manifest": Manifest}
 
 
 class Watch:
-    """Calls a target, and writes down what must not happen."""
+    """Calls a target, and records what must not happen."""
 
     RUNS = frozenset({"os.system", "subprocess.Popen", "pickle.find_class"})
 
@@ -306,7 +282,7 @@ def fuzz(kind, folder, seconds, seed):
 
 
 def replay(kind, path, folder):
-    """Call a target with one input and say what happens."""
+    """Call a target with one input and print the findings."""
     watch = Watch(TARGETS[kind](), folder)
     faulthandler.dump_traceback_later(10 * HANG_SECONDS, exit=True)
     watch(path.read_bytes())
@@ -323,12 +299,13 @@ def campaign(kind, folder, seconds):
     corpus = folder / "corpus"
     if not corpus.exists():
         corpus.mkdir()
-        fresh_corpus(corpus)
+        for data in first_inputs():
+            (corpus / hashlib.sha256(data).hexdigest()).write_bytes(data)
     end, seed, deaths = time.monotonic() + seconds, 0, Counter()
     peak = 0
     while (left := round(end - time.monotonic())) > 0:
         seed += 1
-        command = [sys.executable, __file__, kind, "--child", str(folder)]
+        command = [sys.executable, "-m", __spec__.name, kind, "--child", str(folder)]
         command += ["--seconds", str(left), "--seed", str(seed)]
         done = subprocess.run(command, capture_output=True, text=True)
         for found in re.findall(r"stat::peak_rss_mb:\s+(\d+)", done.stderr):
@@ -349,9 +326,9 @@ def campaign(kind, folder, seconds):
     return runs, peak, [*errors.values(), *killed]
 
 
-def _place_of_death(said, name):
+def _place_of_death(stderr, name):
     """Return how and where an input ended the process, as far as that can be seen."""
-    frames = re.findall(r'agatha_ckpt/(\w+\.py)", line (\d+)', said)
+    frames = re.findall(r'agatha_ckpt/(\w+\.py)", line (\d+)', stderr)
     where = ":".join(frames[0]) if frames else f"an unknown place ({name})"
     return f"{name.split('-')[0]} at {where}"
 
@@ -364,24 +341,27 @@ def main():
     parser.add_argument("--replay", type=Path, metavar="FILE")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
-    said = parser.parse_args()
-    if said.replay:
+    arguments = parser.parse_args()
+    if arguments.replay:
         with tempfile.TemporaryDirectory() as folder:
-            return replay(said.decoder, said.replay, Path(folder))
+            return replay(arguments.decoder, arguments.replay, Path(folder))
     if importlib.util.find_spec("atheris") is None:
         parser.exit(
             2, "atheris is not installed; pip install --group fuzz, then try again\n"
         )
-    if said.child:
-        return fuzz(said.decoder, said.child, said.seconds, said.seed)
-    folder = said.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
+    if arguments.child:
+        return fuzz(
+            arguments.decoder, arguments.child, arguments.seconds, arguments.seed
+        )
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
     folder.mkdir(exist_ok=True)
-    runs, peak, findings = campaign(said.decoder, folder, said.seconds)
+    runs, peak, findings = campaign(arguments.decoder, folder, arguments.seconds)
     for finding in findings:
         print(f"  {finding}")
     print(
-        f"{said.decoder}: {runs:,} runs in {said.seconds} s, peak memory {peak} MB, "
-        f"{len(findings)} findings; corpus and findings are in {folder}"
+        f"{arguments.decoder}: {runs:,} runs in {arguments.seconds} s, "
+        f"peak memory {peak} MB, {len(findings)} findings; "
+        f"corpus and findings are in {folder}"
     )
     return int(bool(findings))
 
