@@ -85,7 +85,7 @@ EXIT_CODE = 143
 OF_A_POOL = ("BrokenProcessPool", "cannot join thread before it is started")
 PAUSE = 0.04  # seconds for a partition whose driver may be killed alone
 QUIET = 0.3  # seconds without a new partition after which orphans have no more
-PATIENCE = 60.0  # seconds until a process that was told to end is hung
+PATIENCE = 20.0  # seconds until a process that was told to end is hung
 
 
 # ---- what runs in a child ----
@@ -458,12 +458,15 @@ class Round:
         """
         code = exit_code(pid, PATIENCE)
         if code is None:
+            stderr = self.loop.scratch / "stderr"
+            before = stderr.stat().st_size
             os.kill(pid, signal.SIGUSR1)
             time.sleep(0.5)
-            others, _, main = self.stderr().partition("Current thread")
+            stacks = stderr.read_bytes()[before:].decode()
+            others, _, main = stacks.partition("Current thread")
             innermost = main.split("  File")[1:2]
             if "agatha_ckpt" in others or any("agatha_ckpt" in f for f in innermost):
-                self.fault(f"{what} does not end: {self.stderr()}", "hung")
+                self.fault(f"{what} does not end: {stacks}", "hung")
             else:
                 self.figures["hung in Python's pools"] += 1
             os.killpg(pid, signal.SIGKILL)

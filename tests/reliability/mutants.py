@@ -228,8 +228,8 @@ MUTANTS = [
         (
             Edit(
                 "_format/types",
-                "                _refuse_pickle()\n",
-                "                pass\n",
+                'raise PickleNotAllowedError("a record was pickled")',
+                "pass",
             ),
         ),
     ),

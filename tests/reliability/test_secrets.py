@@ -530,7 +530,7 @@ def test_the_note_on_a_dead_endpoint_contains_no_secret(url, dead_server, output
 
 @ON_S3
 def test_the_errors_of_a_missing_bucket_contain_no_secret(bucket, output):
-    store = store_by_options(replace(bucket, bucket="missing"))
+    store = store_by_options(replace(bucket, name="missing"))
     with output.error(CheckpointNotFoundError):
         Checkpointer(store).checkpoint("x")
     with output.error(FileNotFoundError):
