@@ -226,16 +226,3 @@ def test_giving_the_bag_repairs_a_checkpoint_of_agatha_in_our_format(tmp_path, t
     assert [name[:11] for name in names[2:]] == [f"part-{i:05d}-" for i in range(3)]
     assert load(tmp_path) == records
     assert checkpointer.store.verify("a") == []
-
-
-def test_a_whole_checkpoint_of_agatha_is_loaded_and_not_computed_again(tmp_path):
-    write_legacy(tmp_path / "a", PARTITIONS)
-    before = files(tmp_path / "a")
-
-    def never(record):
-        raise AssertionError("computed")
-
-    checkpointer = Checkpointer(tmp_path, verbose=False, allow_pickle=True)
-    loaded = checkpointer.checkpoint("a", bag().map(never), scheduler="sync")
-    assert loaded.compute(scheduler="sync") == RECORDS
-    assert files(tmp_path / "a") == before

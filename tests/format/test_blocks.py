@@ -2,9 +2,9 @@
 
 import copy
 import sys
-import threading
 import tracemalloc
 from collections import deque, namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 
 import pytest
@@ -166,23 +166,11 @@ def test_p5_deep_records_load_in_many_threads_at_once():
     deepest = nested(NESTS["list"], 1_024, None)  # as deep as can be stored
     (block,) = blocks_of([deepest] * 5)
     limit, interval = sys.getrecursionlimit(), sys.getswitchinterval()
-    failures = []
-
-    def load():
-        try:
-            for _ in range(10):
-                decode_block(block, False, WHERE)
-        except Exception as error:
-            failures.append(error)
-
     sys.setswitchinterval(1e-5)
     try:
-        threads = [threading.Thread(target=load) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        with ThreadPoolExecutor(4) as pool:
+            calls = pool.map(lambda _: decode_block(block, False, WHERE), range(40))
+            assert list(map(len, calls)) == [5] * 40
         assert sys.getrecursionlimit() == limit
     finally:
         sys.setswitchinterval(interval)

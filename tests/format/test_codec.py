@@ -1,7 +1,6 @@
 """What all formats have in common: the registry, and damage seen through a store."""
 
 import dask.bag as db
-import fsspec
 import pytest
 
 from agatha_ckpt import (
@@ -40,40 +39,6 @@ def test_the_first_records_are_read_in_pieces(form):
     file, info = encode(LINES, form)
     assert decode(file, info, form, piece=1000) == LINES
     assert file.reads == [1000]
-
-
-@pytest.fixture(params=[False, True], ids=["msgpack", "text"])
-def saved(checkpointer, request):
-    """A done checkpoint "a", its filesystem, and its partition files."""
-    bag = db.from_sequence(LINES, npartitions=2)
-    checkpointer.checkpoint("a", bag, textfile=request.param, scheduler="sync")
-    fs, folder = fsspec.url_to_fs(str(checkpointer.store.path("a")))
-    files = sorted(path for path in fs.ls(folder, detail=False) if "part-" in path)
-    return checkpointer, fs, files
-
-
-def test_p5_damaged_partition_files_raise_and_are_named_by_verify(saved):
-    checkpointer, fs, (first, second) = saved
-    whole, other = fs.cat_file(first), fs.cat_file(second)
-    bag = checkpointer.checkpoint("a")
-    middle = len(whole) // 2
-    for damaged in (
-        b"",
-        whole[:-1],
-        whole + b"\n",
-        whole[:middle] + b"\xff" + whole[middle + 1 :],
-        bytes(len(whole)),
-        other,
-    ):
-        fs.pipe_file(first, damaged)
-        with pytest.raises(CorruptCheckpointError, match=r"partition 0 of .*'a'"):
-            bag.compute(scheduler="sync")
-        assert [found.index for found in checkpointer.store.verify("a")] == [0]
-    fs.rm_file(first)
-    with pytest.raises(CorruptCheckpointError, match=r"partition 0 of .*'a'"):
-        bag.compute(scheduler="sync")
-    fs.pipe_file(first, whole)
-    assert bag.compute(scheduler="sync") == LINES
 
 
 # ---- hostile writers, whose checksums and seals are right ----
