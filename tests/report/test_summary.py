@@ -4,12 +4,12 @@ from collections import Counter
 
 import dask.bag
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt import Checkpointer, CheckpointStore
 from agatha_ckpt._report.summary import gather
 from tests.report import samples
 from tests.servers.proxy import Proxy
+from tests.store.locked import Locked
 
 
 def make_bag(values="abcdef", fail_after=None):
@@ -87,41 +87,22 @@ def test_a_changed_parent_makes_its_descendants_stale(local, save):
     assert gather(local).by_state["stale"] == []
 
 
-class DenyingFileSystem(MemoryFileSystem):
-    """A filesystem that denies one call on one path."""
-
-    cachable = False
-    denied = ("", "")
-
-    def _check(self, call, path):
-        if (call, str(path)) == self.denied:
-            raise PermissionError(13, "no", path)
-
-    def cat_file(self, path, *args, **kwargs):
-        self._check("read", path)
-        return super().cat_file(path, *args, **kwargs)
-
-    def ls(self, path, *args, **kwargs):
-        self._check("list", path)
-        return super().ls(path, *args, **kwargs)
-
-
 @pytest.mark.parametrize(
-    "denied, reason",
+    "locked, reason",
     [
-        (("read", "/denied/parent/__done__"), "it cannot be read: no permission"),
-        (("list", "/denied/parent"), "its files cannot be listed: no permission"),
+        (("read", "/parent/__done__"), "it cannot be read: no permission"),
+        (("list", "/parent"), "its files cannot be listed: no permission"),
     ],
 )
-def test_what_is_denied_is_unreadable_and_makes_nothing_stale(denied, reason):
-    fs = DenyingFileSystem()
-    store = CheckpointStore("/denied", fs=fs)
+def test_what_is_denied_is_unreadable_and_makes_nothing_stale(locked, reason):
+    fs = Locked()
+    store = CheckpointStore("/locked", fs=fs)
     checkpointer = Checkpointer(store, verbose=False)
     parent = checkpointer.checkpoint("parent", make_bag(), scheduler="sync")
     checkpointer.checkpoint("child", parent.map(str.upper), scheduler="sync")
-    fs.denied = denied
+    fs.locked = locked
     child, parent = gather(store).entries
-    fs.denied = ("", "")
+    fs.locked = ("", "")
     store.clear_all()
     assert (child.state, parent.state) == ("done", "unreadable")
     assert parent.reasons[0].startswith(reason)
