@@ -90,6 +90,7 @@ def test_the_library_can_read_what_another_program_writes(tmp_path):
 
 # ---- samples of format version 1, see data/make_samples.py ----
 
+TEXTS = [np.str_("ह"), np.bytes_(b"x")]
 SAMPLE_RECORDS = {
     "every-type": [
         [
@@ -123,24 +124,14 @@ SAMPLE_RECORDS = {
                 [(1, b"x", [1.0, 2.0])], [("a", "<i2"), ("b", "S1"), ("c", "<f8", 2)]
             ),
             [np.array(["2025-01-02", "NaT"], "<M8[D]"), np.timedelta64(5, "25s")],
-            [
-                np.float64(1.5),
-                np.int8(-1),
-                np.bool_(True),
-                np.str_("ह"),
-                np.bytes_(b"x"),
-            ],
+            [np.float64(1.5), np.int8(-1), np.bool_(True), *TEXTS],
             np.void(b"\x01\x00"),
         ],
         ["lone surrogate \ud800", {"\udfff": ("\ud800",)}],
         [("flat", 1), ("tuples", 2)],
     ],
     "text": [["line 1", "line 2"], [], ["हिन्दी", "", " \u2028\x0b "]],
-    "compressed": [
-        ["line 1", "line 2"] * 500,
-        [],
-        ["हिन्दी", "", " \u2028\x0b "] * 500,
-    ],
+    "compressed": [["line 1", "line 2"] * 500, [], ["हिन्दी", "", " \u2028\x0b "] * 500],
     "no-partitions": [],
     "an-empty-partition": [[1], [], [2, 3]],
     "pickled": [[range(3), (1, slice(1, 2))]],

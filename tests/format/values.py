@@ -113,12 +113,8 @@ big_ints = st.integers(-(2**200), 2**200)
 offsets = st.timedeltas(
     timedelta(hours=-24, microseconds=1), timedelta(hours=24, microseconds=-1)
 )
-zones = (
-    st.none()
-    | st.just(UTC)
-    | st.builds(timezone, offsets)
-    | st.builds(timezone, offsets, texts)
-)
+zones = st.sampled_from([None, UTC]) | st.builds(timezone, offsets)
+zones |= st.builds(timezone, offsets, texts)
 if ZONES:
     zones |= st.sampled_from(ZONES).map(ZoneInfo)
 times = st.times(timezones=zones) | st.times().map(lambda t: t.replace(fold=1))
@@ -135,31 +131,16 @@ paths = st.one_of(
 )
 ext_types = st.builds(msgpack.ExtType, st.integers(0, 127), st.binary())
 timestamps = st.builds(
-    msgpack.Timestamp,
-    st.integers(-(2**63), 2**63 - 1),
-    st.integers(0, 999_999_999),
+    msgpack.Timestamp, st.integers(-(2**63), 2**63 - 1), st.integers(0, 999_999_999)
+)
+decimals = st.sampled_from(["-0", "0E+3", "-Infinity", "NaN7", "1E+999"]).map(Decimal)
+numbers = st.one_of(
+    *[st.booleans(), st.integers(-(2**65), 2**65), big_ints, st.floats()],
+    *[st.complex_numbers(), st.decimals(allow_nan=False), decimals, st.fractions()],
 )
 atoms = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**65), 2**65),
-    big_ints,
-    st.floats(),
-    texts,
-    st.binary(),
-    st.complex_numbers(),
-    st.decimals(allow_nan=False),
-    st.sampled_from(["-0", "0E+3", "-Infinity", "NaN7", "1E+999"]).map(Decimal),
-    st.fractions(),
-    st.uuids(),
-    st.dates(),
-    datetimes,
-    times,
-    st.timedeltas(),
-    zones,
-    paths,
-    ext_types,
-    timestamps,
+    *[st.none(), numbers, texts, st.binary(), st.uuids(), st.dates(), datetimes],
+    *[times, st.timedeltas(), zones, paths, ext_types, timestamps],
 )
 hashables = st.recursive(
     atoms,
