@@ -37,7 +37,7 @@ def first_block(file, info):
 # ---- round trips ----
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=20)
 @given(st.lists(values, max_size=5), st.sampled_from(COMPRESSIONS))
 def test_p9_a_partition_comes_back_equal_in_value_and_type(records, compression):
     file, info = encode(records, compression=compression, code=CODE)
