@@ -304,6 +304,7 @@ DISTINCT = {
         operator.methodcaller("a", x=1), Holder(a=1).method, Holder(a=2).method,
         Holder.method, Holder(a=1), Pair._make, staticmethod(add), property(add),
         functools.reduce, types.MethodType(add, 1), types.MethodType(add, 2),
+        iter([1]), iter([2]), iter((1,)), map(str, [1]), map(str, [2]),
         (1).__add__, (2).__add__, (1).__sub__, add.__code__, even.__code__,
         list[int], list[str], dict[str, int],
     ],

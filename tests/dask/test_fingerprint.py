@@ -1,5 +1,6 @@
 """Fingerprints tell what partitions are computed from: all of it, and nothing else."""
 
+import csv
 import functools
 import json
 import logging
@@ -466,8 +467,8 @@ OPAQUE = {
         "variable 'nlp' of '<lambda>', a generator",
     ),
     "iterator": (
-        lambda: ONE.map(holding(iter([1]))),
-        "variable 'nlp' of '<lambda>', a list_iterator",
+        lambda: ONE.map(holding(csv.reader([]))),
+        "variable 'nlp' of '<lambda>', a _csv.reader",
     ),
     "plain object": (
         lambda: ONE.map(holding(object())),

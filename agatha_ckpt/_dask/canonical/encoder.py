@@ -228,7 +228,9 @@ class Encoder:
         elif not first and defines(cls, "__dask_tokenize__"):
             handler = _visited(_tokenized)
         else:
-            base, inner, whole = cls, _object_of(cls), True
+            # Two plain objects are told apart by their identity only.
+            inner: Handler = Encoder.refuse if cls is object else _object
+            base, whole = cls, True
             for candidate, name in zip(cls.__mro__, names, strict=True):
                 if name in self._named and (not first or name == first):
                     base, inner = candidate, self._named[name]
@@ -356,13 +358,6 @@ def _derived(inner: Handler) -> Handler:
         return tagged(b"D", *parts, encoder.encode(state_of(value)))
 
     return encode
-
-
-def _object_of(cls: type) -> Handler:
-    # Two plain objects are told apart by identity only, iterators by what is left.
-    if cls is object or (defines(cls, "__next__") and not has_state(cls)):
-        return Encoder.refuse
-    return _object
 
 
 def _object(encoder: Encoder, value: Any) -> bytes:
