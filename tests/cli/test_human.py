@@ -7,7 +7,7 @@ from dask.utils import format_bytes as format_bytes_of_dask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agatha_ckpt._human import format_age, format_bytes, format_partitions
+from agatha_ckpt._human import format_age, format_bytes
 
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
 
@@ -32,20 +32,4 @@ def test_bytes_are_written_as_dask_writes_them(number):
 )
 def test_an_age_has_one_unit(seconds, shown):
     assert format_age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == shown
-
-
-@pytest.mark.parametrize("time", [None, "", "yesterday"])
-def test_an_unknown_age_is_a_question_mark(time):
-    assert format_age(time) == "?"
-
-
-@pytest.mark.parametrize(
-    "indexes, shown",
-    [
-        ([3], "partition 3"),
-        ([0, 1, 2], "partitions 0-2"),
-        ([9, 2, 1, 5], "partitions 1-2, 5, 9"),
-    ],
-)
-def test_partition_numbers_are_shown_as_ranges(indexes, shown):
-    assert format_partitions(indexes) == shown
+    assert [format_age(time) for time in (None, "", "yesterday")] == ["?"] * 3

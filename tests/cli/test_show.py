@@ -74,7 +74,9 @@ def test_of_a_damaged_marker_the_exit_code_is_1(folder):
     ended = run("show", folder, "lines")
     assert ended.exit_code == 1
     assert facts(ended)["state"] == "damaged"
+    assert len(ended.stderr.splitlines()) == 1
     assert "done marker of checkpoint 'lines'" in ended.stderr
+    assert "or clear it" in ended.stderr
 
 
 def test_leftovers_and_foreign_files_are_counted(folder):
