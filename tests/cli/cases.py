@@ -93,11 +93,12 @@ def save_as_agatha(root, name, content):
     folder.joinpath("__done__").write_text(f"/gone/{name}/part-0.pkl\n")
 
 
-def damage_one_partition(folder, name):
-    path = min(folder.glob(f"{name}/part-*"))
-    content = bytearray(path.read_bytes())
+def damage_one_partition(root, name):
+    fs = CheckpointStore(root).fs
+    path = min(p for p in fs.find(f"{root}/{name}") if "/part-" in p)
+    content = bytearray(fs.cat_file(path))
     content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    fs.pipe_file(path, bytes(content))
 
 
 def damage_marker(folder, name):

@@ -80,12 +80,7 @@ def test_a_folder_that_is_made_again_after_the_lock_is_not_touched(
         make_again(place)
         assert LocalFiles(fsync=False).swap(path, None, b"old")
 
-    left = before_call(
-        monkeypatch,
-        "open",
-        another_run,
-        when=lambda *_, dir_fd=None: dir_fd is not None,
-    )
+    left = before_call(monkeypatch, "open", another_run, when=is_by_descriptor)
     assert place.files.swap(path, b"old", data)
     assert not left
     assert place.files.read(path) == b"old"

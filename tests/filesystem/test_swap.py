@@ -37,14 +37,11 @@ def test_a_file_is_swapped_only_if_it_is_what_was_expected(place):
     assert files.swap(path, None, b"1")
 
 
-@pytest.mark.parametrize("expected", [None, b"old"])
-def test_of_swaps_at_once_one_wins(place, expected):
+def test_of_files_created_at_once_one_wins(place):
     files, path = place.files, place.path("marker")
-    if expected:
-        place.write("marker", expected)
     rivals = [b"%d" % number for number in range(8)]
     with ThreadPoolExecutor(len(rivals)) as pool:
-        won = list(pool.map(lambda data: files.swap(path, expected, data), rivals))
+        won = list(pool.map(lambda data: files.swap(path, None, data), rivals))
     assert [data for data, first in zip(rivals, won, strict=True) if first] == [
         files.read(path)
     ]

@@ -1,15 +1,13 @@
 """What a report gathers of a root, and what needs attention."""
 
-from collections import Counter
-
 import dask.bag
 import pytest
 
 from agatha_ckpt import Checkpointer, CheckpointStore
 from agatha_ckpt._report.summary import gather
 from tests.report import samples
-from tests.servers.proxy import Proxy
 from tests.store.locked import Locked
+from tests.store.test_requests import counting
 
 
 def make_bag(values="abcdef", fail_after=None):
@@ -72,21 +70,6 @@ def test_each_state_is_found_and_nothing_is_written(filled):
     assert before == {p: p.read_bytes() for p in filled.root.rglob("*") if p.is_file()}
 
 
-def test_a_changed_parent_makes_its_descendants_stale(local, save):
-    child = save("child", save("parent", make_bag()).map(str.upper))
-    save("grandchild", child.map(str.isupper))
-    local.clear("parent")
-    save("parent", make_bag("uvwxyz"))
-    stale = {entry.name: entry.reasons for entry in gather(local).by_state["stale"]}
-    assert stale == {
-        "child": ["its parent 'parent' has other records now"],
-        "grandchild": ["its parent 'child' is stale"],
-    }
-    local.clear("parent")
-    save("parent", make_bag())
-    assert gather(local).by_state["stale"] == []
-
-
 @pytest.mark.parametrize(
     "locked, reason",
     [
@@ -108,17 +91,12 @@ def test_what_is_denied_is_unreadable_and_makes_nothing_stale(locked, reason):
     assert parent.reasons[0].startswith(reason)
 
 
-def test_a_report_sends_one_read_and_one_listing_for_each_checkpoint(s3_server):
-    with Proxy(s3_server.url) as proxy:
-        cloud = s3_server.through(proxy.url)
-        store = CheckpointStore(cloud.new_root(), storage_options=cloud.options)
-        checkpointer = Checkpointer(store, verbose=False)
-        for k in range(3):
-            checkpointer.checkpoint(f"c{k}", make_bag(), scheduler="sync")
-        proxy.forget()
-        assert len(gather(store).entries) == 3
-        found = Counter(request.what for request in proxy.requests)
-        assert found == {"LIST": 1 + 3, "GET": 3}
+def test_a_report_sends_one_read_and_one_listing_for_each_checkpoint(s3):
+    with counting(s3) as counted:
+        for name in "abc":
+            counted.save(3, name)
+        cost = counted.cost(gather, counted.ckpt.store)
+    assert cost == {"LIST": 1 + 3, "GET marker": 3}
 
 
 def listed(report):

@@ -128,22 +128,15 @@ def test_status_tells_absent_partial_and_done_apart(store):
     )
 
 
-def test_is_done_is_decided_by_the_marker_alone(store):
+def test_a_broken_marker_beside_partition_files_is_not_done(store):
     save(store)
-    store.fs.rm_file(f"{store.path('x')}/{DONE_MARKER}")
-    assert not store.is_done("x")
-    assert store.names() == []
-
-
-@pytest.mark.parametrize("marker", [b"", b"\n", b"{", b'{"checkpoint":{}}', b"part-00"])
-def test_a_broken_marker_beside_partition_files_is_not_done(store, marker):
-    save(store)
-    put(store, "x", DONE_MARKER, marker)
-    assert not store.is_done("x")
-    assert store.status("x").state == "damaged"
-    assert "marker" in store.status("x").problem
-    with pytest.raises(CorruptCheckpointError, match=r"'x' under .*clear it"):
-        store.manifest("x")
+    for marker in (b"", b"\n", b"{", b'{"checkpoint":{}}', b"part-00"):
+        put(store, "x", DONE_MARKER, marker)
+        assert (store.is_done("x"), store.names()) == (False, [])
+        assert store.status("x").state == "damaged"
+        assert "marker" in store.status("x").problem
+        with pytest.raises(CorruptCheckpointError, match=r"'x' under .*clear it"):
+            store.manifest("x")
 
 
 def test_verify_names_exactly_the_damaged_partitions_P5(store):
