@@ -4,7 +4,6 @@ A plain script as well, which needs the package and nothing else, so that it run
 every Python: ``python caller_cases.py``.
 """
 
-import asyncio
 import inspect
 import sys
 import tempfile
@@ -64,16 +63,6 @@ def case_in_a_function():
     source.check_replaced_by(bag)
 
 
-def case_a_parameter():
-    source = Source()
-
-    def pipeline(bag, *, prefix=None):
-        checkpoint.ckpt("bag", prefix)
-        return bag
-
-    source.check_replaced_by(pipeline(source.bag))
-
-
 def case_a_variable_that_a_nested_function_reads():
     source = Source()
     bag = source.bag
@@ -101,21 +90,6 @@ def case_in_a_nested_function_for_the_variable_of_the_enclosing_one():
     assert seen_inside is bag, "the enclosing function sees another bag"
 
 
-def case_in_a_nested_function_that_declares_nonlocal():
-    source = Source()
-    bag = None
-
-    def save():
-        nonlocal bag
-        bag = source.bag
-        checkpoint.ckpt("bag")
-        return bag
-
-    seen_inside = save()
-    source.check_replaced_by(bag)
-    assert seen_inside is bag, "the enclosing function sees another bag"
-
-
 def case_in_a_generator():
     source, second = Source(), Source()
 
@@ -132,34 +106,6 @@ def case_in_a_generator():
     source.check_replaced_by(first)
     assert same is first, "the variable changed while the generator was suspended"
     second.check_replaced_by(last, "second_bag")
-
-
-def case_in_a_coroutine():
-    source = Source()
-
-    async def suspended():
-        # Back to the event loop and from there to here again.
-        await asyncio.get_running_loop().run_in_executor(None, int)
-
-    async def pipeline():
-        bag = source.bag
-        await suspended()
-        checkpoint.ckpt("bag")
-        await suspended()
-        return bag
-
-    source.check_replaced_by(asyncio.run(pipeline()))
-
-
-def case_in_a_class_body():
-    class Pipeline:
-        source = Source()
-        bag = source.bag
-        checkpoint.ckpt("bag")
-        seen_inside = bag
-
-    Pipeline.source.check_replaced_by(Pipeline.bag)
-    assert Pipeline.seen_inside is Pipeline.bag, "the class has another bag"
 
 
 def case_a_global_used_inside_a_function():
@@ -283,14 +229,6 @@ def case_a_checkpointers_method_in_a_function():
     mine.ckpt("bag", "mine")
     source.check_replaced_by(bag, "mine_bag")
     assert read() is bag, "the nested function still sees the old bag"
-
-
-def case_a_checkpointers_method_at_module_level():
-    mine = checkpoint.Checkpointer(checkpoint.get_root(), verbose=False)
-    module = {"__name__": "some_module", "source": Source(), "mine": mine}
-    source = MODULE.replace("from agatha_ckpt import ckpt", "ckpt = mine.ckpt")
-    exec(compile(source, "some_module.py", "exec"), module)
-    module["source"].check_replaced_by(module["bag"])
 
 
 def expect_error(error_type, piece, call):

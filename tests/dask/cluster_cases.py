@@ -45,11 +45,6 @@ def stored_partitions(fs, folder):
     return {name.index for name in names if name}
 
 
-def file_kinds(names):
-    parsed = {name: parse_filename(name) for name in names}
-    return {f"partition {p.index}" if p else name for name, p in parsed.items()}
-
-
 # ---- a log that all workers write, and no death of one can damage ----
 
 
@@ -200,15 +195,6 @@ def unknown_type_at(index, at, folder, others):
     return [*records_of(index), object()]
 
 
-def stop_in_the_middle(index, at, folder):
-    """Say in a file that it has begun, and go on when there is a file that says so."""
-    if index == at and first_time(folder, index):
-        begun = Path(folder, "begun.tmp")
-        begun.write_text(json.dumps({"pid": os.getpid(), "worker": where_we_are()}))
-        begun.rename(Path(folder, "begun"))
-        wait_until(Path(folder, "go on").exists)
-
-
 # ---- workers that die at an exact moment ----
 
 
@@ -249,14 +235,6 @@ class KillReported(SchedulerPlugin):
 
 
 # ---- run on the scheduler or on a worker ----
-
-
-async def set_resource(number, dask_worker):
-    await dask_worker.set_resources(special=number)
-
-
-async def remove_worker(address, dask_scheduler):
-    await dask_scheduler.remove_worker(address, stimulus_id="test", close=False)
 
 
 def priorities(dask_scheduler):

@@ -1,7 +1,6 @@
 """Saving and loading on a dask.distributed cluster, checkpoints in a bucket."""
 
 import contextlib
-import json
 import os
 import re
 import secrets
@@ -116,19 +115,6 @@ def client(process_cluster):
         yield client
 
 
-@pytest.fixture(scope="module")
-def zombie_cluster(bucket, tmp_path_factory):
-    """Each zombie costs it a worker, for good."""
-    with a_cluster(tmp_path_factory.mktemp("workers"), 3) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def zombie_client(zombie_cluster):
-    with Client(zombie_cluster) as client:
-        yield client
-
-
 @pytest.fixture(params=["process_cluster", "thread_cluster"])
 def any_client(request):
     with a_client(request.getfixturevalue(request.param)) as client:
@@ -224,19 +210,6 @@ def test_a_retry_gives_the_records_of_one_try(
     checkpointer.checkpoint(NAME, bag, retries=1)
     assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 2)
     assert_agrees(bucket, checkpointer, store)
-
-
-def test_resources_bring_all_partitions_to_the_worker_that_has_them(
-    client, checkpointer, log
-):
-    address = sorted(client.run(os.getpid))[-1]
-    client.run(cases.set_resource, 1, workers=[address])
-    try:
-        checkpointer.checkpoint(NAME, bag_of(log), resources={"special": 1})
-    finally:
-        client.run(cases.set_resource, 0, workers=[address])
-    assert cases.computed(log) == dict.fromkeys(range(PARTITIONS), 1)
-    assert {entry["worker"] for entry in cases.entries(log)} == {address}
 
 
 def test_workers_that_are_asked_for_compute_all_partitions(client, checkpointer, log):
@@ -344,75 +317,6 @@ def assert_agrees(bucket, checkpointer, store):
         assert [record[:2] for record in first] == [
             (index, i) for index in range(PARTITIONS) for i in range(cases.SIZE)
         ]
-
-
-# ---- zombies ----
-
-
-@pytest.fixture(params=["s3", "local"])
-def zombie_store(request, store, tmp_path):
-    if request.param == "s3":
-        return store
-    return CheckpointStore(tmp_path / "root")
-
-
-@pytest.fixture
-def stopped(tmp_path):
-    """A folder in which a worker says that it has begun; it never stays stopped."""
-    folder = tmp_path / "stopped"
-    folder.mkdir()
-    yield folder
-    (folder / "go on").touch()
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        os.kill(json.loads((folder / "begun").read_text())["pid"], signal.SIGCONT)
-
-
-def test_what_a_worker_writes_after_it_was_given_up_changes_nothing(
-    zombie_store, zombie_client, log, stopped
-):
-    """P3: it is stopped in the middle of a partition, and goes on after the commit."""
-    checkpointer = Checkpointer(zombie_store, verbose=False)
-    act = partial(cases.stop_in_the_middle, at=1, folder=str(stopped))
-    bag = bag_of(log, act, records=cases.random_records)
-    with ThreadPoolExecutor(1) as pool:
-        saving = pool.submit(checkpointer.checkpoint, NAME, bag)
-        wait_until((stopped / "begun").exists)
-        zombie = json.loads((stopped / "begun").read_text())
-        os.kill(zombie["pid"], signal.SIGSTOP)
-        remove = partial(cases.remove_worker, zombie["worker"])
-        zombie_client.run_on_scheduler(remove)
-        loaded = saving.result()
-    assert cases.computed(log)[1] == 2
-    records, before = loaded.compute(), contents(zombie_store)
-    assert set(before) == zombie_store.manifest(NAME).files | {"__done__"}
-    (stopped / "go on").touch()
-    os.kill(zombie["pid"], signal.SIGCONT)
-    wait_until(lambda: not psutil.pid_exists(zombie["pid"]))
-    after = contents(zombie_store)
-    assert {name: after[name] for name in before} == before
-    # What it writes is a leftover, of this partition or of the next that it was given.
-    late = cases.file_kinds(set(after) - set(before))
-    assert all(kind.startswith("partition ") for kind in late)
-    assert "partition 1" in late or zombie_store.url.startswith("file")
-    assert loaded.compute() == records
-    assert checkpointer.checkpoint(NAME).compute() == records
-    assert zombie_store.verify(NAME) == []
-    zombie_store.clear(NAME)
-    assert contents(zombie_store) == {}
-
-
-def contents(store):
-    """Return what anybody finds in the checkpoint's folder: bytes, ETag, time."""
-    found = store.fs.find(str(store.path(NAME)), detail=True, refresh=True)
-    return {
-        path.rsplit("/", 1)[1]: (
-            store.fs.cat_file(path),
-            info.get("ETag"),
-            info.get("LastModified", info.get("mtime")),
-            info.get("ino"),
-        )
-        for path, info in found.items()
-    }
 
 
 # ---- errors ----

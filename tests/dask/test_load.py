@@ -15,7 +15,6 @@ import dask.bag
 import numpy as np
 import pandas as pd
 import pytest
-from dask.bag import Bag
 from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt import Checkpointer, CheckpointStore, CorruptCheckpointError
@@ -117,28 +116,6 @@ def test_operations_agree_on_threads_and_without_optimisation_too(loaded, name):
     assert operation(loaded).compute(scheduler="threads") == expected
     plain = operation(loaded).compute(scheduler="sync", optimize_graph=False)
     assert plain == expected
-
-
-def test_every_public_method_of_a_bag_is_among_the_operations():
-    public = {
-        n for n in dir(Bag) if not n.startswith("_") and callable(getattr(Bag, n))
-    }
-    elsewhere = {"compute", "persist", "visualize", "npartitions"}
-    other_output = {"to_avro", "to_dataframe", "to_textfiles"}
-    named = {word for name in OPERATIONS for word in name.split()}
-    assert public - named - elsewhere - other_output == set()
-
-
-def test_a_loaded_bag_writes_text_files(loaded, tmp_path):
-    loaded.map(str).to_textfiles(str(tmp_path / "*.txt"), scheduler="sync")
-    text = "\n".join(p.read_text() for p in sorted(tmp_path.glob("*.txt")))
-    assert text.split() == [str(n) for n in NUMBERS]
-
-
-def test_a_loaded_bag_can_be_persisted_and_iterated(loaded):
-    with dask.config.set(scheduler="sync"):
-        assert list(loaded) == NUMBERS
-        assert list(loaded.persist()) == NUMBERS
 
 
 def test_count_opens_no_file(local):

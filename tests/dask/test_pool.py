@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -84,12 +84,6 @@ def test_a_process_that_was_killed_at_rest_is_replaced(ckpt):
     assert worker_of(ckpt) != first
 
 
-def test_a_process_at_rest_lets_ctrl_c_pass(ckpt):
-    first = worker_of(ckpt)
-    os.kill(first, signal.SIGINT)
-    assert worker_of(ckpt) == first
-
-
 def test_what_a_new_process_would_find_changed_starts_one(
     ckpt, monkeypatch, tmp_path_factory
 ):
@@ -130,33 +124,6 @@ def test_a_pool_of_the_callers_own_is_used_instead(ckpt):
         with dask.config.set(pool=pool):
             assert worker_of(ckpt) == own
     assert worker_of(ckpt, scheduler="threads") == os.getpid()
-
-
-def wait_for(part, path):
-    while not Path(path).exists():
-        time.sleep(0.01)
-    return [os.getpid() for _ in part]
-
-
-def test_two_checkpointers_and_two_threads_never_share_a_process(ckpt, tmp_path):
-    gate = tmp_path.parent / f"{tmp_path.name}-gate"
-    other = Checkpointer(tmp_path, verbose=False)
-    try:
-        first = worker_of(ckpt)
-        assert worker_of(other) != first
-        bag = numbers().map_partitions(wait_for, str(gate))
-        with ThreadPoolExecutor(1) as thread:
-            waiting = thread.submit(ckpt.checkpoint, "waits", bag, num_workers=1)
-            while not list(tmp_path.glob("waits*")):
-                time.sleep(0.01)
-            assert worker_of(ckpt) != first
-            gate.touch()
-            saved = waiting.result()
-        assert set(saved.compute(scheduler="sync")) == {first}
-        assert worker_of(ckpt) == first
-    finally:
-        gate.touch()
-        other.close()
 
 
 @pytest.mark.skipif(

@@ -145,6 +145,7 @@ def test_every_scheduler_saves_resumes_and_loads_on_s3(scheduler, s3_server, tmp
     run_case(tmp_path, s3_server, scheduler, workers=2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_options_reach_worker_processes_however_they_are_given(
     way, s3_server, tmp_path

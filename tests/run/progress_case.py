@@ -20,13 +20,6 @@ class Own(Exception):
     """What the bag's own functions raise."""
 
 
-class Forgetful(Own):
-    """One that leaves its attributes behind when it is pickled."""
-
-    def __reduce__(self):
-        return type(self), self.args
-
-
 def numbers():
     return dask.bag.from_sequence(range(PARTITIONS), npartitions=PARTITIONS)
 
@@ -35,10 +28,6 @@ def fail_at_5(n):
     if n == 5:
         raise Own("five")
     return n
-
-
-def fail_on_the_way(n):
-    raise Forgetful("all of them")
 
 
 def eager(part):
@@ -145,14 +134,6 @@ def fail(root, how):
             start = f"while saving partition {index} of checkpoint {name!r} under "
             assert note.startswith(start), note
         print("named", name)
-
-
-def forgetful(root, how):
-    """Lose the notes of an error on its way from another process."""
-    error, notes = error_of(root, "x", numbers().map(fail_on_the_way), how)
-    assert type(error) is Forgetful
-    is_named = any(note.startswith("while saving ") for note in notes)
-    print("named" if is_named else "lost")
 
 
 def callbacks(root, how):

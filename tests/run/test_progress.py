@@ -69,7 +69,7 @@ def in_terminal(scheduler, folder, *cases, size=(ROWS, COLUMNS)):
 def scheduled(request, tmp_path_factory):
     """What a run of each kind wrote to a terminal, and its scheduler."""
     folder = tmp_path_factory.mktemp("scheduled")
-    cases = ("save", "resume", "quiet", "fail", "forgetful")
+    cases = ("save", "resume", "quiet", "fail")
     return in_terminal(request.param, folder, *cases) | {"scheduler": request.param}
 
 
@@ -98,11 +98,6 @@ def test_quiet_prints_and_draws_nothing_at_all(scheduled):
 
 def test_an_error_of_the_bags_own_says_which_partition(scheduled):
     assert scheduled["fail"].lines == [f"named {name}" for name in FAILING]
-
-
-def test_an_error_that_forgets_its_notes_is_noted_where_that_can_be_known(scheduled):
-    lost = scheduled["scheduler"] == "processes"
-    assert scheduled["forgetful"].lines == ["lost" if lost else "named"]
 
 
 def test_lines_said_while_a_bar_is_up_stay_whole(tmp_path):

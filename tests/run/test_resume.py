@@ -338,27 +338,6 @@ def test_a_repair_keeps_version_and_metadata(checkpointer):
         checkpointer.store.fs.rm_file(partition_files(checkpointer)[0])
 
 
-def test_a_damaged_checkpoint_with_another_partition_count_is_recomputed_P1(
-    checkpointer,
-):
-    save(checkpointer, Run("old"))
-    checkpointer.store.fs.rm_file(partition_files(checkpointer)[1])
-    again = Run("new", 4)
-    save(checkpointer, again)
-    assert sorted(again.computed) == list(range(4))
-    assert len(partition_files(checkpointer)) == 4
-
-
-def test_a_failed_repair_leaves_the_checkpoint_as_it_was(checkpointer):
-    save(checkpointer, Run("x"))
-    files = partition_files(checkpointer)
-    checkpointer.store.fs.rm_file(files.pop(1))
-    with pytest.raises(Stopped):
-        checkpointer.checkpoint("x", Run("x", stop=[1]).bag, scheduler="sync")
-    assert partition_files(checkpointer) == files
-    assert checkpointer.is_done("x")
-
-
 # ---- recompute ----
 
 
