@@ -128,7 +128,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("tblib", ["with", "without"])
+@pytest.mark.parametrize(
+    "tblib", ["with", pytest.param("without", marks=pytest.mark.long)]
+)
 def test_an_error_of_a_worker_process_keeps_type_and_message(tmp_path, tblib):
     """P5: what a worker raises is never a foreign exception type here."""
     if tblib == "with":

@@ -173,32 +173,6 @@ def test_a_cluster_saves_resumes_and_loads_on_s3(
     assert {pid for pid, _ in loaded} <= processes_of(any_client)
 
 
-@pytest.mark.parametrize(
-    "given, default",
-    [
-        ("client", True),
-        ("client", False),
-        ("distributed", True),
-        ("sync", True),
-        ("threads", True),
-    ],
-    ids=["client", "client-not-default", "distributed", "sync", "threads"],
-)
-def test_the_scheduler_that_is_asked_for_computes_though_a_client_is_active(
-    given, default, process_cluster, checkpointer, log
-):
-    with Client(process_cluster, set_as_default=default) as client:
-        scheduler = client if given == "client" else given
-        bag = bag_of(log)
-        loaded = checkpointer.checkpoint(NAME, bag, scheduler=scheduler)
-        found = loaded.map(cases.with_pid).compute(scheduler=scheduler)
-        on_cluster = given in ("client", "distributed")
-        processes = processes_of(client) if on_cluster else {os.getpid()}
-    assert [record for _, record in found] == all_of()
-    assert pids_in(log) <= processes
-    assert {pid for pid, _ in found} <= processes
-
-
 # ---- keywords of Client.persist ----
 
 
@@ -377,13 +351,6 @@ def test_a_partition_that_fails_is_named_and_the_stored_ones_are_kept(
     if failing.records is cases.records_of:  # else the inputs are others
         assert cases.computed(tmp_path / "2").keys().isdisjoint(kept)
     assert loaded.compute() == all_of()
-
-
-def test_a_root_in_memory_serves_workers_that_are_threads(thread_cluster, log):
-    checkpointer = Checkpointer(f"memory://{secrets.token_hex(8)}", verbose=False)
-    with a_client(thread_cluster):
-        assert checkpointer.checkpoint(NAME, bag_of(log)).compute() == all_of()
-    checkpointer.clear_all()
 
 
 # ---- the scheduler ----

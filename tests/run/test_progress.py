@@ -17,7 +17,12 @@ import pytest
 from tests.run.progress_case import FAILING, PARTITIONS
 
 CASE = Path(__file__).with_name("progress_case.py")
-SCHEDULERS = ["sync", "threads", "processes", "distributed", "executor"]
+SCHEDULERS = [
+    "sync",
+    "threads",
+    "distributed",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("processes", "executor")),
+]
 COLUMNS, ROWS = 160, 60
 
 
@@ -114,10 +119,9 @@ def test_lines_said_while_a_bar_is_up_stay_whole(tmp_path):
         assert terminal.frames(name) == list(range(PARTITIONS + 1))
 
 
-@pytest.mark.parametrize("scheduler", ["sync", "distributed"])
-def test_without_a_terminal_there_are_lines_and_no_bar(scheduler, tmp_path):
+def test_without_a_terminal_there_are_lines_and_no_bar(tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = run(scheduler, tmp_path, "save", **pipes)
+    process = run("sync", tmp_path, "save", **pipes)
     output, errors = process.communicate()
     assert (process.returncode, errors) == (0, "")
     begins = [line.split()[0] for line in output.splitlines()]
