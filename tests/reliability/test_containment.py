@@ -283,42 +283,42 @@ def test_p6_every_call_refuses_every_hostile_name_and_changes_nothing(place, fig
     assert place.tree() == before
 
 
+@pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_p6_the_command_line_refuses_every_hostile_name_and_changes_nothing(
     place, figures
 ):
     for name in ("name", "other"):
         place.checkpointer.checkpoint(name, bag())
-    before, accepted = place.tree(), []
+    before = place.tree()
     for name in (*ILLEGAL, *nearly_below(place.root)):
-        if not isinstance(name, str):
-            continue
         for what in (["show"], ["head"], ["clear", "--yes"]):
-            ended = CliRunner().invoke(main, [*what, "--", place.root, name])
-            if ended.exit_code in (1, 2) and ended.stderr and not ended.stdout:
+            if isinstance(name, str):
+                ended = CliRunner().invoke(main, [*what, "--", place.root, name])
+                assert ended.exit_code in (1, 2), name
+                assert ended.stderr, name
+                assert not ended.stdout, name
                 figures["command lines refused"] += 1
-            else:
-                accepted.append(f"{what[0]} of {name!r:.50}: {ended!r} {ended.output}")
-    assert not accepted, "\n".join(accepted)
     assert place.tree() == before
 
 
 def test_p6_odd_legal_names_are_checkpoints_beside_each_other(place, figures):
     checkpointer, store = place.checkpointer, place.store
-    for name in LEGAL:
+    names = LEGAL[::4] if place.url.startswith("s3") else LEGAL
+    for name in names:
         assert is_legal(name)
         checkpointer.checkpoint(name, bag([[name, 1], [name, 2]]))
-    assert store.names() == sorted(LEGAL)
-    for name in LEGAL:
+    assert store.names() == sorted(names)
+    for name in names:
         assert checkpointer.checkpoint(name).compute() == [[name, 1], [name, 2]]
         assert checkpointer.is_done(store.path(name))
-    for name in LEGAL[::2]:
+    for name in names[::2]:
         store.clear(name)
-    left = sorted(LEGAL[1::2])
+    left = sorted(names[1::2])
     assert store.names() == left
     assert not any(store.verify(name) for name in left)
     store.clear_all()
     assert not [path for path in place.tree() if "part-" in path and "__" in path]
-    figures["names"] = len(LEGAL)
+    figures["names"] = len(names)
 
 
 # Text to which tools and filesystems give a meaning, alone and inside words.

@@ -741,7 +741,7 @@ RANDOM = [
 @pytest.mark.parametrize(
     "rate, saves",
     [
-        (0.05, 10),
+        (0.05, 5),
         *(
             pytest.param(rate, 2_000, marks=[LONG, pytest.mark.timeout(7_200)])
             for rate in (0.01, 0.05)

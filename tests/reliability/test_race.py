@@ -59,7 +59,7 @@ def race(workers, commands):
     return [o if isinstance(o, str) else list(map(tuple, o)) for o in outcomes]
 
 
-@pytest.mark.parametrize("rounds", [12, pytest.param(500, marks=LONG)])
+@pytest.mark.parametrize("rounds", [8, pytest.param(500, marks=LONG)])
 def test_each_load_is_exact_and_each_loser_gets_an_error(
     new_root, workers, rounds, record_property
 ):
