@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, redact
 from agatha_ckpt._store.status import Status
-from agatha_ckpt._store.store import CheckpointStore, root_exists
+from agatha_ckpt._store.store import CheckpointStore
 
 CONFIGURED = "-"  # as ROOT: the one of the configuration
 PERMISSION_HINT = (
@@ -157,7 +157,7 @@ def root_of(store: CheckpointStore) -> str:
 
 def check_root(store: CheckpointStore) -> None:
     """Raise CheckpointNotFoundError if the root does not exist."""
-    if not root_exists(store):
+    if not store._root.exists():
         raise CheckpointNotFoundError(
             f"the root {root_of(store)} does not exist; check the path or URL"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from agatha_ckpt._errors import RootNotSetError, redact
+from agatha_ckpt._errors import RootNotSetError, error_note, redact
 from agatha_ckpt._format.names import validate_name
 
 _EXTRAS = {
@@ -76,6 +76,11 @@ class Root:
             return "/".join([url.rstrip("/"), *segments])
         as_given = "://" not in self.given and not self.given.startswith("~")
         return Path(self.given if as_given else self.base, *segments)
+
+    def exists(self) -> bool:
+        """Return whether it exists; on an object store, whether it has objects."""
+        with error_note(f"looking for the root {self.shown!r}"):
+            return bool(self.fs.exists(self.base))
 
     def folder(self, name: str) -> str:
         """Return the filesystem's own path of a checkpoint's folder."""

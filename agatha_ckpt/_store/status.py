@@ -27,7 +27,10 @@ class State(StrEnum):
     DONE = "done"
     DAMAGED = "damaged"  # its done marker is empty, cut or changed
     UNSUPPORTED = "unsupported"  # done, in another version of the format
-    UNREADABLE = "unreadable"  # this account may not read it
+    UNREADABLE = "unreadable"  # this account lacks the permission
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
 @dataclass(frozen=True)

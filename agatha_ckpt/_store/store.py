@@ -390,9 +390,3 @@ def make_root(store: CheckpointStore) -> None:
     root = store._root
     if root.is_local:
         make_folder(store._files, root.base, f"the root {root.shown!r}")
-
-
-def root_exists(store: CheckpointStore) -> bool:
-    """Return whether the root exists; on an object store, whether it has objects."""
-    with error_note(f"looking for the root {store._root.shown!r}"):
-        return bool(store.fs.exists(store._root.base))
