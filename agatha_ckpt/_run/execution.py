@@ -46,7 +46,7 @@ from agatha_ckpt._run.progress import (
     saving,
 )
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store.commit import commit
+from agatha_ckpt._store.commit import adopt, commit
 from agatha_ckpt._store.folder import Folder, Marker, make_folder
 from agatha_ckpt._store.partition import WriteOptions
 from agatha_ckpt._store.resume import Reusable, find_reusable
@@ -277,11 +277,7 @@ class Call:
         save = self._plan_save(decision, stored)
         self.reporter.say(save.line(decision), decision.warn)
         try:
-            infos = save.kept | self._write(save, stored.marker)
-            ours = make_manifest(
-                self.folder.name, save.plan, infos, save.fingerprints, save.metadata
-            )
-            manifest = commit(self.folder, ours, stored.marker, self.run)
+            manifest, is_ours = self._write_and_commit(save, stored.marker)
         except CheckpointConflictError:
             raise
         except Exception as error:
@@ -290,12 +286,25 @@ class Call:
                 "call with the same bag keeps it"
             )
             raise
-        if manifest is ours:
+        if is_ours:
             seconds = perf_counter() - started
             self.reporter.say(done(manifest, save.missing, seconds))
         else:
             self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
         return manifest
+
+    def _write_and_commit(self, save: Save, marker: Marker) -> tuple[Manifest, bool]:
+        """Return the manifest that is then in place, and whether this run wrote it."""
+        folder, prints = self.folder, save.fingerprints
+        try:
+            infos = save.kept | self._write(save, marker)
+        except CheckpointConflictError:
+            # The commit of another run may have removed a file that was being written.
+            wanted, run = prints.partitions, self.run
+            return adopt(folder, save.plan.format, wanted, marker, run), False
+        ours = make_manifest(folder.name, save.plan, infos, prints, save.metadata)
+        manifest = commit(folder, ours, marker, self.run)
+        return manifest, manifest is ours
 
     def _write(self, save: Save, marker: Marker) -> dict[int, PartitionInfo]:
         """Compute and write the missing partitions."""

@@ -10,7 +10,7 @@
 A run that loses adopts the winner's manifest if its fingerprints are the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from agatha_ckpt._errors import CheckpointConflictError, error_note
 from agatha_ckpt._filesystem.base import FolderGoneError
@@ -51,18 +51,22 @@ def commit(
 
 
 def _commit(folder: Folder, manifest: Manifest, replaces: Marker, run: str) -> Manifest:
+    def give_way() -> Manifest:
+        plan, fingerprints = manifest.plan, manifest.fingerprints
+        return adopt(folder, plan.format, fingerprints, replaces, run)
+
     folder.sync()
     listed = folder.list()
     if not all_present(folder, manifest.partitions, listed):
-        return _adopt(folder, manifest, replaces, run)
+        return give_way()
     data = encode_manifest(manifest)
     if not folder.files.swap(folder.marker, replaces.data, data):
-        return _adopt(folder, manifest, replaces, run)
+        return give_way()
     if not all_present(folder, manifest.partitions, folder.list()):
         # A clear listed before the swap. Its files are gone, or will be.
         if folder.files.swap(folder.marker, data, None):
             raise _removed(folder)
-        return _adopt(folder, manifest, replaces, run)
+        return give_way()
     _remove(folder, (n for n in listed if _is_leftover(n, manifest, replaces)))
     return manifest
 
@@ -74,10 +78,32 @@ def _is_leftover(filename: str, manifest: Manifest, replaces: Marker) -> bool:
     return own and filename != DONE_MARKER and filename not in manifest.files
 
 
-def _adopt(folder: Folder, manifest: Manifest, replaces: Marker, run: str) -> Manifest:
+def adopt(
+    folder: Folder,
+    format: str,
+    fingerprints: Sequence[str],
+    replaces: Marker,
+    run: str,
+) -> Manifest:
     """Return the manifest of the run that was first, if it is what this run needs.
 
     The files that this run wrote are removed, if the winner does not name them.
+
+    Parameters
+    ----------
+    folder : Folder
+    format : str
+    fingerprints : sequence of str
+        Of each partition that this run needs.
+    replaces : Marker
+        The marker that this run found when it began.
+    run : str
+        Id of this run.
+
+    Raises
+    ------
+    CheckpointConflictError
+        The winner has other fingerprints, or there is none: files were removed.
     """
     data = folder.read_marker()
     winner = None
@@ -85,12 +111,9 @@ def _adopt(folder: Folder, manifest: Manifest, replaces: Marker, run: str) -> Ma
         winner = folder.readable_manifest(data)
     if winner is None:
         raise _removed(folder)
-    written = {n for n in manifest.files if (f := parse_filename(n)) and f.run == run}
+    written = {n for n in folder.list() if (f := parse_filename(n)) and f.run == run}
     _remove(folder, written - winner.files)
-    if (winner.plan.format, winner.fingerprints) != (
-        manifest.plan.format,
-        manifest.fingerprints,
-    ):
+    if (winner.plan.format, winner.fingerprints) != (format, tuple(fingerprints)):
         raise CheckpointConflictError(
             f"{folder.describe()} was saved by another run from other inputs or with "
             "another version while this run was saving it; load that one, or save "

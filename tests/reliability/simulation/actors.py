@@ -2,10 +2,10 @@
 
 import hashlib
 
-from agatha_ckpt import CheckpointError, Manifest, Plan
+from agatha_ckpt import CheckpointConflictError, CheckpointError, Manifest, Plan
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.names import new_run
-from agatha_ckpt._store.commit import commit
+from agatha_ckpt._store.commit import adopt, commit
 from agatha_ckpt._store.contents import clear
 from agatha_ckpt._store.folder import Marker
 from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
@@ -49,11 +49,14 @@ def save(folder, name, inputs, marker, damaged=frozenset()):
     codec, run = codec_for("msgpack"), new_run()
     kept = find_reusable(folder, codec, wanted, marker, damaged).kept
     options = WriteOptions(codec.name, len(inputs), marker.base, run)
-    written = {
-        i: write_partition(folder, [[value, name]], i, wanted[i], "", options)
-        for i, value in enumerate(inputs)
-        if i not in kept
-    }
+    try:
+        written = {
+            i: write_partition(folder, [[value, name]], i, wanted[i], "", options)
+            for i, value in enumerate(inputs)
+            if i not in kept
+        }
+    except CheckpointConflictError:
+        return adopt(folder, codec.name, wanted, marker, run)
     infos = kept | written
     partitions = tuple(infos[i] for i in range(len(inputs)))
     manifest = Manifest(Plan(len(inputs)), partitions, name="x", created=CREATED)
@@ -124,7 +127,10 @@ def load(folder, manifest):
 def problems(world):
     """Yield what is wrong when all actors have ended or crashed."""
     plans = [a.inputs for a in world.actors if a.inputs] + world.plans
+    alike = len({tuple(one.inputs or ()) for one in world.actors}) == 1
     for one in world.actors:
+        if alike and isinstance(one.error, CheckpointConflictError):
+            yield f"{one.name} lost against the same inputs"
         if one.error is not None and not isinstance(
             one.error, CheckpointError | OSError
         ):

@@ -74,6 +74,13 @@ def test_random_priorities_of_three_actors(name):
         assert not unexplained(found, "clear" in name), seed
 
 
+def test_a_commit_that_removes_a_temporary_file_is_adopted():
+    found = explore(
+        scenario(*PAIRS["two savers"], temporaries=True), crashes=1, preemptions=2
+    )
+    assert not unexplained(found, with_clear=False)
+
+
 def test_a_swap_that_does_not_compare_is_found():
     found = explore(scenario(*PAIRS["two plans"], compare=False), preemptions=1)
     assert found.problems

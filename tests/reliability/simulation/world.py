@@ -13,8 +13,8 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from agatha_ckpt._filesystem.base import FileInfo
-from agatha_ckpt._format.names import DONE_MARKER
+from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError
+from agatha_ckpt._format.names import DONE_MARKER, temporary_filename
 
 ROOT = "memory://simulation"
 OLD, NEW = 0.0, 4e9  # times of writing: before and after any minimum age
@@ -56,11 +56,14 @@ class World:
         Whether `swap` is atomic; if not, looking and writing are two operations.
     compare : bool
         Whether `swap` compares at all.
+    temporaries : bool
+        Whether a file is written under a temporary name first, as on local disk.
     """
 
     actors: list[Actor]
     atomic: bool = True
     compare: bool = True
+    temporaries: bool = False
     files: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     alive: bool = False
     tearing: bool = False
@@ -128,7 +131,7 @@ class World:
         lose, actor.lose_answer = actor.lose_answer, False
         try:
             result = act()
-        except OSError as error:
+        except (OSError, FolderGoneError) as error:
             actor.operations.append(f"{text} raises {type(error).__name__}")
             raise
         actor.operations.append(f"{text} {_brief(result)}{' lost' * lose}")
@@ -211,8 +214,17 @@ class SimulatedFiles:
 
     def publish(self, folder: str, write: Any) -> str:
         sink = io.BytesIO()
+        temporary = temporary_filename()
+        if self._world.temporaries:
+            self._do(f"begin {temporary}", lambda: self._put(temporary, b""))
         name = write(sink)
-        self._do(f"publish {name}", lambda: self._put(name, sink.getvalue()))
+
+        def act() -> None:
+            if self._world.temporaries and not self._world.files.pop(temporary, None):
+                raise FolderGoneError(folder)
+            self._put(name, sink.getvalue())
+
+        self._do(f"publish {name}", act)
         return name
 
     def _put(self, name: str, data: bytes) -> None:
