@@ -65,38 +65,33 @@ def test_a_swap_is_a_conditional_write_after_one_read(proxy):
 
 
 class AnotherFirst(Fault):
-    """Another writer writes before the server gets the request."""
+    """Another writer writes or removes before the server gets the request."""
 
-    def __init__(self, write):
-        self.write = write
+    def __init__(self, change):
+        self.change = change
 
     def happen(self, handler, request):
-        self.write()
+        self.change()
         super().happen(handler, request)
 
 
 @CONDITIONAL
-@pytest.mark.parametrize("expected, data", CHANGES)
-def test_a_write_between_read_and_swap_wins(proxy, expected, data):
-    if data is None and proxy.direct.protocol[0] == "gs":
+@pytest.mark.parametrize(
+    "expected, data, theirs",
+    [*((*change, b"theirs") for change in CHANGES), *((*c, None) for c in CHANGES[1:])],
+)
+def test_a_change_between_read_and_swap_wins(proxy, expected, data, theirs):
+    if theirs and data is None and proxy.direct.protocol[0] == "gs":
         pytest.skip("fake-gcs-server ignores the condition of a DELETE")
     path = before(proxy, expected)
-    another = AnotherFirst(lambda: proxy.direct.pipe_file(path, b"theirs"))
-    left = once(proxy, another)
-    assert not proxy.place.files.swap(path, expected, data)
-    assert not left
-    assert content(proxy, path) == b"theirs"
-
-
-@CONDITIONAL
-@pytest.mark.parametrize("data", [b"new", None])
-def test_a_removal_between_read_and_swap_wins(proxy, data):
-    path = proxy.place.write("marker", b"old")
-    left = once(proxy, AnotherFirst(lambda: proxy.direct.rm_file(path)))
+    write, remove = proxy.direct.pipe_file, proxy.direct.rm_file
+    left = once(
+        proxy, AnotherFirst(lambda: write(path, theirs) if theirs else remove(path))
+    )
     # What was to be removed is removed.
-    assert proxy.place.files.swap(path, b"old", data) == (data is None)
+    assert proxy.place.files.swap(path, expected, data) == (theirs is data is None)
     assert not left
-    assert content(proxy, path) is None
+    assert content(proxy, path) == theirs
 
 
 class DoneButRefused(Status):

@@ -107,14 +107,7 @@ class _Server(ThreadingHTTPServer):
 class Proxy:
     """Stands before the server at *url*; use it in a ``with`` statement.
 
-    Attributes
-    ----------
-    url : str
-        Where clients reach it.
-    requests : list of Request
-        Those that arrived, in order; tests may clear it.
-    fault : callable
-        Takes a `Request` and returns the `Fault` that is to happen, or None.
+    `requests` are those that arrived; `fault` takes one and returns a `Fault` or None.
     """
 
     def __init__(self, url):
@@ -189,8 +182,6 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _do
 
     def _read_body(self):
-        if self.headers.get("Expect", "").lower() == "100-continue":
-            pass  # http.server has answered it
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             body = b""
             while size := int(self.rfile.readline().split(b";")[0], 16):
