@@ -31,19 +31,27 @@ FILE = f"part-00000-{'0' * 32}-{'0' * 8}-{'0' * 16}.msgpack"
 UNRELEASED = "part-00000-0123abcd-0123456789abcdef.msgpack"
 
 
-def save(store, name="x", records=RECORDS, **plan):
-    """Save through the store alone, as the tasks and the driver do together."""
+def write(store, name="x", records=RECORDS, compression=None, **plan):
+    """Write partitions, as tasks do, and return what is to be committed."""
     plan = Plan(len(records), **plan)
-    infos = [store.write_partition(name, plan, i, r) for i, r in enumerate(records)]
-    return store.mark_done(name, Manifest(plan, tuple(infos)))
+    infos = tuple(
+        store.write_partition(name, plan, i, r, compression=compression)
+        for i, r in enumerate(records)
+    )
+    return Manifest(plan, infos)
+
+
+def save(store, name="x", records=RECORDS, **plan):
+    return store.mark_done(name, write(store, name, records, **plan))
+
+
+def partitions(store, manifest, name="x"):
+    infos = enumerate(manifest.partitions)
+    return [store.open_partition(name, manifest.plan, i, info) for i, info in infos]
 
 
 def load(store, name="x"):
-    manifest = store.manifest(name)
-    return [
-        list(store.open_partition(name, manifest.plan, index, info))
-        for index, info in enumerate(manifest.partitions)
-    ]
+    return list(map(list, partitions(store, store.manifest(name), name)))
 
 
 def files(store, name="x"):
@@ -154,8 +162,7 @@ def test_verify_names_exactly_the_damaged_partitions_P5(store):
     assert set(damaged) == {1, 2, 3, 5}
     assert "missing" in damaged[5]
     assert "partition 4" in damaged[3]
-    for index, info in enumerate(manifest.partitions):
-        part = store.open_partition("x", manifest.plan, index, info)
+    for index, part in enumerate(partitions(store, manifest)):
         if index in damaged:
             with pytest.raises(CorruptCheckpointError, match=f"partition {index} of"):
                 list(part)
@@ -358,39 +365,30 @@ def test_leftovers_are_removed_by_the_commit(store):
 
 
 def test_the_first_of_two_commits_from_the_same_inputs_wins_P3(store):
-    ours, theirs = (
-        Manifest(
-            Plan(2),
-            tuple(store.write_partition("x", Plan(2), i, [w]) for i in (0, 1)),
-        )
-        for w in ("ours", "theirs")
-    )
+    ours, theirs = (write(store, records=[[who]] * 2) for who in ("ours", "theirs"))
     assert store.mark_done("x", theirs).token == theirs.token
     marker = files(store)[DONE_MARKER]
     # The winner's commit removed ours as leftovers; a late writer writes them again.
-    late = tuple(store.write_partition("x", Plan(2), i, ["ours"]) for i in (0, 1))
-    assert store.mark_done("x", Manifest(Plan(2), late)).token == theirs.token
+    late = write(store, records=[["ours"]] * 2)
+    assert store.mark_done("x", late).token == theirs.token
     assert load(store) == [["theirs"], ["theirs"]]
     assert files(store)[DONE_MARKER] == marker
     assert not ours.files & set(files(store))
 
 
 def test_the_loser_with_other_inputs_gets_an_error_P3(store):
-    plan = Plan(2)
-    infos = tuple(store.write_partition("x", plan, i, [i]) for i in (0, 1))
+    early = write(store, records=[[0], [1]])
     done = save(store)
-    late = tuple(store.write_partition("x", plan, i, [i]) for i in (0, 1))
-    for partitions in (infos, late):
+    for manifest in (early, write(store, records=[[0], [1]])):
         with pytest.raises(CheckpointConflictError, match=r"'x' under .*other inputs"):
-            store.mark_done("x", Manifest(plan, partitions))
+            store.mark_done("x", manifest)
     assert load(store) == RECORDS
     assert store.manifest("x") == done
 
 
 def test_a_done_checkpoint_is_replaced_only_if_it_is_what_was_seen_P3(store):
     old = save(store)
-    infos = tuple(store.write_partition("x", Plan(2), i, ["new"]) for i in (0, 1))
-    new = store.mark_done("x", Manifest(Plan(2), infos), replaces=old)
+    new = store.mark_done("x", write(store, records=[["new"]] * 2), replaces=old)
     assert load(store) == [["new"], ["new"]]
     assert set(files(store)) == new.files | {DONE_MARKER}
     with pytest.raises(CheckpointConflictError, match="is not what was to be replaced"):
@@ -399,11 +397,10 @@ def test_a_done_checkpoint_is_replaced_only_if_it_is_what_was_seen_P3(store):
 
 
 def test_a_commit_whose_files_were_cleared_is_refused_P1(store):
-    plan = Plan(2)
-    infos = tuple(store.write_partition("x", plan, i, [i]) for i in (0, 1))
-    store.fs.rm_file(f"{store.path('x')}/{infos[1].file}")
+    manifest = write(store)
+    store.fs.rm_file(f"{store.path('x')}/{manifest.partitions[1].file}")
     with pytest.raises((CheckpointConflictError, RootNotSetError), match="'x' under"):
-        store.mark_done("x", Manifest(plan, infos))
+        store.mark_done("x", manifest)
     assert not store.is_done("x")
 
 
@@ -420,10 +417,7 @@ def test_a_writer_whose_folder_was_cleared_gets_an_error(local):
 
 def test_a_reader_of_a_replaced_checkpoint_is_told_and_never_gets_a_mixture(store):
     old = save(store, records=[[n] * 3 for n in range(3)])
-    parts = [
-        store.open_partition("x", old.plan, i, info)
-        for i, info in enumerate(old.partitions)
-    ]
+    parts = partitions(store, old)
     assert list(parts[0]) == [0, 0, 0]
     store.clear("x")
     save(store, records=[["new"], ["new"], ["new"]])
@@ -436,12 +430,7 @@ def test_equal_content_has_an_equal_id_whatever_the_compression(store):
     records = [[{"n": n, "text": "x" * 99}, {1, "two", (3,)}] for n in range(3)]
     ids = set()
     for compression in (None, "zstd"):
-        plan = Plan(3)
-        infos = tuple(
-            store.write_partition("x", plan, i, r, compression=compression)
-            for i, r in enumerate(records)
-        )
-        ids.add(store.mark_done("x", Manifest(plan, infos)).id)
+        ids.add(save(store, records=records, compression=compression).id)
         assert load(store) == records
         store.clear("x")
     save(store, records=records[::-1])
