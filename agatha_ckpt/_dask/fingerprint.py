@@ -16,7 +16,7 @@ from dask.core import flatten
 
 from agatha_ckpt._dask import calls
 from agatha_ckpt._dask.blocks import tasks_of
-from agatha_ckpt._dask.canonical import libraries, plain, tables
+from agatha_ckpt._dask.canonical import libraries, plain
 from agatha_ckpt._dask.canonical.callables import Names
 from agatha_ckpt._dask.canonical.encoder import Encoder, tagged, text
 from agatha_ckpt._dask.graph import Graph, handlers_of
@@ -27,7 +27,7 @@ SCHEME = "1"
 
 _EARLY = 16  # partitions; where more are known, the walk goes to the end of the bag
 
-_HANDLERS = plain.HANDLERS | libraries.HANDLERS | tables.HANDLERS | calls.HANDLERS
+_HANDLERS = plain.HANDLERS | libraries.HANDLERS | calls.HANDLERS
 _SCALARS = tuple(plain.SCALARS.values())
 
 

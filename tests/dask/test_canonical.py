@@ -131,15 +131,6 @@ class Other(enum.Enum):
     RED = 1
 
 
-class Failure(Exception):
-    def __init__(self, message, code):
-        super().__init__(message)
-        self.code = code
-
-    def __reduce__(self):
-        return Failure, (str(self), self.code)
-
-
 class Words(list):
     pass
 
@@ -182,7 +173,7 @@ class Weekday(datetime.date):
 DISTINCT = {
     "scalars": lambda: [
         None, False, True, 0, 1, 2, -1, 1.0, 0.0, -0.0, 1j, 1 + 0j, complex(0.0, -0.0),
-        "", "1", "None", b"", b"1", bytearray(b"1"), memoryview(b"1"), "True", ...,
+        "", "1", "None", b"", b"1", bytearray(b"1"), "True", ...,
         NotImplemented, 2**64, -(2**64), float(2**64), math.inf, -math.inf, math.nan,
         nan_with(7), "a", "A", "\ud800", "e\u0301", "\xe9", Number(1), Text("1"),
         np.str_("1"), np.bytes_(b"1"), np.int64(1), np.int32(1), np.float64(1),
@@ -197,9 +188,9 @@ DISTINCT = {
         Words([1, 2]), Labelled({1: 2}), Pair(1, 2), collections.deque([1, 2]),
         collections.deque([1, 2], maxlen=2), collections.OrderedDict({1: 2}),
         collections.defaultdict(list, {1: 2}), collections.defaultdict(int, {1: 2}),
-        collections.Counter({1: 2}), types.MappingProxyType({1: 2}),
-        types.SimpleNamespace(a=1), types.SimpleNamespace(b=1), {1: 2}.keys(),
-        {1: 2}.items(), {2: 1}.values(), {frozenset({1})}, {frozenset({2})},
+        collections.Counter({1: 2}),
+        types.SimpleNamespace(a=1), types.SimpleNamespace(b=1),
+        {frozenset({1})}, {frozenset({2})},
         {frozenset({1}), 2}, range(3), range(0, 4, 2), slice(3), [0, 1, 2],
     ],
     "long lists": lambda: [
@@ -266,7 +257,7 @@ DISTINCT = {
         Tokenized([1]),
         ValueError(1), ValueError(2), TypeError(1), OSError(2, "x"), OSError(2, "y"),
         OSError(2, "x", "a"), OSError(2, "x", "b"), ImportError("a", name="b"),
-        Failure("a", 1), Failure("a", 2), Failure("b", 1),
+
         Doubtful("a"), Doubtful("b"), [Doubtful("b"), Doubtful("a")], io.BytesIO(b"a"),
         io.BytesIO(b"b"), io.StringIO("a"), {"a": 1}, local_class(a=1),
         local_class(a=2),

@@ -21,9 +21,8 @@ from agatha_ckpt._dask.canonical.objects import (
     defines,
     display,
     full_name,
-    has_state,
     is_opaque_type,
-    reduced,
+    read_state,
     state_of,
 )
 from agatha_ckpt._errors import CheckpointError
@@ -333,13 +332,12 @@ def _visited(inner: Handler) -> Handler:
 
 # Types whose encoding says all of the types that are derived from them.
 _WHOLE = re.compile(
-    r"builtins\.(type|BaseException)|enum\.Enum|fsspec\.spec\.AbstractFileSystem|pandas\..*|pyarrow\..*"
-    r"|pathlib\..*|numpy\.(generic|dtype)|zoneinfo\.ZoneInfo"
+    r"builtins\.type|fsspec\.spec\.AbstractFileSystem|pandas\..*|pyarrow\..*"
+    r"|pathlib\..*|numpy\.(generic|dtype)"
 )
 
 # What is looked for before a type's own __dask_tokenize__, or before str and int.
 _FIRST = (
-    "enum.Enum",
     "fsspec.spec.AbstractFileSystem",
     "dask._task_spec.GraphNode",
     "dask._task_spec.TaskRef",
@@ -363,8 +361,7 @@ def _derived(inner: Handler) -> Handler:
 def _object(encoder: Encoder, value: Any) -> bytes:
     """Encode an object by its type and state."""
     cls = type(value)
-    state = state_of(value) if has_state(cls) else reduced(value)
-    parts = [encoder.of_type(cls), encoder.encode(state)]
+    parts = [encoder.of_type(cls), encoder.encode(read_state(value))]
     if callable(value) and isinstance(cls.__call__, types.FunctionType):
         parts.append(encoder.encode(cls.__call__))
     return tagged(b"o", *parts)

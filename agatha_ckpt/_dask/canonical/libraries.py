@@ -1,16 +1,14 @@
-"""Canonical encoding of values of the standard library and of fsspec.
+"""Canonical encoding of values of libraries: by value, whatever their memory layout.
 
-A filesystem counts by protocol and endpoint, not by credentials or tuning.
+A filesystem counts by protocol and endpoint, not by credentials or tuning. Nothing is
+imported here that the program has not imported itself.
 """
 
-import gc
 import inspect
 import os
 import re
-import types
+import sys
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
 
@@ -22,21 +20,7 @@ from agatha_ckpt._dask.canonical.encoder import (
     tagged,
     text,
 )
-from agatha_ckpt._dask.canonical.objects import attributes
-
-
-def _parts(tag: bytes, cls: Any, *names: str) -> Handler:
-    """Return what encodes a value by its type and some attributes of *cls*."""
-    attributes = [getattr(cls, name) for name in names]
-
-    def encode(encoder: Encoder, value: Any) -> bytes:
-        parts = [encoder.encode(attribute.__get__(value)) for attribute in attributes]
-        return tagged(tag, encoder.of_type(type(value)), *parts)
-
-    return encode
-
-
-# The standard library
+from agatha_ckpt._dask.canonical.objects import attributes, full_name
 
 
 def _path(encoder: Encoder, value: Any) -> bytes:
@@ -44,64 +28,8 @@ def _path(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"path", *parts, encoder.encode(attributes(value)))
 
 
-def _upath(encoder: Encoder, value: Any) -> bytes:
-    parts = (type(value), str(value), public_options(value.storage_options))
-    return tagged(b"upath", *encoder.encode_all(parts))
-
-
-def _enum(encoder: Encoder, value: Any) -> bytes:
-    kind = encoder.of_type(type(value))
-    name = encoder.encode(value._name_)
-    return tagged(b"enum", kind, name, encoder.encode(value._value_))
-
-
-def _timezone(encoder: Encoder, value: Any) -> bytes:
-    parts = encoder.encode_all((value.utcoffset(None), value.tzname(None)))
-    return tagged(b"timezone", *parts)
-
-
-def _zone(encoder: Encoder, value: Any) -> bytes:
-    if not value.key:
-        return encoder.refuse(value)
-    return tagged(b"zone", text(value.key))
-
-
-def _exception(encoder: Encoder, value: Any) -> bytes:
-    reduces = (vars(base).get("__reduce__") for base in type(value).__mro__)
-    in_c = next(m for m in reduces if isinstance(m, types.MethodDescriptorType))
-    _, *state = in_c(value)  # args, and what else some exceptions have
-    return tagged(
-        b"exception", encoder.of_type(type(value)), *encoder.encode_all(state)
-    )
-
-
-def _decimal(_: Encoder, value: Any) -> bytes:
-    return tagged(b"decimal", text(Decimal.__str__(value)))
-
-
-def _array(encoder: Encoder, value: Any) -> bytes:
-    with memoryview(value) as view:
-        if view.nbytes > encoder.limit:
-            return encoder.refuse(value, ABOVE_LIMIT)
-        encoder.count(view.nbytes)
-        return tagged(b"array", text(view.format), binary(view))
-
-
-def _memoryview(encoder: Encoder, value: Any) -> bytes:
-    if value.nbytes > encoder.limit:
-        return encoder.refuse(value, ABOVE_LIMIT)
-    shape = encoder.encode(value.shape)
-    return tagged(b"view", text(value.format), shape, binary(value.tobytes()))
-
-
-def _proxy(encoder: Encoder, value: Any) -> bytes:
-    (mapping,) = gc.get_referents(value)  # calls nothing of the mapping's own
-    return tagged(b"proxy", encoder.encode(mapping))
-
-
-def _view(encoder: Encoder, value: Any) -> bytes:
-    parts = encoder.encode_all(list(value))
-    return tagged(b"V", encoder.of_type(type(value)), *parts)
+def _pattern(encoder: Encoder, value: Any) -> bytes:
+    return tagged(b"regex", *encoder.encode_all((value.pattern, value.flags)))
 
 
 def _defaultdict(encoder: Encoder, value: Any) -> bytes:
@@ -109,20 +37,153 @@ def _defaultdict(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"dd", encoder.encode(value.default_factory), items)
 
 
-# fsspec
+def _ndarray(encoder: Encoder, value: Any) -> bytes:
+    numpy: Any = sys.modules["numpy"]
+    plain = numpy.ndarray.view(value, numpy.ndarray)
+    head = _dtype(encoder, plain.dtype), encoder.encode(plain.shape)
+    if plain.nbytes > encoder.limit:
+        return encoder.refuse(value, ABOVE_LIMIT, *head)
+    encoder.count(plain.nbytes)
+    return tagged(b"nd", *head, *_content(encoder, plain))
+
+
+def _content(encoder: Encoder, plain: Any) -> list[bytes]:
+    """Encode the members of an array; padding between fields is not part of them."""
+    if plain.dtype.names is not None:
+        fields = [_content(encoder, plain[name]) for name in plain.dtype.names]
+        return [part for field in fields for part in field]
+    if plain.dtype.char in "gG":  # with bytes in between that have no meaning
+        return [encoder.encode([repr(number) for number in plain.flat])]
+    if plain.dtype.hasobject or plain.dtype.kind not in "biufcmMSUV":
+        return [encoder.encode(list(plain.flat))]
+    return [binary(plain.tobytes())]
+
+
+def _dtype(encoder: Encoder, dtype: Any) -> bytes:
+    parts = [text(dtype.str), text(repr(dtype)), encoder.encode(dtype.itemsize)]
+    for name in dtype.names or ():
+        inner, *place = dtype.fields[name]
+        parts += text(name), _dtype(encoder, inner), encoder.encode(place)
+    return tagged(b"dtype", encoder.of_type(dtype.type), *parts)
+
+
+def _scalar(encoder: Encoder, value: Any) -> bytes:
+    numpy: Any = sys.modules["numpy"]
+    array = numpy.asarray(value)
+    parts = _dtype(encoder, array.dtype), *_content(encoder, array)
+    return tagged(b"scalar", encoder.of_type(type(value)), *parts)
+
+
+def _ufunc(encoder: Encoder, value: Any) -> bytes:
+    name = str(value.__name__)
+    if getattr(sys.modules["numpy"], name, None) is not value:
+        return encoder.refuse(value)
+    return tagged(b"ufunc", text(name))
+
+
+def _by_name(_: Encoder, value: Any) -> bytes:
+    return tagged(b"B", text(full_name(value)))
+
+
+def _frame(encoder: Encoder, value: Any) -> bytes:
+    columns = [value.iloc[:, place].array for place in range(value.shape[1])]
+    parts = encoder.encode_all((value.columns, value.index, *columns))
+    return tagged(b"frame", *parts, *_extras(encoder, value))
+
+
+def _series(encoder: Encoder, value: Any) -> bytes:
+    parts = encoder.encode_all((value.name, value.index, value.array))
+    return tagged(b"series", *parts, *_extras(encoder, value))
+
+
+def _extras(encoder: Encoder, value: Any) -> list[bytes]:
+    unique = value.flags.allows_duplicate_labels
+    own = {name: getattr(value, name, None) for name in value._metadata}
+    return encoder.encode_all((dict(value.attrs), unique, own, type(value)))
+
+
+def _index(encoder: Encoder, value: Any) -> bytes:
+    names, frequency = list(value.names), getattr(value, "freqstr", None)
+    if value.nlevels > 1:
+        values = [value.get_level_values(place) for place in range(value.nlevels)]
+    else:
+        values = [value.array]
+    parts = encoder.encode_all((type(value), names, frequency, *values))
+    return tagged(b"index", *parts)
+
+
+def _extension(encoder: Encoder, value: Any) -> bytes:
+    """Encode the values of a pandas array."""
+    pandas, numpy = sys.modules["pandas"], sys.modules["numpy"]
+    dtype: Any = value.dtype
+    if value.nbytes > encoder.limit:
+        return encoder.refuse(value, ABOVE_LIMIT)
+    head = text(type(value).__name__), text(repr(dtype)), text(str(dtype))
+    if isinstance(dtype, pandas.CategoricalDtype):
+        members = [value.categories, value.codes, value.ordered]
+    elif isinstance(dtype, numpy.dtype) and dtype.kind not in "mM":
+        members = [value.to_numpy()]
+    elif hasattr(value, "asi8"):
+        members = [value.asi8, getattr(value, "freqstr", None)]
+    else:
+        members = [list(value)]
+    return tagged(b"ext", *head, *encoder.encode_all(members))
+
+
+def _timestamp(encoder: Encoder, value: Any) -> bytes:
+    zone, fold = getattr(value, "tzinfo", None), getattr(value, "fold", 0)
+    return tagged(b"stamp", *encoder.encode_all((type(value), value.asm8, zone, fold)))
+
+
+def _singleton(encoder: Encoder, value: Any) -> bytes:
+    return tagged(b"one", encoder.of_type(type(value)))
+
+
+def _arrow(encoder: Encoder, value: Any) -> bytes:
+    """Encode an Arrow array or table: its type or schema, and each member."""
+    if value.nbytes > encoder.limit:
+        return encoder.refuse(value, ABOVE_LIMIT)
+    schema = getattr(value, "schema", None)
+    columns = [value] if schema is None else value.columns
+    head = encoder.encode_all((type(value), value.type if schema is None else schema))
+    members = [encoder.encode(column.to_pylist()) for column in columns]
+    return tagged(b"arrow", *head, *members)
+
+
+def _arrow_scalar(encoder: Encoder, value: Any) -> bytes:
+    return tagged(b"arrow1", *encoder.encode_all((value.type, value.as_py())))
+
+
+def _arrow_buffer(encoder: Encoder, value: Any) -> bytes:
+    return tagged(b"buffer", encoder.encode(value.to_pybytes()))
+
+
+def _arrow_type(encoder: Encoder, value: Any) -> bytes:
+    """Encode an Arrow type, field or schema by its text, which has all of it."""
+    if hasattr(value, "to_string"):
+        options = {"show_schema_metadata": True} if hasattr(value, "names") else {}
+        shown = value.to_string(truncate_metadata=False, **options) if options else ""
+        return tagged(b"schema", text(shown), *encoder.encode_all(list(value)))
+    return tagged(b"arrowtype", text(repr(value)), text(str(value)))
+
+
+def _arrow_filesystem(encoder: Encoder, value: Any) -> bytes:
+    if value.type_name == "local":
+        return tagged(b"local")
+    return encoder.refuse(value)  # its state has credentials in it
+
 
 _SECRET = re.compile(
-    "anon|auth|cert|connection|cookie|cred|key|passw|private|profile|sas|secret|session|sign|"
-    "token|user",
+    "anon|auth|cert|connection|cookie|cred|key|passw|private|profile|sas|secret|"
+    "session|sign|token|user",
     re.IGNORECASE,
 )
 # Options of a filesystem that decide how it is read, not what.
 _TUNING = re.compile(
-    "(asynchronous|auto_mkdir|batch_size|block_?size|cache_\\w+|check_files|"
-    "config_kwargs|consistency|default_(block_size|cache_type|fill_cache)|expand_env|"
-    "fixed_upload_size|listings_expiry_time|loop|max_(concurrency|paths)|"
-    "requester_pays|retries|(.*_)?timeout|skip_instance_cache|use_(listings_cache|ssl)|"
-    "verify_uploads|version_aware)"
+    "asynchronous|auto_mkdir|batch_size|(default_)?block_?size|(default_)?cache_\\w+|"
+    "check_files|config_kwargs|consistency|default_fill_cache|fixed_upload_size|loop|"
+    "listings_expiry_time|max_(concurrency|paths)|requester_pays|retries|(.*_)?timeout|"
+    "skip_instance_cache|use_(listings_cache|ssl)|verify_uploads|version_aware"
 )
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
@@ -146,8 +207,7 @@ def _filesystem(encoder: Encoder, value: Any) -> bytes:
         options |= options.pop("client_kwargs", None) or {}
         found = next((os.environ[n] for n in _ENDPOINTS if n in os.environ), None)
         options["endpoint_url"] = options.get("endpoint_url") or found
-    elif account := getattr(value, "account_name", None):
-        options["account"] = account
+    options["account"] = getattr(value, "account_name", None)
     parts = encoder.encode_all((names, options))
     return tagged(b"fs", encoder.of_type(type(value)), *parts)
 
@@ -158,36 +218,35 @@ def _open_file(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"file", *encoder.encode_all((*parts, *rest)))
 
 
-_DATE = "year", "month", "day"
-_TIME = "hour", "minute", "second", "microsecond", "fold", "tzinfo"
-_ALIAS = "__origin__", "__args__"
-_SPAN = "days", "seconds", "microseconds"
-
 HANDLERS: dict[str, Handler] = {
-    "builtins.BaseException": _exception,
-    "builtins.range": _parts(b"range", range, "start", "stop", "step"),
-    "builtins.slice": _parts(b"slice", slice, "start", "stop", "step"),
-    "builtins.memoryview": _memoryview,
-    "builtins.mappingproxy": _proxy,
-    "builtins.dict_keys": _view,
-    "builtins.dict_values": _view,
-    "builtins.dict_items": _view,
-    "types.UnionType": _parts(b"union", types.UnionType, "__args__"),
-    "types.GenericAlias": _parts(b"alias", types.GenericAlias, *_ALIAS),
-    "array.array": _array,
     "collections.defaultdict": _defaultdict,
-    "datetime.date": _parts(b"date", date, *_DATE),
-    "datetime.datetime": _parts(b"datetime", datetime, *_DATE, *_TIME),
-    "datetime.time": _parts(b"time", time, *_TIME),
-    "datetime.timedelta": _parts(b"span", timedelta, *_SPAN),
-    "datetime.timezone": _timezone,
-    "decimal.Decimal": _decimal,
-    "enum.Enum": _enum,
     "pathlib.PurePath": _path,
     "pathlib._local.PurePath": _path,
-    "re.Pattern": _parts(b"regex", re.Pattern, "pattern", "flags"),
-    "upath.core.UPath": _upath,
-    "zoneinfo.ZoneInfo": _zone,
+    "re.Pattern": _pattern,
+    "numpy.ndarray": _ndarray,
+    "numpy.generic": _scalar,
+    "numpy.dtype": _dtype,
+    "numpy.ufunc": _ufunc,
+    "numpy._ArrayFunctionDispatcher": _by_name,
+    "pandas.DataFrame": _frame,
+    "pandas.core.frame.DataFrame": _frame,
+    "pandas.Series": _series,
+    "pandas.core.series.Series": _series,
+    "pandas.Index": _index,
+    "pandas.core.indexes.base.Index": _index,
+    "pandas.api.extensions.ExtensionArray": _extension,
+    "pandas.core.arrays.base.ExtensionArray": _extension,
+    "pandas._libs.tslibs.nattype._NaT": _singleton,
+    "pandas._libs.missing.C_NAType": _singleton,
+    "pandas._libs.tslibs.timestamps._Timestamp": _timestamp,
+    "pandas._libs.tslibs.timedeltas._Timedelta": _timestamp,
+    "pyarrow._fs.FileSystem": _arrow_filesystem,
+    "pyarrow.lib._PandasConvertible": _arrow,
+    "pyarrow.lib.Buffer": _arrow_buffer,
+    "pyarrow.lib.Scalar": _arrow_scalar,
+    "pyarrow.lib.Schema": _arrow_type,
+    "pyarrow.lib.Field": _arrow_type,
+    "pyarrow.lib.DataType": _arrow_type,
     "fsspec.spec.AbstractFileSystem": _filesystem,
     "fsspec.core.OpenFile": _open_file,
 }

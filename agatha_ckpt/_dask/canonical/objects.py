@@ -130,8 +130,6 @@ def has_state(cls: type) -> bool:
     This is what pickle checks: nothing but a dict, slots and weak references is in
     the memory of the object.
     """
-    if has_getstate(cls):
-        return True
     word = struct.calcsize("P")
     size = object.__basicsize__ + word * len(_slot_names(cls))
     if cls.__dictoffset__ != 0 and not cls.__flags__ & (1 << 4):  # a managed dict
@@ -139,6 +137,26 @@ def has_state(cls: type) -> bool:
     if cls.__weakrefoffset__ > 0:
         size += word
     return not cls.__itemsize__ and cls.__basicsize__ <= size
+
+
+def read_state(value: Any) -> Any:
+    """Return the state of an object, also of one that is written in C.
+
+    Raises
+    ------
+    TypeError
+        It cannot be read.
+    """
+    cls = type(value)
+    if has_state(cls):
+        return state_of(value)
+    try:
+        return reduced(value)
+    except TypeError:
+        state = value.__getstate__() if has_getstate(cls) else None
+        if state is None:  # which some types have beside what they are made of
+            raise
+        return state
 
 
 def reduced(value: Any) -> Any:
