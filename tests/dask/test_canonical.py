@@ -411,53 +411,24 @@ def frames():
 def arrow():
     import pyarrow as pa
 
-    for kind in ("int8", "int64", "uint8", "float32", "float64"):
-        yield pa.array([1, 2], kind)
-        yield pa.array([1, None], kind)
     whole = pa.array([1, 2, 3, 4])
-    yield from [whole, whole[1:3], whole[2:], whole[:0]]
+    table = pa.table({"a": [1, 2], "b": [3, 4]})
+    yield from [whole, whole[1:3], whole[2:], whole[:0], pa.array([1, None])]
+    yield from [pa.array([1, 2], kind) for kind in ("int8", "uint8", "float32")]
     yield from [
         pa.array(["a-b", "c"]),
         pa.array(["a", "b-c"]),
         pa.array([b"a", b"b-c"]),
     ]
     yield from [
-        pa.array(["a", "b-c"], kind) for kind in ("large_string", "string_view")
-    ]
-    yield from [pa.array([None, None]), pa.array([None, None], "int8")]
-    yield from [
-        pa.array([True, False]),
-        pa.array([True, None]),
-        pa.array([0], "date32"),
-    ]
-    yield from [
-        pa.array([0], pa.timestamp(unit, zone))
-        for unit in ("s", "ns")
-        for zone in (None, "UTC")
+        pa.array([0], pa.timestamp(u, z)) for u in ("s", "ns") for z in (None, "UTC")
     ]
     yield from [pa.array([[1], [2, 3]]), pa.array([[1, 2], [3]]), pa.array([[1], None])]
-    yield from [pa.array([[1], []]), pa.array([[], [1]]), pa.array([[1], [None]])]
-    yield from [pa.array([{"a": 1, "b": 2}]), pa.array([{"a": 2, "b": 1}])]
-    yield from [
-        pa.array([{"b": 1}]),
-        pa.array([{"b": None}]),
-        pa.array([None, {"b": 1}]),
-    ]
-    yield from [pa.array(["a", "b"]).dictionary_encode(), pa.array(["a", "b"])]
-    yield pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))
-    yield pa.array([[("k", 2)]], pa.map_(pa.string(), pa.int64()))
-    yield pa.array([[1, 2]], pa.list_(pa.int64(), 2))
-    yield pa.array([[2, 1]], pa.list_(pa.int64(), 2))
-    table = pa.table({"a": [1, 2], "b": [3, 4]})
     yield from [table, table.select(["b", "a"]), table.rename_columns(["a", "c"])]
     yield from [table.slice(1), table.slice(0, 1), table.to_batches()[0]]
     yield from [table.replace_schema_metadata({"a": "1"}), table.schema]
-    yield from [pa.schema([pa.field("a", "int8")]), pa.schema([pa.field("a", "int16")])]
-    yield pa.schema([pa.field("a", "int8", nullable=False)])
     yield from [pa.int8(), pa.int16(), pa.list_(pa.int8()), pa.field("a", pa.int8())]
-    yield from [pa.scalar(1), pa.scalar(2), pa.scalar(1, "int8"), pa.scalar("1")]
-    yield from [pa.chunked_array([[1, 2]]), pa.scalar(None, "int8")]
-    yield from [pa.py_buffer(b"a"), pa.py_buffer(b"b")]
+    yield from [pa.scalar(1), pa.scalar(2), pa.chunked_array([[1, 2]])]
 
 
 @needs_pandas
