@@ -230,7 +230,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("other", OTHERS + REFUSED, ids=repr)
+@pytest.mark.parametrize(
+    "other", OTHERS + REFUSED, ids=lambda value: type(value).__name__
+)
 @pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN)
 def test_p9_plain_records_come_back_whatever_is_among_them(make, other):
     plain = [make(i) for i in range(15_000)]

@@ -85,10 +85,8 @@ def test_each_load_is_exact_and_each_loser_gets_an_error(
         assert store.manifest(name).plan.version == NEW.version
         for run, outcome in zip(runs, outcomes, strict=True):
             found[outcome if isinstance(outcome, str) else "loaded"] += 1
-            if same:
-                # The loser adopts the winner's records; or it was still writing a
-                # file that the winner's commit has removed.
-                assert outcome in (stored, "conflict")
+            if same:  # the loser adopts the records of the winner
+                assert outcome == stored
             elif isinstance(outcome, str):
                 assert outcome in ("conflict", "replaced")
                 assert on_stale == "recompute" or outcome == "conflict"
