@@ -30,6 +30,7 @@ class AgathaCodec:
 
     name = LEGACY
     suffix = "pkl"
+    is_text = False
 
     def encode(
         self,

@@ -118,6 +118,10 @@ class Codec(Protocol):
     def suffix(self) -> str:
         """Suffix of the files, without the dot."""
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the records are lines of text, for other programs."""
+
     def encode(
         self,
         records: Iterable[Any],

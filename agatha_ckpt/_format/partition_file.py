@@ -57,6 +57,7 @@ class MsgpackCodec:
 
     name = MSGPACK
     suffix = SUFFIXES[MSGPACK]
+    is_text = False
 
     def encode(
         self,

@@ -23,6 +23,7 @@ class TextCodec:
 
     name = TEXT
     suffix = SUFFIXES[TEXT]
+    is_text = True
 
     def encode(
         self,

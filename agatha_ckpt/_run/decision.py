@@ -10,6 +10,7 @@ from agatha_ckpt._errors import (
     CheckpointNotFoundError,
     pickle_refusal,
 )
+from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest, Plan
 from agatha_ckpt._format.names import MSGPACK, TEXT
 from agatha_ckpt._settings import Settings
@@ -205,7 +206,7 @@ def _without_manifest(settings: Settings, request: Request, stored: Stored) -> D
 def _with_manifest(
     settings: Settings, request: Request, stored: Stored, manifest: Manifest
 ) -> Decision:
-    if request.textfile and manifest.plan.format != TEXT:
+    if request.textfile and not codec_for(manifest.plan.format).is_text:
         raise CheckpointConflictError(
             f"{request.where} is done as {manifest.plan.format}, and textfile=True "
             "asks for text; use another name, or pass overwrite=True"
@@ -260,7 +261,7 @@ def _mend(
     obstacle = ""
     if manifest.is_agatha:
         obstacle = "Agatha wrote the checkpoint"
-    elif request.plan.format != manifest.plan.format:
+    elif request.textfile != codec_for(manifest.plan.format).is_text:
         obstacle = f"the checkpoint is stored as {manifest.plan.format}"
     elif not settings.allow_partial:
         obstacle = "allow_partial is off"

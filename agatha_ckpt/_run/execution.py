@@ -140,7 +140,7 @@ class Call:
         manifest = self.folder.manifest_from(data) if data else self.folder.manifest()
         # Of the manifest read above: another run may repair it at the same moment.
         damaged = tuple(verify(self.folder, manifest, self.settings.allow_pickle))
-        textfile = codec_for(manifest.plan.format).suffix == "txt"
+        textfile = codec_for(manifest.plan.format).is_text
         call = replace(self, request=replace(self.request, textfile=textfile))
         compared = call._compare(manifest)
         return call._execute(Stored(Marker(data, manifest), damaged, None, compared))

@@ -12,6 +12,7 @@ from agatha_ckpt._errors import (
 from agatha_ckpt._filesystem.base import FileInfo
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.base import Codec
+from agatha_ckpt._format.codec import codec_for, codec_of_suffix
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import FileName, parse_filename
 from agatha_ckpt._store.folder import Folder, Marker
@@ -71,7 +72,7 @@ def find_reusable(
         parsed = parse_filename(filename)
         if parsed is None or filename in marker.files:
             continue
-        if parsed.suffix != codec.suffix:
+        if codec_of_suffix(parsed.suffix) is not codec:
             refused.append("in another format")
         elif parsed.base != marker.base:
             refused.append("of an older run")
@@ -100,7 +101,7 @@ def _named(
     damaged: frozenset[int],
 ) -> list[tuple[FileName, PartitionInfo]]:
     """Return the files of the marker that are there with their size."""
-    if marker.manifest is None or marker.manifest.plan.format != codec.name:
+    if marker.manifest is None or codec_for(marker.manifest.plan.format) is not codec:
         return []
     found = []
     for index, info in enumerate(marker.manifest.partitions):
