@@ -40,7 +40,7 @@ class Checkpointer:
     Parameters
     ----------
     store : CheckpointStore, str or os.PathLike, optional
-        Where the checkpoints lie; a path or URL stands for the store of that root.
+        The store of the checkpoints, or the path or URL of its root.
         Without it, the root is that of dask's configuration
         (``agatha-ckpt.root``, or the environment variable
         ``DASK_AGATHA_CKPT__ROOT``), looked up when it is first needed.
@@ -200,7 +200,7 @@ class Checkpointer:
         Returns
         -------
         dask.bag.Bag or None
-            A bag that loads the checkpoint. After ``enabled=False``, the very bag
+            A bag that loads the checkpoint. After ``enabled=False``, the same bag
             that was given. None with ``textfile=True``.
 
         Raises

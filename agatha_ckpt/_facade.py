@@ -42,7 +42,7 @@ def checkpoint(
     """Save *bag* under *name* unless that is done, and return a bag that loads it.
 
     As `Checkpointer.checkpoint` of the default Checkpointer, whose settings
-    `set_verbose` and its like replace.
+    `set_verbose` and the other setters change.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def checkpoint(
     Returns
     -------
     dask.bag.Bag or None
-        A bag that loads the checkpoint. After `disable`, the very bag that was
+        A bag that loads the checkpoint. After `disable`, the same bag that was
         given. None with ``textfile=True``.
 
     Raises
@@ -126,7 +126,7 @@ def ckpt(
 def set_root(
     root: str | os.PathLike[str] | None = None, **storage_options: Any
 ) -> None:
-    """Set the path or fsspec URL under which checkpoints lie.
+    """Set the path or fsspec URL of the folder of the checkpoints.
 
     A local folder is made; on a bucket nothing is written, and the bucket must
     exist. *storage_options* go to the filesystem. The parameter may also be given by
@@ -191,7 +191,7 @@ def get_verbose() -> bool:
 def set_allow_pickle(allow: bool) -> None:
     """Set whether values of other types are pickled, and pickles are loaded.
 
-    Unpickling can run any code: allow it only where you trust everybody who can
+    Unpickling can run any code: allow it only where you trust everyone who can
     write to the root.
     """
     _default.configure(allow_pickle=allow)

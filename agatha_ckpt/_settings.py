@@ -26,19 +26,20 @@ class Settings:
         Keep whole partitions, of an unfinished run or of a stale checkpoint, that were
         computed from the same inputs.
     enabled : bool, default True
-        If false, a bag that is given is returned as it is.
+        If false, a bag that is given is returned unchanged.
     halt_after : str, optional
         Stop the program after the checkpoint of this name is done.
     allow_pickle : bool, default False
-        Store values of types that the format does not know as pickles, and load
-        them. Unpickling can run any code: allow it only where you trust everybody
+        Store values of types that the format does not have as pickles, and load
+        them. Unpickling can run any code: allow it only where you trust everyone
         who can write to the root.
     compression : {"auto", None, "zstd"}
         ``"auto"`` is zstd on remote filesystems and none on local disk.
     on_stale : {"warn", "recompute", "error"}
         What to do with a done checkpoint that has other inputs or other parents than
-        asked for: load it with a `StaleCheckpointWarning`, compute the partitions that
-        differ, or raise. One with another version label is computed again, or raises.
+        asked for: load it with a `StaleCheckpointWarning` that has the reason, compute
+        the partitions that differ, or raise. One with another version label is computed
+        again, or raises.
 
     Raises
     ------

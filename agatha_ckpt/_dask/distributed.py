@@ -1,7 +1,7 @@
 """Saving on a dask.distributed cluster.
 
-A worker that dies takes the results that it holds with it, and the scheduler computes
-them again. So the client gathers each result and releases its future as it lands.
+The results that a worker holds are lost when it dies, and the scheduler computes them
+again. So the client gathers each result and releases its future as it lands.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -25,7 +25,7 @@ _SAMPLE = 10  # records
 
 @dataclass(frozen=True)
 class LoadPartition:
-    """The task that opens one partition; travels to the workers.
+    """The task that opens one partition; it is pickled for the workers.
 
     Attributes
     ----------

@@ -46,7 +46,7 @@ class WarmPool:
         configuration choose a pool, or where another thread uses this one. An exception
         ends the pool, as tasks may be running in it.
         """
-        if not _is_wanted(schedule, options) or not self._lock.acquire(blocking=False):
+        if not _is_usable(schedule, options) or not self._lock.acquire(blocking=False):
             yield {}
             return
         try:
@@ -109,7 +109,7 @@ def _end_pool(pool: _Pool) -> None:
     pool.shutdown(wait=is_main, cancel_futures=True)
 
 
-def _is_wanted(schedule: Callable[..., Any], options: Mapping[str, Any]) -> bool:
+def _is_usable(schedule: Callable[..., Any], options: Mapping[str, Any]) -> bool:
     return (
         schedule is process_scheduler
         and not options.keys() & {"pool", "initializer"}
@@ -142,7 +142,7 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent was killed; it would wait for work for ever."""
+    """End this process when its parent was killed; it would wait for work forever."""
     if parent := parent_process():
         connection.wait([parent.sentinel])
         os._exit(0)

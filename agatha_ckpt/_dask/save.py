@@ -36,7 +36,7 @@ def _this_process() -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class SavePartition:
-    """The task that writes one partition; travels to the workers.
+    """The task that writes one partition; it is pickled for the workers.
 
     Attributes
     ----------

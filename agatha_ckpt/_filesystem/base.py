@@ -61,7 +61,7 @@ class Files(Protocol):
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
         """Open a file of *size* bytes for reading in pieces.
 
-        Over a network a small file is read at once. A reader that does not want all of
+        Over a network a small file is read at once. A reader that does not need all of
         the file gives the bytes of each read as *piece*.
         """
 

@@ -98,7 +98,7 @@ class ObjectStoreFiles(RemoteFiles, ABC):
 
 
 def _is_refusal(error: Exception) -> bool:
-    # Some servers do not tell which condition failed, and then s3fs raises OSError.
+    # Some servers do not report which condition failed, and then s3fs raises OSError.
     return isinstance(error, FileExistsError) or _http_status(error) == 412
 
 

@@ -24,7 +24,7 @@ class RemoteFiles:
     """Any fsspec filesystem: encode to a bounded spool, then one upload.
 
     Nothing is assumed beyond fsspec's own interface, so that `swap` is not atomic.
-    Subclasses do better on the filesystems that they know.
+    Subclasses use conditional requests.
     """
 
     local = False

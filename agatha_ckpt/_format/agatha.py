@@ -112,7 +112,7 @@ def is_agatha_file(filename: str) -> bool:
 def decode_agatha_manifest(
     data: bytes, files: Mapping[str, FileEntry], where: str
 ) -> Manifest:
-    """Return the manifest that an Agatha done marker amounts to.
+    """Return the manifest that an Agatha done marker describes.
 
     Parameters
     ----------

@@ -132,7 +132,7 @@ def decode_scalar(payload: bytes) -> Any:
     return dtype.type(content.decode(codec, "surrogatepass"))
 
 
-# What is known by the head of a payload: class, dtype, shape, size of the elements.
+# What the head of a payload determines: class, dtype, shape, size of the elements.
 # An lru_cache takes a tenth of the time that an array of 64 floats takes.
 _heads: dict[bytes, tuple[Any, Any, tuple[int, ...], int]] = {}
 
@@ -158,7 +158,7 @@ def _read_head(head: bytes) -> tuple[Any, Any, tuple[int, ...], int]:
 
 
 def _fault(dtype: Any) -> str | None:
-    """Return what numpy's description of *dtype* would lose; None for nothing."""
+    """Return what numpy's description of *dtype* loses; None for nothing."""
     import numpy
 
     if dtype.hasobject or dtype.kind == "T":

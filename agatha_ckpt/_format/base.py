@@ -1,4 +1,4 @@
-"""What a codec is: how the records of one partition become a file and come back."""
+"""What a codec is: it encodes the records of a partition to a file and decodes them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Footer:
         Time it took to compute and encode the records.
     holds_pickle : bool
     digest : str
-        32 hexadecimal digits over the content, the same in whatever compression.
+        32 hexadecimal digits over the content, the same in any compression.
     code : str
         Code digests of the steps that computed it; empty where they are not known.
     """
@@ -96,7 +96,7 @@ class StoredFile(Protocol):
         """Whether reading costs a request over a network."""
 
     def open(self, piece: int = 0) -> BinaryIO:
-        """Open the file; *piece* is the size of a read where not all is wanted."""
+        """Open the file; *piece* is the size of a read where not all is needed."""
 
     def tail(self, count: int) -> bytes:
         """Return the last *count* bytes."""
@@ -155,7 +155,7 @@ class Codec(Protocol):
     ) -> Iterator[Sequence[Any]]:
         """Yield the records in lists, after checks against *file* and *info*.
 
-        A *piece* above 0 is for a reader that wants the first few records. Checks that
+        A *piece* above 0 is for a reader of the first few records. Checks that
         need the whole file are then left out.
         """
 

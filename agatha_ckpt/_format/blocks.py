@@ -266,7 +266,7 @@ def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
     if flags > _ALL_FLAGS:
         raise UnsupportedFormatError(
             f"{where} holds a block of a form that this version of agatha_ckpt does "
-            "not know; upgrade agatha_ckpt"
+            "not support; upgrade agatha_ckpt"
         )
     if flags & PICKLE and not allow_pickle:
         raise pickle_refusal(where)
@@ -314,10 +314,10 @@ def _unpack(
         options["unicode_errors"] = "surrogatepass"
     if not flags & HOOKS:
         return unpackb(payload, **options)
-    ext_hook, list_hook, left_over = make_hooks(allow_pickle)
+    ext_hook, list_hook, unused = make_hooks(allow_pickle)
     records = unpackb(payload, ext_hook=ext_hook, list_hook=list_hook, **options)
-    if left_over():
+    if unused():
         raise CorruptCheckpointError(
-            "a block holds a marker that is not at the head of an array"
+            "a block holds a marker outside the head of an array"
         )
     return records

@@ -1,4 +1,4 @@
-"""The registry of formats: the only place that knows all codecs."""
+"""The registry of formats."""
 
 from agatha_ckpt._errors import UnsupportedFormatError
 from agatha_ckpt._format.agatha import AgathaCodec

@@ -103,7 +103,7 @@ def decode_header(data: bytes, where: str) -> Header:
     if compression >= len(COMPRESSIONS):
         raise UnsupportedFormatError(
             f"{where} has compression number {compression}, which this version of "
-            "agatha_ckpt does not know; upgrade agatha_ckpt"
+            "agatha_ckpt does not support; upgrade agatha_ckpt"
         )
     return Header(fingerprint.hex(), index, count, COMPRESSIONS[compression])
 

@@ -32,7 +32,7 @@ _RECORDS_PER_BYTE = 4096
 
 @dataclass(frozen=True)
 class Plan:
-    """What a manifest says of the whole checkpoint.
+    """The plan in a manifest.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ def default_fingerprint(plan: Plan, index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
-    """What the manifest says of one partition.
+    """One partition's entry in a manifest.
 
     Attributes
     ----------
@@ -335,7 +335,7 @@ def _fault(manifest: Manifest) -> str | None:
         if not _is_time(partition.seconds):
             return f"has no time for partition {index}"
         if type(partition.holds_pickle) is not bool:
-            return f"does not tell whether partition {index} holds pickles"
+            return f"has no pickle flag for partition {index}"
     return None
 
 

@@ -155,7 +155,7 @@ def may_hold_buffer(data: bytes) -> bool:
 
     msgpack packs both like bytes, and does not call the default. A look at all values
     of a record takes about as long as packing it, so *data* is searched for bytes
-    first. Their first byte is common; in what is long, the length tells them apart.
+    first. Their first byte is common; in what is long, the length distinguishes them.
     """
     if BIN_8 in data:
         return True
@@ -208,7 +208,7 @@ def _mark_bytearrays(value: Any) -> Any:
     Raises
     ------
     Refused
-        For a memoryview, which has nothing to come back as.
+        For a memoryview, which cannot be restored.
     """
     cls = type(value)
     mark = _mark_bytearrays

@@ -163,7 +163,7 @@ def _compressor(compression: str | None) -> Callable[[bytes], bytes]:
 
 
 def _content_of(block: Block, stored: bytes, stored_crc: int) -> bytes:
-    """Return what the digest covers: the same in whatever compression."""
+    """Return what the digest covers: the same in any compression."""
     crc = stored_crc if stored is block.payload else crc32(block.payload)
     return _CONTENT.pack(block.flags, block.records, len(block.payload), crc)
 
@@ -186,8 +186,8 @@ def _blocks_of(
 def _read_ends(source: BinaryIO, file: StoredFile) -> tuple[Header, Footer]:
     """Return header and footer after checks; *source* is then at the first block.
 
-    The footer tells a whole file of another run before a record of it is used, and how
-    many records there are before a reader makes room for them.
+    By the footer, a whole file of another run is detected before a record of it is
+    used, and the number of records is known before a reader makes room for them.
     """
     found = source.seek(0, SEEK_END)
     if found != file.size:

@@ -154,7 +154,7 @@ def _split_zone(value: ZoneInfo) -> list[str]:
 
 def _build_zone(items: list[Any]) -> Any:
     (key,) = items
-    if type(key) is not str:  # it would be compared with every key that is known
+    if type(key) is not str:  # it would be compared with every known key
         raise CorruptCheckpointError("a record holds a time zone without a name")
     return _build_any_zone([key])
 
@@ -162,7 +162,7 @@ def _build_zone(items: list[Any]) -> Any:
 def _split_path(value: Any) -> list[str]:
     cls, text = type(value), str(value)
     if cls(text) != value:  # such as PureWindowsPath("./c:a")
-        raise Unstorable(f"a {cls.__name__} that its text does not give back")
+        raise Unstorable(f"a {cls.__name__} whose text does not restore it")
     return [text]
 
 
@@ -309,12 +309,12 @@ def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtT
 def make_hooks(
     allow_pickle: bool,
 ) -> tuple[Callable[[int, bytes], Any], Callable[[Any], Any], Callable[[], int]]:
-    """Return the unpacker's hooks for one block, and a count of markers left over.
+    """Return the unpacker's hooks for one block, and a count of unused markers.
 
     The ``ext_hook`` returns leaves, and the markers of containers; the ``list_hook``
     returns the container of an array with a marker at its head, and other arrays as
     they are. A marker in any other place would be a value of the record: the caller
-    checks that none is left over.
+    checks that none is unused.
 
     Raises
     ------

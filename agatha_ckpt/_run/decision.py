@@ -13,6 +13,7 @@ from agatha_ckpt._errors import (
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest, Plan
 from agatha_ckpt._format.names import MSGPACK, TEXT
+from agatha_ckpt._human import format_count
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.folder import Marker
 from agatha_ckpt._store.verify import DamagedPartition
@@ -225,7 +226,7 @@ def _with_manifest(
             reason += f"; no partition is kept: {stored.comparison.incomparable}"
         return Decision(Action.RECOMPUTE, reason, settings.allow_partial)
     if stored.damaged and request.has_bag:
-        return _mend(settings, request, stored, manifest, stale)
+        return _repair(settings, request, stored, manifest, stale)
     if manifest.holds_pickle and not settings.allow_pickle:
         raise pickle_refusal(request.where)
     return _load(request, stored, manifest, stale)
@@ -246,7 +247,7 @@ def _load(request: Request, stored: Stored, manifest: Manifest, stale: str) -> D
     return Decision(Action.LOAD, reason, warn=bool(reason), stale=stale)
 
 
-def _mend(
+def _repair(
     settings: Settings,
     request: Request,
     stored: Stored,
@@ -280,7 +281,9 @@ def _other_version(request: Request, manifest: Manifest) -> str:
     """Return how the version differs, where one was given; else an empty string."""
     if request.version is None or request.version == manifest.plan.version:
         return ""
-    return f"it has version {manifest.plan.version!r}, not {request.version!r}"
+    stored = manifest.plan.version
+    found = "no version" if stored is None else f"version {stored!r}"
+    return f"it has {found}, not {request.version!r}"
 
 
 def _check_version(request: Request, stored: Stored, difference: str) -> None:
@@ -309,18 +312,19 @@ def _other_inputs(request: Request, stored: Stored, manifest: Manifest) -> str:
     reasons = [] if manifest.is_agatha else [*_other_parents(request, manifest)]
     if changed := stored.comparison.changed:
         verb = "has" if changed == 1 else "have"
-        reasons.append(f"{changed:,} of {found:,} partitions {verb} other inputs")
+        total = format_count(found, "partition")
+        reasons.append(f"{changed:,} of {total} {verb} other inputs")
     return "; ".join(reasons)
 
 
 def _other_parents(request: Request, manifest: Manifest) -> Iterator[str]:
-    # Two roots can hold parents of the same name. What they hold counts.
+    # By id: two roots can hold parents of the same name.
     asked = {parent_id: name for name, parent_id in request.parents}
     found = {parent_id: name for name, parent_id in manifest.plan.parents}
     new = {asked[parent_id] for parent_id in asked.keys() - found.keys()}
     gone = {found[parent_id] for parent_id in found.keys() - asked.keys()}
     if (request.name, manifest.id) in request.parents:
-        yield "the bag was built from this very checkpoint"
+        yield "the bag was built from this checkpoint"
     elif remade := sorted(new & gone):
         yield f"its parent {remade[0]!r} has other records now"
     elif other := sorted(new or gone):

@@ -214,14 +214,14 @@ class Call:
     def _execute(self, stored: Stored) -> Bag | None:
         decision = decide(self.settings, self.request, stored)
         if decision.action is Action.PASS_THROUGH:
-            self.reporter.say(passing(decision))
+            self.reporter.report(passing(decision))
             return self.bag
         if decision.action is Action.LOAD:
             manifest = self._ready(decision, stored)
         else:
             manifest = self._save(decision, stored)
         if self._halts:
-            self.reporter.say("Halting")
+            self.reporter.report("Halting")
             raise CheckpointHalt(f"halted after {self.request.where}, as asked for")
         if self.request.textfile:
             return None
@@ -240,7 +240,9 @@ class Call:
             with suppress(OSError):  # a root that can only be read
                 self.folder.sync()
         is_warned = bool(decision.stale)
-        self.reporter.say(loading(decision, manifest), decision.warn and not is_warned)
+        self.reporter.report(
+            loading(decision, manifest), decision.warn and not is_warned
+        )
         if is_warned:
             warnings.warn(
                 f"{self.request.where} is stale ({decision.stale}) and was loaded "
@@ -275,7 +277,7 @@ class Call:
         where = self.request.where
         make_folder(self.folder.files, self.folder.path, f"the folder of {where}")
         save = self._plan_save(decision, stored)
-        self.reporter.say(save.line(decision), decision.warn)
+        self.reporter.report(save.line(decision), decision.warn)
         try:
             manifest, is_ours = self._write_and_commit(save, stored.marker)
         except CheckpointConflictError:
@@ -288,9 +290,9 @@ class Call:
             raise
         if is_ours:
             seconds = perf_counter() - started
-            self.reporter.say(done(manifest, save.missing, seconds))
+            self.reporter.report(done(manifest, save.missing, seconds))
         else:
-            self.reporter.say(f"{_ADOPTED}: {figures(manifest)}")
+            self.reporter.report(f"{_ADOPTED}: {figures(manifest)}")
         return manifest
 
     def _write_and_commit(self, save: Save, marker: Marker) -> tuple[Manifest, bool]:

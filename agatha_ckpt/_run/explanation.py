@@ -19,11 +19,11 @@ class Explanation:
         ``"load"``, ``"compute"`` (nothing is kept), ``"resume"`` (partitions of an
         unfinished run are kept), ``"repair"`` (what is damaged is computed again),
         ``"recompute"`` (what is done is replaced), ``"pass through"`` (the bag is
-        handed back), or ``"error"``.
+        returned unchanged), or ``"error"``.
     line : str
         The line that the call would print; of an error, its message.
     reason : str
-        Why, where there is more to it than what is stored.
+        Why, where what is stored is not the whole reason.
     compute : tuple of int
         Numbers of the partitions that would be computed.
     kept : int

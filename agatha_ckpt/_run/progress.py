@@ -32,7 +32,7 @@ class Reporter:
         if verbose:
             _print(f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}")
 
-    def say(self, line: str, warn: bool = False) -> None:
+    def report(self, line: str, warn: bool = False) -> None:
         """Print and log a line; as a warning where *warn* and it is not printed."""
         if self._verbose:
             _print(f"\t- {line}")

@@ -113,7 +113,7 @@ def find_removal(folder: Folder, criteria: Criteria) -> Removal | None:
 def decide(
     status: Status, contents: Contents, criteria: Criteria, now: datetime
 ) -> Removal | None:
-    """Return what the criteria mean of a checkpoint; None if nothing.
+    """Return what the criteria select of a checkpoint with *status*; None if nothing.
 
     Parameters
     ----------
@@ -124,10 +124,10 @@ def decide(
     now : datetime
     """
     whole = not (criteria.leftovers and status.state in (State.DONE, State.ABSENT))
-    going = contents if whole else contents.leftovers(status.manifest)
-    if not going.own:
+    selected = contents if whole else contents.leftovers(status.manifest)
+    if not selected.own:
         return None
-    removal = Removal(status, going, whole)
+    removal = Removal(status, selected, whole)
     age = seconds_since(removal.changed, now)
     reason = None
     if criteria.older_than is not None:
@@ -142,4 +142,4 @@ def decide(
         newest = seconds_since(contents.changed, now)
         if newest is None or newest < MIN_AGE:
             reason = "it was written less than 24 h ago, so a run may be saving it"
-    return Removal(status, going, whole, reason)
+    return Removal(status, selected, whole, reason)

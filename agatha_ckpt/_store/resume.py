@@ -25,7 +25,7 @@ class Reusable:
     Attributes
     ----------
     kept : dict of int to PartitionInfo
-        Partition number to the file that serves it.
+        Partition number to the file that is used for it.
     refused : tuple of str
         A reason for each partition file of an unfinished run that is not kept.
     """
@@ -130,9 +130,9 @@ def _inspect(
 def assign(
     wanted: Sequence[str], whole: Sequence[tuple[FileName, PartitionInfo]]
 ) -> dict[int, PartitionInfo]:
-    """Return which of the *whole* files serves which partition; each serves one.
+    """Return which of the *whole* files is used for which partition; each for one.
 
-    A file serves the partition of its own number, or another one where only that one
+    A file is used for the partition of its own number, or another where only that one
     has its fingerprint.
 
     Examples

@@ -202,10 +202,8 @@ TUPLE = b"\xc7\x00\x9c"
     ],
     ids=["record", "member", "value", "key", "twice", "deep"],
 )
-def test_p5_a_marker_that_is_not_at_the_head_of_an_array_is_damage(
-    flags, count, payload
-):
-    with pytest.raises(CorruptCheckpointError, match="not at the head of an array"):
+def test_p5_a_marker_outside_the_head_of_an_array_is_damage(flags, count, payload):
+    with pytest.raises(CorruptCheckpointError, match="outside the head of an array"):
         decode_block(Block(flags, count, payload), False, WHERE)
 
 

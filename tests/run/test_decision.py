@@ -100,8 +100,8 @@ no      | *         | *                              | given version | *        
 *       | *         | broken                         | *             | *        | *         | *       | *      | COMPUTE                 | its done marker is cut
 
 *       | *         | text text-damaged              | label         | *        | *         | *       | *      | CheckpointConflictError | no bag was given
-*       | *         | text text-damaged              | version       | *        | error     | *       | *      | CheckpointConflictError | version None, not 'new'
-*       | *         | text text-damaged              | version       | *        | *         | *       | *      | RECOMPUTE               | version None, not 'new'
+*       | *         | text text-damaged              | version       | *        | error     | *       | *      | CheckpointConflictError | no version, not 'new'
+*       | *         | text text-damaged              | version       | *        | *         | *       | *      | RECOMPUTE               | no version, not 'new'
 *       | *         | text                           | *             | *        | *         | *       | *      | LOAD                    |
 *       | *         | text-damaged                   | none          | *        | *         | *       | *      | LOAD                    |
 *       | *         | text-damaged                   | given         | no       | *         | *       | *      | RECOMPUTE               | stored as text
@@ -112,8 +112,8 @@ no      | *         | *                              | given version | *        
 *       | *         | labelled                       | *             | *        | *         | *       | *      | LOAD                    |
 *       | *         | own own-damaged                | version       | *        | *         | *       | *      | CheckpointConflictError | build the bag again
 *       | *         | *                              | label         | *        | *         | *       | *      | CheckpointConflictError | no bag was given
-*       | *         | *                              | version       | *        | error     | *       | *      | CheckpointConflictError | version None, not 'new'
-*       | *         | *                              | version       | *        | *         | *       | *      | RECOMPUTE               | version None, not 'new'
+*       | *         | *                              | version       | *        | error     | *       | *      | CheckpointConflictError | no version, not 'new'
+*       | *         | *                              | version       | *        | *         | *       | *      | RECOMPUTE               | no version, not 'new'
 
 *       | *         | pickled agatha agatha-damaged  | none          | *        | *         | *       | no     | PickleNotAllowedError   | set_allow_pickle
 *       | *         | *                              | none          | *        | *         | *       | *      | LOAD                    |
@@ -246,7 +246,7 @@ def test_parents_that_hold_other_records_make_a_checkpoint_stale(saved, asked, r
 def test_a_bag_built_from_the_checkpoint_itself_makes_it_stale():
     stored = done()
     request = Request(WHERE, "one", 2, (("one", stored.manifest.id),))
-    assert "from this very checkpoint" in decide(Settings(), request, stored).stale
+    assert "from this checkpoint" in decide(Settings(), request, stored).stale
 
 
 @pytest.mark.parametrize("stored", ["absent", "done", "changed"])

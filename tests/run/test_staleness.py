@@ -222,9 +222,9 @@ def test_one_name_for_two_bags(ckpt):
 def test_a_bag_saved_under_the_name_that_it_was_loaded_by(ckpt):
     words = ckpt.checkpoint("words", to_text())
     longer = words.map(add, "!")
-    with pytest.warns(StaleCheckpointWarning, match="from this very checkpoint"):
+    with pytest.warns(StaleCheckpointWarning, match="from this checkpoint"):
         ckpt.checkpoint("words", longer)
-    with pytest.raises(CheckpointConflictError, match="from this very checkpoint"):
+    with pytest.raises(CheckpointConflictError, match="from this checkpoint"):
         ckpt.checkpoint("words", longer, on_stale="error")
     loaded = ckpt.checkpoint("words", longer, on_stale="recompute")
     assert loaded.compute() == [f"{n}!" for n in OLD]
