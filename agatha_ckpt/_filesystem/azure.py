@@ -1,5 +1,6 @@
 """Azure Blob Storage."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from fsspec.asyn import sync
@@ -33,6 +34,31 @@ class AzureFiles(ObjectStoreFiles):
                 await blob.delete_blob(**_unchanged(tag))
 
         sync(self._fs.loop, remove)
+
+    def _ls_files(self, folder: str) -> Iterable[Any]:
+        # adlfs sends a second request where a `find` finds nothing.
+        from azure.core.exceptions import ResourceNotFoundError
+
+        container, _, prefix = folder.partition("/")
+        service = self._fs.service_client
+
+        async def entries() -> list[dict[str, Any]]:
+            async with service.get_container_client(container=container) as client:
+                return [
+                    {
+                        "name": f"{container}/{blob.name}",
+                        "type": "file",
+                        "size": blob.size,
+                        "last_modified": blob.last_modified,
+                    }
+                    async for blob in client.list_blobs(name_starts_with=f"{prefix}/")
+                ]
+
+        try:
+            found: list[dict[str, Any]] = sync(self._fs.loop, entries)
+        except ResourceNotFoundError as error:  # there is no such container
+            raise FileNotFoundError(folder) from error
+        return found
 
     def _blob(self, path: str) -> Any:
         container, blob, _ = self._fs.split_path(path)
