@@ -68,7 +68,7 @@ class Packer:
         )
 
     def forget(self) -> None:
-        """Forget what was noted for the last block."""
+        """Forget what was recorded for the last block."""
         self.used.clear()
         self._keys.clear()
 

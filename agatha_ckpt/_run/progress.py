@@ -165,12 +165,12 @@ def done(manifest: Manifest, computed: Iterable[int], seconds: float) -> str:
     seconds = max(seconds, 1e-6)
     records = sum(info.records for info in ours) / seconds
     rate = f"{records:,.0f} records/s, {_size(ours, seconds)}/s"
-    took = f"in {format_duration(seconds)}"
+    elapsed = f"in {format_duration(seconds)}"
     kept = len(manifest.partitions) - len(ours)
     if kept:
-        took = f"{kept:,} kept and {len(ours):,} computed {took}"
-        return f"Done! {figures(manifest)}; {took} ({rate})"
-    return f"Done! {figures(manifest)} {took} ({rate})"
+        elapsed = f"{kept:,} kept and {len(ours):,} computed {elapsed}"
+        return f"Done! {figures(manifest)}; {elapsed} ({rate})"
+    return f"Done! {figures(manifest)} {elapsed} ({rate})"
 
 
 def _size(infos: Iterable[PartitionInfo], seconds: float = 1) -> str:

@@ -2,7 +2,7 @@
 
 A function counts by its name, its defaults and what it captures, not by its code: who
 mends a function after a crash keeps what is stored. Two functions of one name in one
-graph are told apart by their code.
+graph are distinguished by their code.
 """
 
 import re
@@ -45,7 +45,7 @@ _IN_C = (
 
 
 class Names:
-    """The functions of a graph by name, to tell those of one name apart.
+    """The functions of a graph by name, to distinguish those of one name.
 
     Parameters
     ----------

@@ -227,7 +227,7 @@ class Encoder:
         elif not first and defines(cls, "__dask_tokenize__"):
             handler = _visited(_tokenized)
         else:
-            # Two plain objects are told apart by their identity only.
+            # Two plain objects differ by identity only.
             inner: Handler = Encoder.refuse if cls is object else _object
             base, whole = cls, True
             for candidate, name in zip(cls.__mro__, names, strict=True):
