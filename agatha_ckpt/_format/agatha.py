@@ -110,7 +110,7 @@ def is_agatha_file(filename: str) -> bool:
 
 
 def decode_agatha_manifest(
-    data: bytes, files: Mapping[str, FileEntry], where: str
+    data: bytes, files: Mapping[str, FileEntry], where: str, checkpoint: str
 ) -> Manifest:
     """Return the manifest that an Agatha done marker describes.
 
@@ -122,6 +122,8 @@ def decode_agatha_manifest(
         The files beside it, by name.
     where : str
         The checkpoint, for messages.
+    checkpoint : str
+        Its name, which is part of the fingerprints.
 
     Raises
     ------
@@ -145,7 +147,8 @@ def decode_agatha_manifest(
     return Manifest(
         plan=Plan(len(names), plan_format),
         partitions=tuple(
-            _partition_info(name, files.get(name), plan_format) for name in names
+            _partition_info(checkpoint, name, files.get(name), plan_format)
+            for name in names
         ),
         created="",
         library="agatha",
@@ -153,10 +156,12 @@ def decode_agatha_manifest(
     )
 
 
-def _partition_info(name: str, entry: FileEntry | None, form: str) -> PartitionInfo:
+def _partition_info(
+    checkpoint: str, name: str, entry: FileEntry | None, form: str
+) -> PartitionInfo:
     size = entry.bytes if entry else -1
     modified = entry.modified if entry else None
-    identity = canonical([name, size, modified])
+    identity = canonical([checkpoint, name, size, modified])
     return PartitionInfo(
         file=name,
         records=-1,

@@ -162,7 +162,7 @@ class Folder:
                 f"the done marker of {self.describe()} is empty, cut or changed; "
                 "give the bag to save it again, or clear it"
             )
-        return decode_agatha_manifest(data, listed, self.describe())
+        return decode_agatha_manifest(data, listed, self.describe(), self.name)
 
     def readable_manifest(self, data: bytes) -> Manifest | None:
         """Return the manifest in *data*, or None where it is corrupt."""
