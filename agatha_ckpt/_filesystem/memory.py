@@ -16,6 +16,7 @@ class MemoryFiles(RemoteFiles):
     remote = False
     one_process = True
     atomic_swap = True
+    has_folders = False
 
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
         # All readers that the filesystem opens of one file share one position.

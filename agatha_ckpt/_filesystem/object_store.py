@@ -19,6 +19,7 @@ class ObjectStoreFiles(RemoteFiles, ABC):
     """
 
     atomic_swap = True
+    has_folders = False
 
     @abstractmethod
     def _read_tagged(self, path: str) -> tuple[str, bytes]:

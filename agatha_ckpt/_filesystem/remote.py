@@ -30,6 +30,7 @@ class RemoteFiles:
     local = False
     remote = True
     one_process = False
+    has_folders = True
     atomic_swap = False
 
     def __init__(self, fs: AbstractFileSystem) -> None:
@@ -113,10 +114,15 @@ class RemoteFiles:
             size = spool.tell()
             spool.seek(0)
             path = f"{folder}/{filename}"
-            if size <= SPOOL_BYTES:
-                self._fs.pipe_file(path, spool.read())
-            else:
-                self._upload(spool, path, size)
+            try:
+                if size <= SPOOL_BYTES:
+                    self._fs.pipe_file(path, spool.read())
+                else:
+                    self._upload(spool, path, size)
+            except FileNotFoundError as error:
+                if not self.has_folders:  # the bucket is missing
+                    raise
+                raise FolderGoneError(folder) from error
         return filename
 
     def _upload(self, spool: Any, path: str, size: int) -> None:
