@@ -68,10 +68,13 @@ class Reporter:
             stored.append(info)
             records = sum(info.records for info in stored)
             text = f"{_size(stored)}, records: {records:,}"
+            if drawn is None:
+                return
             with suppress(OSError, ValueError):  # the terminal is gone
                 drawn.set_postfix_str(text, refresh=False)
                 drawn.update()
 
+        drawn = None
         with suppress(OSError, ValueError):
             drawn = tqdm(
                 desc=self._name,
@@ -85,7 +88,8 @@ class Reporter:
             yield landed
         finally:
             with suppress(OSError, ValueError):
-                drawn.close()
+                if drawn is not None:
+                    drawn.close()
 
 
 def _print(line: str) -> None:
