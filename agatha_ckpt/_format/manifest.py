@@ -256,7 +256,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         )
     try:
         manifest = _manifest_from(document)
-        fault = _fault(manifest)
+        fault = manifest_fault(manifest)
         if not fault and manifest.id != document["id"]:
             fault = "does not match its own id"
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -297,7 +297,7 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
     )
 
 
-def _fault(manifest: Manifest) -> str | None:
+def manifest_fault(manifest: Manifest) -> str | None:
     """Return what is wrong with a manifest whose seal matches; None if nothing is."""
     plan = manifest.plan
     texts = [plan.format, manifest.created, manifest.library, manifest.token]

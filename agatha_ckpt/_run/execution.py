@@ -23,6 +23,7 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     StaleCheckpointWarning,
     UnsupportedFormatError,
+    pickle_refusal,
 )
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
@@ -48,7 +49,7 @@ from agatha_ckpt._run.progress import (
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.commit import adopt, commit
 from agatha_ckpt._store.folder import Folder, Marker, make_folder
-from agatha_ckpt._store.partition import WriteOptions
+from agatha_ckpt._store.partition import ClearedError, WriteOptions
 from agatha_ckpt._store.resume import Reusable, find_reusable
 from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import find_missing, verify
@@ -258,6 +259,8 @@ class Call:
         if stored.manifest and not self.request.overwrite:  # what is not given stays
             if plan.version is None:
                 plan = replace(plan, version=stored.manifest.plan.version)
+            if codec_for(stored.manifest.plan.format).is_text:
+                plan = replace(plan, format=stored.manifest.plan.format)
             if metadata is None:
                 metadata = stored.manifest.metadata
         fingerprints = self._inputs.fingerprints(plan)
@@ -270,6 +273,9 @@ class Call:
                 stored.marker,
                 frozenset(partition.index for partition in stored.damaged),
             )
+        kept = reusable.kept.values()
+        if not self.settings.allow_pickle and any(i.holds_pickle for i in kept):
+            raise pickle_refusal(self.request.where)
         return Save(plan, metadata or {}, fingerprints, reusable)
 
     def _save(self, decision: Decision, stored: Stored) -> Manifest:
@@ -300,10 +306,11 @@ class Call:
         folder, prints = self.folder, save.fingerprints
         try:
             infos = save.kept | self._write(save, marker)
-        except CheckpointConflictError:
+        except ClearedError:
             # The commit of another run may have removed a file that was being written.
             wanted, run = prints.partitions, self.run
-            return adopt(folder, save.plan.format, wanted, marker, run), False
+            kept = {info.file for info in save.kept.values()}
+            return adopt(folder, save.plan.format, wanted, marker, run, kept), False
         ours = make_manifest(folder.name, save.plan, infos, prints, save.metadata)
         manifest = commit(folder, ours, marker, self.run)
         return manifest, manifest is ours

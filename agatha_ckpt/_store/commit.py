@@ -10,11 +10,11 @@
 A run that loses adopts the winner's manifest if its fingerprints are the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
-from agatha_ckpt._errors import CheckpointConflictError, error_note
+from agatha_ckpt._errors import CheckpointConflictError, EncodeError, error_note
 from agatha_ckpt._filesystem.base import FolderGoneError
-from agatha_ckpt._format.manifest import Manifest, encode_manifest
+from agatha_ckpt._format.manifest import Manifest, encode_manifest, manifest_fault
 from agatha_ckpt._format.names import DONE_MARKER, is_own_file, parse_filename
 from agatha_ckpt._store.folder import Folder, Marker, all_present
 
@@ -42,7 +42,14 @@ def commit(
     ------
     CheckpointConflictError
         Another run with other fingerprints was first, or files were removed.
+    EncodeError
+        No reader would accept the manifest.
     """
+    if fault := manifest_fault(manifest):
+        raise EncodeError(
+            f"{folder.describe()} cannot be marked done: its manifest {fault}; write "
+            "one file for each partition of the plan"
+        )
     with error_note(f"marking {folder.describe()} done"):
         try:
             return _commit(folder, manifest, replaces, run)
@@ -53,7 +60,8 @@ def commit(
 def _commit(folder: Folder, manifest: Manifest, replaces: Marker, run: str) -> Manifest:
     def give_way() -> Manifest:
         plan, fingerprints = manifest.plan, manifest.fingerprints
-        return adopt(folder, plan.format, fingerprints, replaces, run)
+        kept = manifest.files
+        return adopt(folder, plan.format, fingerprints, replaces, run, kept)
 
     folder.sync()
     listed = folder.list()
@@ -84,6 +92,7 @@ def adopt(
     fingerprints: Sequence[str],
     replaces: Marker,
     run: str,
+    kept: Set[str],
 ) -> Manifest:
     """Return the manifest of the run that was first, if it is what this run needs.
 
@@ -99,11 +108,15 @@ def adopt(
         The marker that this run found when it began.
     run : str
         Id of this run.
+    kept : set of str
+        The files of *replaces* that this run keeps. A repair or an overwrite does not
+        adopt a manifest that names others of them.
 
     Raises
     ------
     CheckpointConflictError
-        The winner has other fingerprints, or there is none: files were removed.
+        The winner has other fingerprints, or names a file that this run was to
+        replace; or there is no winner: files were removed.
     """
     data = folder.read_marker()
     winner = None
@@ -113,6 +126,11 @@ def adopt(
         raise _removed(folder)
     written = {n for n in folder.list() if (f := parse_filename(n)) and f.run == run}
     _remove(folder, written - winner.files)
+    if winner.files & (replaces.files - kept):
+        raise CheckpointConflictError(
+            f"{folder.describe()} was changed by another run, which keeps files that "
+            "this run was to compute again; run again"
+        )
     if (winner.plan.format, winner.fingerprints) != (format, tuple(fingerprints)):
         raise CheckpointConflictError(
             f"{folder.describe()} was saved by another run from other inputs or with "

@@ -1,5 +1,6 @@
 """One stored partition: written in one stream, read as a lazy sequence."""
 
+import re
 from collections import UserList
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
@@ -8,15 +9,26 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
-from agatha_ckpt._errors import CheckpointConflictError, EncodeError, error_note
+from agatha_ckpt._errors import (
+    CheckpointConflictError,
+    EncodeError,
+    InvalidNameError,
+    error_note,
+)
 from agatha_ckpt._filesystem.base import FolderGoneError
 from agatha_ckpt._format.base import Footer, Header
 from agatha_ckpt._format.codec import codec_for
+from agatha_ckpt._format.framing import COMPRESSIONS
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import NO_BASE, partition_filename
 from agatha_ckpt._store.folder import Folder, missing_file_error
 
+_FINGERPRINT = re.compile("[0-9a-f]{32}")
 _PIECE_BYTES, _MAX_PIECE_BYTES = 128 * 1024, 8 * 1024 * 1024
+
+
+class ClearedError(CheckpointConflictError):
+    """The folder or the file was removed while a partition was being written."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,8 @@ def write_partition(
         The checkpoint was cleared meanwhile.
     """
     where = folder.describe(index)
-    if isinstance(records, str | bytes) or not hasattr(records, "__iter__"):
+    _check(where, index, fingerprint, options)
+    if isinstance(records, str | bytes | dict) or not hasattr(records, "__iter__"):
         raise EncodeError(
             f"{where} is a {type(records).__name__}, not a sequence of records; "
             "let the function given to map_partitions return a list"
@@ -90,11 +103,30 @@ def write_partition(
     try:
         filename = folder.files.publish(folder.path, write)
     except FolderGoneError:
-        raise CheckpointConflictError(
+        raise ClearedError(
             f"{where} was cleared by another run while it was being written; run again "
             "when the other run has ended"
         ) from None
     return footers[0].info(filename, fingerprint)
+
+
+def _check(where: str, index: int, fingerprint: str, options: WriteOptions) -> None:
+    """Refuse what a file name or a header cannot have."""
+    if not 0 <= index < options.npartitions:
+        raise InvalidNameError(
+            f"invalid partition number {index} for {where}: the plan has "
+            f"{options.npartitions} partitions, numbered from 0"
+        )
+    if not _FINGERPRINT.fullmatch(fingerprint):
+        raise InvalidNameError(
+            f"invalid fingerprint {fingerprint!r} for {where}: fingerprints are 32 hex "
+            "digits; omit it, or give a digest of what the partition is computed from"
+        )
+    if options.compression not in COMPRESSIONS:
+        raise InvalidNameError(
+            f"invalid compression {options.compression!r} for {where}: use None or "
+            "'zstd'"
+        )
 
 
 class Partition(UserList[Any]):

@@ -16,6 +16,7 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     CheckpointStore,
     CorruptCheckpointError,
+    EncodeError,
     InvalidNameError,
     Manifest,
     Plan,
@@ -444,3 +445,37 @@ def test_equal_content_has_an_equal_id_whatever_the_compression(store):
     save(store, records=records[::-1])
     assert len(ids) == 1
     assert store.manifest("x").id not in ids
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"index": -1}, {"index": 2}, {"fingerprint": "abc"}, {"compression": "gzip"}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["msgpack", "text"])
+def test_a_partition_that_no_file_name_can_have_is_refused_P6(local, kind, wrong):
+    options = {"index": 0, "records": ["a"], **wrong}
+    with pytest.raises(InvalidNameError, match=r"invalid .* partition .* checkpoint"):
+        local.write_partition("x", Plan(2, kind), **options)
+    assert files(local) == {}
+
+
+def test_a_manifest_that_no_reader_accepts_is_not_committed_P1(store):
+    good = save(store)
+    info = store.write_partition("x", Plan(2), 0, [1])
+    for partitions in [(info,), (info, info)]:
+        with pytest.raises(EncodeError, match=r"'x' under .* one file"):
+            store.mark_done("x", Manifest(Plan(2), partitions), replaces=good)
+    assert load(store) == RECORDS
+
+
+def test_a_clear_while_a_weak_filesystem_writes_is_a_conflict(tmp_path):
+    fs = fsspec.filesystem("dir", path=str(tmp_path), fs=fsspec.filesystem("file"))
+    store = CheckpointStore("root", fs=fs)
+
+    def records():
+        yield 1
+        store.clear("x")
+
+    with pytest.raises(CheckpointConflictError, match="partition 0 of checkpoint 'x'"):
+        store.write_partition("x", Plan(1), 0, records())

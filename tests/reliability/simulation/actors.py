@@ -56,7 +56,8 @@ def save(folder, name, inputs, marker, damaged=frozenset()):
             if i not in kept
         }
     except CheckpointConflictError:
-        return adopt(folder, codec.name, wanted, marker, run)
+        files = {info.file for info in kept.values()}
+        return adopt(folder, codec.name, wanted, marker, run, files)
     infos = kept | written
     partitions = tuple(infos[i] for i in range(len(inputs)))
     manifest = Manifest(Plan(len(inputs)), partitions, name="x", created=CREATED)
@@ -71,9 +72,11 @@ def repairer(name, inputs):
         marker = read(folder)
         if marker.manifest is None:
             return "nothing", None
+        repairing.refused = marker.manifest.partitions[0].file
         return "saved", save(folder, name, inputs, marker, frozenset({0}))
 
-    return actor(name, body, inputs)
+    repairing = actor(name, body, inputs)
+    return repairing
 
 
 def clearer(name):
@@ -139,6 +142,8 @@ def problems(world):
             case "saved", manifest:
                 if manifest.fingerprints != tuple(map(fingerprint, one.inputs)):
                     yield f"{one.name} got other inputs than its own"
+                if getattr(one, "refused", "") in manifest.files:
+                    yield f"{one.name} got the file that it was to replace"
             case "read", partitions:
                 values = [records[0][0] for records in partitions]
                 if values not in plans:

@@ -101,6 +101,14 @@ PAIRS = {
     ),
     "recompute over a done one's partial": (again(Q, R), done_with_partial),
     "repair and recompute": ([partial(repairer, "repair", P), *again(Q)], done),
+    "repair and pruner": (
+        [partial(repairer, "repair", P), prune],
+        done_with_dead_recompute,
+    ),
+    "repair and incremental recompute": (
+        [partial(repairer, "repair", Q), *again(P)],
+        partial(done, inputs=Q),
+    ),
     "two repairs": (
         [partial(repairer, "repair", P), partial(repairer, "again", P)],
         done,
