@@ -262,8 +262,6 @@ def _repair(
     obstacle = ""
     if manifest.is_agatha:
         obstacle = "Agatha wrote the checkpoint"
-    elif request.textfile != codec_for(manifest.plan.format).is_text:
-        obstacle = f"the checkpoint is stored as {manifest.plan.format}"
     elif not settings.allow_partial:
         obstacle = "allow_partial is off"
     elif stored.comparison.incomparable:

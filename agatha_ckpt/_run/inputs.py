@@ -41,6 +41,8 @@ def request_for(
             f"the version of {where} must be a str, not "
             f"{type(version).__name__}; use str({version!r})"
         )
+    if version is not None:  # the manifest has no subclasses of str
+        version = str.__str__(version)
     check_metadata(metadata, where)
     request = Request(
         where,
@@ -86,8 +88,9 @@ def check_metadata(metadata: object, where: str) -> None:
     if metadata is None:
         return
     try:
-        kept = isinstance(metadata, dict) and json.loads(json.dumps(metadata))
-    except (TypeError, ValueError):
+        text = json.dumps(metadata, allow_nan=False)
+        kept = isinstance(metadata, dict) and json.loads(text)
+    except (TypeError, ValueError, RecursionError):
         kept = None
     if kept != metadata:
         raise EncodeError(
