@@ -222,6 +222,8 @@ def _with_manifest(
         )
     if other_version or (stale and settings.on_stale == "recompute"):
         reason = f"stale: {stale}"
+        if not request.textfile and codec_for(manifest.plan.format).is_text:
+            reason += "; it was stored as text and becomes msgpack"
         if stored.comparison.incomparable:
             reason += f"; no partition is kept: {stored.comparison.incomparable}"
         return Decision(Action.RECOMPUTE, reason, settings.allow_partial)
@@ -262,6 +264,8 @@ def _repair(
     obstacle = ""
     if manifest.is_agatha:
         obstacle = "Agatha wrote the checkpoint"
+    elif request.textfile != codec_for(manifest.plan.format).is_text:
+        obstacle = f"the checkpoint is stored as {manifest.plan.format}"
     elif not settings.allow_partial:
         obstacle = "allow_partial is off"
     elif stored.comparison.incomparable:

@@ -259,8 +259,6 @@ class Call:
         if stored.manifest and not self.request.overwrite:  # what is not given stays
             if plan.version is None:
                 plan = replace(plan, version=stored.manifest.plan.version)
-            if codec_for(stored.manifest.plan.format).is_text:
-                plan = replace(plan, format=stored.manifest.plan.format)
             if metadata is None:
                 metadata = stored.manifest.metadata
         fingerprints = self._inputs.fingerprints(plan)

@@ -104,8 +104,9 @@ no      | *         | *                              | given version | *        
 *       | *         | text text-damaged              | version       | *        | *         | *       | *      | RECOMPUTE               | no version, not 'new'
 *       | *         | text                           | *             | *        | *         | *       | *      | LOAD                    |
 *       | *         | text-damaged                   | none          | *        | *         | *       | *      | LOAD                    |
-*       | *         | text-damaged                   | given         | *        | *         | yes     | *      | REPAIR                  | partition 1
-*       | *         | text-damaged                   | given         | *        | *         | no      | *      | RECOMPUTE               | allow_partial is off
+*       | *         | text-damaged                   | given         | no       | *         | *       | *      | RECOMPUTE               | stored as text
+*       | *         | text-damaged                   | given         | yes      | *         | yes     | *      | REPAIR                  | partition 1
+*       | *         | text-damaged                   | given         | yes      | *         | no      | *      | RECOMPUTE               | allow_partial is off
 *       | *         | *                              | *             | yes      | *         | *       | *      | CheckpointConflictError | textfile=True
 
 *       | *         | labelled                       | *             | *        | *         | *       | *      | LOAD                    |

@@ -56,11 +56,13 @@ def test_a_version_of_a_subclass_of_str_is_that_version(checkpointer):
     assert type(checkpointer.store.manifest("x").plan.version) is str
 
 
-def test_a_text_checkpoint_stays_text_when_it_is_updated(checkpointer):
+def test_a_text_checkpoint_that_becomes_msgpack_is_announced(checkpointer):
     checkpointer.checkpoint("x", bag_of("a", "b"), textfile=True)
-    updated = checkpointer.checkpoint("x", bag_of("a", "c"), on_stale="recompute")
+    other = bag_of("a", "c")
+    reason = checkpointer.explain("x", other, on_stale="recompute").reason
+    assert "it was stored as text and becomes msgpack" in reason
+    updated = checkpointer.checkpoint("x", other, on_stale="recompute")
     assert updated.compute() == ["a", "c"]
-    assert checkpointer.status("x").format == "text"
 
 
 class Pickled:
