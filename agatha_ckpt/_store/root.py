@@ -105,6 +105,7 @@ class Root:
 
 
 def _as_text(root: object) -> str:
+    text: object  # os.fspath may give bytes
     if isinstance(root, str):
         text = root
     elif hasattr(root, "storage_options"):
