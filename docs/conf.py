@@ -1,5 +1,6 @@
 """How Sphinx builds these pages: ``sphinx-build -W -b html docs docs/_build``."""
 
+import os
 from importlib.metadata import version as installed
 
 project = "agatha_ckpt"
@@ -23,3 +24,15 @@ napoleon_use_ivar = True  # else the attributes of two classes are ambiguous tar
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+
+# The inventories of other projects need a network, and without one -W fails.
+if os.environ.get("READTHEDOCS") or os.environ.get("DOCS_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "dask": ("https://docs.dask.org/en/stable", None),
+        "distributed": ("https://distributed.dask.org/en/stable", None),
+        "fsspec": ("https://filesystem-spec.readthedocs.io/en/stable", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "pandas": ("https://pandas.pydata.org/docs", None),
+    }
