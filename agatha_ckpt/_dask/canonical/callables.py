@@ -166,8 +166,12 @@ def is_named(function: Any) -> bool:
 
 
 def step_name(function: Any) -> str:
-    """Return the name of a step, without the characters that separate steps."""
-    name = full_name(function)
+    """Return the name of a step, without the characters that separate steps.
+
+    The Python that compiled it is part of the name: digests of its code can be
+    compared with those of the same Python only.
+    """
+    name = f"{sys.implementation.cache_tag}:{full_name(function)}"
     return "".join("_" if c in ";=" or not c.isprintable() else c for c in name)
 
 
