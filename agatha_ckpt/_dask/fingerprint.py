@@ -1,4 +1,4 @@
-"""Fingerprints: digests of what the partitions of a bag are computed from.
+"""Fingerprints: digests of what the partitions of a collection are computed from.
 
 A Merkle hash over each partition's own part of the graph: names and arguments of the
 functions that are called, not the keys of the tasks, which may be random.
@@ -11,7 +11,6 @@ from hashlib import blake2b
 from typing import Any
 
 import dask
-from dask.bag import Bag
 from dask.core import flatten
 
 from agatha_ckpt._dask import calls
@@ -25,7 +24,9 @@ from agatha_ckpt._dask.walk import Steps, Walk
 SCHEME = "1"
 """Of how fingerprints are made; those of another scheme are not comparable."""
 
-_EARLY = 16  # partitions; where more are known, the walk goes to the end of the bag
+_EARLY = (
+    16  # partitions; where more are known, the walk goes to the end of the collection
+)
 
 _HANDLERS = plain.HANDLERS | libraries.HANDLERS | calls.HANDLERS
 _SCALARS = tuple(plain.SCALARS.values())
@@ -33,7 +34,7 @@ _SCALARS = tuple(plain.SCALARS.values())
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What the partitions of a bag are computed from.
+    """What the partitions of a collection are computed from.
 
     Attributes
     ----------
@@ -52,12 +53,15 @@ class Fingerprints:
     opaque: tuple[str, ...]
 
 
-def fingerprint_bag(bag: Bag, *, version: str | None, format: str) -> Fingerprints:
-    """Return the fingerprints of the partitions of *bag*.
+def fingerprints_of(
+    collection: Any, *, version: str | None, format: str
+) -> Fingerprints:
+    """Return the fingerprints of the partitions of a collection of dask.
 
     Parameters
     ----------
-    bag : dask.bag.Bag
+    collection : dask collection
+        A bag, a frame, an array (by block) or a delayed value.
     version : str, optional
         Version label of the checkpoint.
     format : str
@@ -68,8 +72,10 @@ def fingerprint_bag(bag: Bag, *, version: str | None, format: str) -> Fingerprin
     CheckpointError
         The graph refers to a task that it does not hold, or in a circle.
     """
-    tasks = tasks_of(bag.__dask_graph__())
-    keys = list(flatten(bag.__dask_keys__()))
+    if hasattr(collection, "expr"):  # what is computed is known after optimizing only
+        collection = collection.optimize()
+    tasks = tasks_of(collection.__dask_graph__())
+    keys = list(flatten(collection.__dask_keys__()))
     try:
         return _fingerprints(tasks, keys, version, format)
     except RecursionError:

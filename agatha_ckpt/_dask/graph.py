@@ -135,14 +135,14 @@ class Graph:
             if self.outer is not None:
                 return self.outer._resolve(key)
             raise CheckpointError(
-                f"the graph of the bag refers to {key!r}, which it does not hold, so "
-                "that what its partitions are computed from is not known; build the "
-                "bag again from its inputs"
+                f"the graph of the collection refers to {key!r}, which it does not "
+                "hold, so that what its partitions are computed from is not known; "
+                "build the collection again from its inputs"
             )
         if key in self._busy:
             raise CheckpointError(
-                f"the graph of the bag needs {key!r} to compute {key!r}; no scheduler "
-                "can compute it"
+                f"the graph of the collection needs {key!r} to compute {key!r}; no "
+                "scheduler can compute it"
             )
         walk, encoder = self.walk, self.encoder
         if walk.depth >= _DEEPEST:
@@ -161,7 +161,7 @@ class Graph:
             if data[:1] != b"\0":  # else another task has the same result
                 data = b"\0" + blake2b(data, digest_size=16).digest()
             if len(encoder.opaque) > marked:
-                what = "a record" if isinstance(task, list) else "a value of the bag"
+                what = "a record" if isinstance(task, list) else "a value of the graph"
                 encoder.name(marked, what)
             found = self.known[key] = data, walk.merge(self.refs, encoder.steps)
         finally:

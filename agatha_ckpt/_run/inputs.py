@@ -9,7 +9,7 @@ from typing import Any
 import dask
 from dask.bag import Bag
 
-from agatha_ckpt._dask.fingerprint import SCHEME, Fingerprints, fingerprint_bag
+from agatha_ckpt._dask.fingerprint import SCHEME, Fingerprints, fingerprints_of
 from agatha_ckpt._dask.load import layer_of, parents_of
 from agatha_ckpt._errors import EncodeError, InvalidNameError
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
@@ -116,7 +116,7 @@ class Inputs:
         return self._of(plan.version, plan.format)
 
     def _fingerprints(self, version: str | None, format: str) -> Fingerprints:
-        return fingerprint_bag(self.bag, version=version, format=format)
+        return fingerprints_of(self.bag, version=version, format=format)
 
     def compare(
         self, store: CheckpointStore, name: str, manifest: Manifest

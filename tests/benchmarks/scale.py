@@ -24,7 +24,7 @@ from pathlib import Path
 import dask.bag
 
 from agatha_ckpt import Checkpointer, CheckpointStore
-from agatha_ckpt._dask.fingerprint import fingerprint_bag
+from agatha_ckpt._dask.fingerprint import fingerprints_of
 from tests.benchmarks import common
 from tests.benchmarks.schedulers import scheduler
 
@@ -92,7 +92,7 @@ class Case:
 
     def _fingerprinted(self):
         bag = bag_of(self.size)
-        return common.seconds(fingerprint_bag, bag, version=None, format="msgpack")
+        return common.seconds(fingerprints_of, bag, version=None, format="msgpack")
 
     def _opened(self, ckpt):
         bag = bag_of(self.size)

@@ -32,7 +32,7 @@ import toolz
 from dask import delayed
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._dask.fingerprint import fingerprint_bag
+from agatha_ckpt._dask.fingerprint import fingerprints_of
 
 HAS_PANDAS = all(map(importlib.util.find_spec, ("pandas", "pyarrow")))
 
@@ -353,12 +353,17 @@ def of_pandas():
     }
 
 
-def every_bag(folder):
-    """Return all bags: those of :func:`bags`, and one for each of the values."""
+def every_case(folder):
+    """Return all bags and collections: one for each of the values as well."""
     folder.mkdir(exist_ok=True)
     found = bags(folder)
     for name, value in values().items():
         found[f"value: {name}"] = bag_with(value)
+    if HAS_PANDAS:
+        from tests.dask.fingerprint_collections import every_collection
+
+        made = every_collection(folder).items()
+        found |= {f"collection: {name}": make(1) for name, make in made}
     return found
 
 
@@ -371,8 +376,8 @@ def bag_with(value):
 def fingerprints(folder):
     """Return what is known of each bag, as JSON holds it."""
     found = {}
-    for name, bag in every_bag(folder).items():
-        known = fingerprint_bag(bag, version=None, format="msgpack")
+    for name, bag in every_case(folder).items():
+        known = fingerprints_of(bag, version=None, format="msgpack")
         found[name] = [known.partitions, known.codes, known.opaque]
     return json.loads(json.dumps(found))
 

@@ -23,7 +23,7 @@ import toolz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agatha_ckpt._dask.fingerprint import fingerprint_bag
+from agatha_ckpt._dask.fingerprint import fingerprints_of
 from tests.dask.fingerprint_cases import (
     HAS_PANDAS,
     Colour,
@@ -66,7 +66,7 @@ needs_pandas = pytest.mark.skipif(not HAS_PANDAS, reason="pandas is not installe
 
 
 def known_of(value):
-    return fingerprint_bag(bag_with(value), version=None, format="msgpack")
+    return fingerprints_of(bag_with(value), version=None, format="msgpack")
 
 
 def fingerprint_of(value):

@@ -23,14 +23,20 @@ from dask._task_spec import Alias, Task, TaskRef
 from dask.bag import Bag
 
 from agatha_ckpt import Checkpointer, CheckpointError
-from agatha_ckpt._dask.fingerprint import fingerprint_bag
+from agatha_ckpt._dask.fingerprint import fingerprints_of
 from agatha_ckpt._run.decision import edited_steps
 from tests.dask import fingerprint_cases as cases
 from tests.dask.fingerprint_cases import Holder, add, even, numbers, parse
 
+needs_pandas = pytest.mark.skipif(not cases.HAS_PANDAS, reason="pandas is missing")
+dask_warns = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
+if cases.HAS_PANDAS:
+    from tests.dask.fingerprint_collections import every_collection
+
 
 def known_of(bag, version=None, format="msgpack"):
-    return fingerprint_bag(bag, version=version, format=format)
+    return fingerprints_of(bag, version=version, format=format)
 
 
 def of(bag):
@@ -69,11 +75,35 @@ def check_processes(seeds, folder):
     assert opaque == {}
 
 
+@needs_pandas
+@dask_warns
+def test_a_changed_input_of_a_collection_changes_the_fingerprint(tmp_path):
+    for change, make in every_collection(tmp_path).items():
+        before, again, after = (of(make(x)) for x in (1, 1, 2))
+        assert before == again, change
+        assert set(before) != set(after), change
+
+
+@needs_pandas
+@dask_warns
+def test_files_of_a_collection_count_by_path(tmp_path):
+    makes = every_collection(tmp_path)
+    makes = {name: make for name, make in makes.items() if "read_" in name}
+    before = {name: of(make(1)) for name, make in makes.items()}
+    for file in tmp_path.rglob("*.*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes())
+            os.utime(file, (1e9, 1e9))
+    assert {name: of(make(1)) for name, make in makes.items()} == before
+
+
+@dask_warns
 def test_fingerprints_are_equal_in_processes_with_other_hash_seeds(tmp_path):
-    check_processes((1, 2), tmp_path)
+    check_processes([1], tmp_path)
 
 
 @pytest.mark.long
+@dask_warns
 def test_fingerprints_are_equal_in_twenty_processes(tmp_path):
     check_processes(range(20), tmp_path)
 
@@ -510,7 +540,7 @@ def test_futures_count_by_their_key_and_are_named():
     one, two = (Bag({("x", 0): Future(key)}, "x", 1) for key in ("a", "b"))
     assert of(one) != of(two)
     assert known_of(one.map(add)).opaque == (
-        f"a value of the bag, a {__name__}.Future",
+        f"a value of the graph, a {__name__}.Future",
     )
 
 

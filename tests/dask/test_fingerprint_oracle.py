@@ -11,7 +11,7 @@ from dask import delayed
 from dask.bag import Bag
 
 from agatha_ckpt import CheckpointError
-from agatha_ckpt._dask.fingerprint import fingerprint_bag
+from agatha_ckpt._dask.fingerprint import fingerprints_of
 from tests.dask.fingerprint_cases import Holder, capturing
 
 SQUARE = np.arange(4).reshape(2, 2)
@@ -217,7 +217,7 @@ def check(seeds):
     for seed, pipeline in plain + changed:
         bag = pipeline.bag
         try:
-            known = fingerprint_bag(bag, version=None, format="msgpack")
+            known = fingerprints_of(bag, version=None, format="msgpack")
         except CheckpointError:
             continue  # a value that is equal to the key of its own task
         tasks = dict(bag.dask)
