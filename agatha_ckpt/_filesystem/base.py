@@ -15,6 +15,10 @@ class FolderGoneError(Exception):
     """The folder was removed before a file in it could be written or removed."""
 
 
+class NotAFileError(OSError):
+    """What lies at a path is not a file: a folder, FIFO, device or loop of links."""
+
+
 @dataclass(frozen=True)
 class FileInfo:
     """A file as a listing shows it.
@@ -56,7 +60,13 @@ class Files(Protocol):
     atomic_swap: bool
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file; only FileNotFoundError means absent."""
+        """Return the content of a file; only FileNotFoundError means absent.
+
+        Raises
+        ------
+        NotAFileError
+            There is something else. `open`, `tail` and `swap` raise it too.
+        """
 
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
         """Open a file of *size* bytes for reading in pieces.

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from agatha_ckpt._filesystem.base import FolderGoneError
+from agatha_ckpt._filesystem.descriptors import BUFFER_BYTES, open_file, sync_folder
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-BUFFER_BYTES = 256 * 1024
 HAS_LOCKS = fcntl is not None
 
 
@@ -48,12 +48,8 @@ class OpenFolder:
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, or None where it does not exist."""
-
-        def opener(path: str, flags: int) -> int:
-            return os.open(path, flags, dir_fd=self.descriptor)
-
         try:
-            with open(self._at(name), "rb", opener=opener) as file:
+            with open_file(self._at(name), self.descriptor) as file:
                 return file.read()
         except FileNotFoundError:
             return None
@@ -92,11 +88,11 @@ class OpenFolder:
         if os.name == "nt":  # Windows cannot sync a folder
             return
         if self.descriptor is not None:
-            os.fsync(self.descriptor)
+            sync_folder(self.descriptor)
             return
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            sync_folder(descriptor)
         finally:
             os.close(descriptor)
 

@@ -1,17 +1,14 @@
 """Local disk: how a file becomes visible, whole and durable there."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError, Writer
-from agatha_ckpt._filesystem.folder_lock import (
-    BUFFER_BYTES,
-    HAS_LOCKS,
-    OpenFolder,
-    lock_folder,
-)
+from agatha_ckpt._filesystem.descriptors import open_file, sync_file
+from agatha_ckpt._filesystem.folder_lock import HAS_LOCKS, OpenFolder, lock_folder
 from agatha_ckpt._format.names import temporary_filename
 
 _TRIES = 100  # against other runs that make and remove a folder at the same moment
@@ -36,17 +33,14 @@ class LocalFiles:
         self._fsync = fsync
 
     def read(self, path: str) -> bytes:
-        try:
-            with open(path, "rb") as file:
-                return file.read()
-        except NotADirectoryError as error:
-            raise FileNotFoundError(*error.args) from error
+        with open_file(path) as file:
+            return file.read()
 
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
-        return open(path, "rb", buffering=BUFFER_BYTES)
+        return open_file(path)
 
     def tail(self, path: str, size: int, count: int) -> bytes:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             file.seek(max(size - count, 0))
             return file.read(count)
 
@@ -54,15 +48,14 @@ class LocalFiles:
         found = {}
         with _scan(folder) as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.is_file():
-                        stat = entry.stat()
-                        found[entry.name] = FileInfo(stat.st_size, stat.st_mtime)
+                info = _file_info(entry)
+                if info is not None:
+                    found[entry.name] = info
         return found
 
     def folders(self, folder: str, links: bool) -> Sequence[str]:
         with _scan(folder) as entries:
-            return [e.name for e in entries if e.is_dir(follow_symlinks=links)]
+            return [entry.name for entry in entries if _is_folder(entry, links)]
 
     def publish(self, folder: str, write: Writer) -> str:
         place = OpenFolder(folder)
@@ -88,7 +81,7 @@ class LocalFiles:
     def _sync(self, file: BinaryIO) -> None:
         file.flush()
         if self._fsync:
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
 
     def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
         folder_path, name = os.path.split(path)
@@ -139,6 +132,7 @@ class LocalFiles:
         for tries_left in reversed(range(_TRIES)):
             parent = os.path.dirname(folder)
             if os.path.isdir(folder):
+                _check_writable(folder)
                 # The run that made it may have been killed before this.
                 with contextlib.suppress(PermissionError):
                     self.sync_folder(parent)
@@ -165,3 +159,32 @@ def _scan(folder: str) -> Any:
         return os.scandir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return contextlib.nullcontext(())
+
+
+def _file_info(entry: os.DirEntry[str]) -> FileInfo | None:
+    """Return a file; None for what is not one, or was removed meanwhile."""
+    try:
+        if entry.is_file():
+            found = entry.stat()
+            return FileInfo(found.st_size, found.st_mtime)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    return None
+
+
+def _is_folder(entry: os.DirEntry[str], links: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=links)
+    except PermissionError:  # a link; that it cannot be read is found when it is read
+        return True
+    except OSError:
+        return False
+
+
+def _check_writable(folder: str) -> None:
+    effective = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)

@@ -275,12 +275,12 @@ def _is_readable(folder: Folder, info: PartitionInfo) -> bool:
 
 
 def make_folder(files: Files, path: str, what: str) -> None:
-    """Make a folder, *what* in messages, where the filesystem has folders.
+    """Make a folder to write to, *what* in messages.
 
     Raises
     ------
     RootNotSetError
-        It cannot be made, and not for lack of space.
+        It cannot be made or written to, and not for lack of space.
     """
     try:
         with error_note(f"making {what}"):
@@ -289,6 +289,6 @@ def make_folder(files: Files, path: str, what: str) -> None:
         if getattr(error, "errno", None) in _NO_SPACE:
             raise
         raise RootNotSetError(
-            f"{what} cannot be made ({type(error).__name__}: {error}); set a root that "
-            "can be written to"
+            f"{what} cannot be made or written to ({type(error).__name__}: {error}); "
+            "set a root that can be written to"
         ) from error
