@@ -8,101 +8,29 @@ The package is also the module of the original function API::
     sentences = checkpoint.checkpoint("sentences", documents.map(split))
 """
 
-from agatha_ckpt._checkpointer import Checkpointer
-from agatha_ckpt._errors import (
-    CheckpointConflictError,
-    CheckpointError,
-    CheckpointHalt,
-    CheckpointNotFoundError,
-    CorruptCheckpointError,
-    EncodeError,
-    InvalidNameError,
-    PickleNotAllowedError,
-    RootNotSetError,
-    StaleCheckpointWarning,
-    UnsupportedFormatError,
-)
-from agatha_ckpt._facade import (
-    checkpoint,
-    ckpt,
-    clear_all_ckpt,
-    clear_ckpt,
-    clear_halt_point,
-    disable,
-    enable,
-    get_allow_partial,
-    get_allow_pickle,
-    get_checkpoints_like,
-    get_compression,
-    get_done_file_path,
-    get_on_stale,
-    get_or_make_ckpt_dir,
-    get_root,
-    get_verbose,
-    is_ckpt_done,
-    reset,
-    set_allow_partial,
-    set_allow_pickle,
-    set_compression,
-    set_halt_point,
-    set_on_stale,
-    set_root,
-    set_verbose,
-)
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
-from agatha_ckpt._format.manifest import library_version as _library_version
-from agatha_ckpt._run.explanation import Explanation
-from agatha_ckpt._settings import Settings
-from agatha_ckpt._store.status import Status
-from agatha_ckpt._store.store import CheckpointStore
-from agatha_ckpt._store.verify import DamagedPartition
+import typing as _typing
 
-__version__ = _library_version()
+if _typing.TYPE_CHECKING:
+    from agatha_ckpt import _public
+    from agatha_ckpt._public import *  # noqa: F403
+    from agatha_ckpt._public import __version__ as __version__
 
-__all__ = [
-    "CheckpointConflictError",
-    "CheckpointError",
-    "CheckpointHalt",
-    "CheckpointNotFoundError",
-    "CheckpointStore",
-    "Checkpointer",
-    "CorruptCheckpointError",
-    "DamagedPartition",
-    "EncodeError",
-    "Explanation",
-    "InvalidNameError",
-    "Manifest",
-    "PartitionInfo",
-    "PickleNotAllowedError",
-    "Plan",
-    "RootNotSetError",
-    "Settings",
-    "StaleCheckpointWarning",
-    "Status",
-    "UnsupportedFormatError",
-    "checkpoint",
-    "ckpt",
-    "clear_all_ckpt",
-    "clear_ckpt",
-    "clear_halt_point",
-    "disable",
-    "enable",
-    "get_allow_partial",
-    "get_allow_pickle",
-    "get_checkpoints_like",
-    "get_compression",
-    "get_done_file_path",
-    "get_on_stale",
-    "get_or_make_ckpt_dir",
-    "get_root",
-    "get_verbose",
-    "is_ckpt_done",
-    "reset",
-    "set_allow_partial",
-    "set_allow_pickle",
-    "set_compression",
-    "set_halt_point",
-    "set_on_stale",
-    "set_root",
-    "set_verbose",
-]
+    __all__ = _public.__all__
+else:
+    # Imported when the first is used: the command line lies in this package, and is to
+    # import no more than a command needs.
+
+    _NAMES = ("__all__", "__version__")
+
+    def __getattr__(name: str) -> object:
+        if name in _NAMES or not name.startswith("_"):
+            from agatha_ckpt import _public
+
+            for public in (*_NAMES, *_public.__all__):
+                globals()[public] = getattr(_public, public)
+            if name in globals():
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

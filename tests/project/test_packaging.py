@@ -34,8 +34,8 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 import agatha_ckpt
-loaded = sorted(sys.modules)
 before = {name: getattr(agatha_ckpt, name) for name in agatha_ckpt.__all__}
+loaded = sorted(sys.modules)
 for module in pkgutil.walk_packages(agatha_ckpt.__path__, "agatha_ckpt."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
