@@ -1,17 +1,26 @@
 """What the commands share: ROOT, storage options, names, errors of one line."""
 
-import difflib
+from __future__ import annotations
+
+import contextlib
 import functools
 import json
+import os
+import sys
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, redact
-from agatha_ckpt._store.status import Status
-from agatha_ckpt._store.store import CheckpointStore
+
+if TYPE_CHECKING:  # imported when a command needs them
+    from click.shell_completion import CompletionItem
+
+    from agatha_ckpt._store.status import Status
+    from agatha_ckpt._store.store import CheckpointStore
 
 CONFIGURED = "-"  # as ROOT: the one of the configuration
 PERMISSION_HINT = (
@@ -19,26 +28,54 @@ PERMISSION_HINT = (
 )
 
 
+class Commands(UserDict[str, Any]):
+    """Commands by name, each imported from its module when it is used."""
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(import_module(f"agatha_ckpt._cli.{self.data[name]}"), name)
+
+
 class Group(click.Group):
     """A group whose commands report errors of the storage in one line on stderr."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the command line; this prints the help and the version."""
+        with _ends():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        try:
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+            ctx.color = False
+        with _ends():
             return super().invoke(ctx)
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
-            raise
-        except Exception as error:
-            if not _is_expected(error):
-                raise  # a defect of this program, which needs its traceback
+
+
+@contextlib.contextmanager
+def _ends() -> Iterator[None]:
+    """End with the exit code of a shell on Ctrl-C and a closed pipe, silently.
+
+    Other errors of the storage become one line on stderr.
+    """
+    try:
+        yield
+    except (click.ClickException, click.Abort, click.exceptions.Exit):
+        raise
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(128 + 2) from None
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and not _has_notes(error):
+            with contextlib.suppress(OSError):  # else Python reports it at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(128 + 13) from None
+        if isinstance(error, CheckpointError | OSError) or _has_notes(error):
             raise click.ClickException(one_line(error)) from error
+        raise  # a defect of this program, which needs its traceback
 
 
-def _is_expected(error: Exception) -> bool:
-    has_notes = bool(getattr(error, "__notes__", ()))  # made by error_note
-    if isinstance(error, BrokenPipeError) and not has_notes:
-        return False  # stdout was closed, by `| head` for example; click handles it
-    return has_notes or isinstance(error, CheckpointError | OSError)
+def _has_notes(error: Exception) -> bool:
+    """Return whether it is an error of the storage, which error_note describes."""
+    return bool(getattr(error, "__notes__", ()))
 
 
 def one_line(error: Exception) -> str:
@@ -124,23 +161,18 @@ def open_store(
     ctx: click.Context, root: str, options: dict[str, Any]
 ) -> CheckpointStore:
     """Return the store at *root*, with the options given before the command too."""
-    from agatha_ckpt._config import configured_store, has_root  # imports dask
+    from fsspec.utils import get_protocol
 
+    options = (ctx.obj or {}) | options
     try:
-        configured = has_root()
-    except TypeError as error:  # an unknown key in the configuration
-        raise click.ClickException(str(error)) from None
-    if root == CONFIGURED and not configured:
-        raise click.UsageError(
-            "no root is given; give ROOT, or set DASK_AGATHA_CKPT__ROOT in the "
-            "environment",
-            ctx,
-        )
-    try:
-        return configured_store(
-            None if root == CONFIGURED else root, (ctx.obj or {}) | options
-        )
-    except (CheckpointError, OSError):
+        if root != CONFIGURED and get_protocol(root) in ("file", "local"):
+            from agatha_ckpt._store.store import CheckpointStore
+
+            # Without the configuration, for which dask would be imported: of what it
+            # holds, only fsync could matter, and not to what reads.
+            return CheckpointStore(root, storage_options=options)
+        return _configured_store(ctx, None if root == CONFIGURED else root, options)
+    except (click.ClickException, CheckpointError, OSError):
         raise
     except Exception as error:  # filesystems raise anything for wrong options
         raise click.ClickException(
@@ -148,6 +180,24 @@ def open_store(
             f"options ({type(error).__name__}); correct --storage-options and "
             "DASK_AGATHA_CKPT__STORAGE_OPTIONS"
         ) from None  # its message may hold secrets
+
+
+def _configured_store(
+    ctx: click.Context, root: str | None, options: dict[str, Any]
+) -> CheckpointStore:
+    from agatha_ckpt._config import configured_store, has_root  # imports dask
+
+    try:
+        configured = has_root()
+    except TypeError as error:  # an unknown key in the configuration
+        raise click.ClickException(str(error)) from None
+    if root is None and not configured:
+        raise click.UsageError(
+            "no root is given; give ROOT, or set DASK_AGATHA_CKPT__ROOT in the "
+            "environment",
+            ctx,
+        )
+    return configured_store(root, options)
 
 
 def root_of(store: CheckpointStore) -> str:
@@ -220,6 +270,8 @@ def unknown_name(
     store: CheckpointStore, name: str, known: list[str]
 ) -> CheckpointNotFoundError:
     """Return the error for a name, or a pattern, without a checkpoint."""
+    import difflib
+
     near = difflib.get_close_matches(name, known, n=3)
     if near:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
@@ -234,6 +286,8 @@ def complete_name(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return the names under the root that begin with *incomplete*, for the shell."""
+    from click.shell_completion import CompletionItem
+
     try:
         store = open_store(
             ctx, ctx.params["root"], ctx.params.get("storage_options") or {}

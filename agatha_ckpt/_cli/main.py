@@ -4,19 +4,17 @@ from typing import Any
 
 import click
 
-from agatha_ckpt._cli.common import Group, storage_options
-from agatha_ckpt._cli.delete import clear, prune
-from agatha_ckpt._cli.head import head
-from agatha_ckpt._cli.ls import ls
-from agatha_ckpt._cli.report import report
-from agatha_ckpt._cli.show import show
-from agatha_ckpt._cli.verify import verify
+from agatha_ckpt._cli.common import Commands, Group, storage_options
 
+_COMMANDS = Commands(
+    ls="ls", show="show", head="head", verify="verify", report="report",
+    clear="delete", prune="delete",
+)  # fmt: skip
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
 # "ckpt" is the name as a plugin of dask; the program is named as it was started.
-@click.group("ckpt", cls=Group, context_settings=_HELP)
+@click.group("ckpt", cls=Group, commands=_COMMANDS, context_settings=_HELP)
 @storage_options
 @click.version_option(package_name="agatha-ckpt")
 @click.pass_context
@@ -33,7 +31,3 @@ def main(ctx: click.Context, storage_options: dict[str, Any]) -> None:
       2  the command line is invalid
     """  # noqa: D301  # \b is click's
     ctx.obj = storage_options
-
-
-for command in (ls, show, head, verify, report, clear, prune):
-    main.add_command(command)

@@ -1,11 +1,14 @@
 """``agatha-ckpt verify``: which checkpoints are damaged, and where."""
 
+from __future__ import annotations
+
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
 from agatha_ckpt._cli.common import PERMISSION_HINT, find_statuses, takes_root
 from agatha_ckpt._cli.table import coloured, pad, state_cell, width
@@ -16,6 +19,9 @@ from agatha_ckpt._human import format_count, format_partitions
 from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import find_faults, find_missing
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Fault = str | PermissionError  # what is wrong with a partition, or why it is not known
 
@@ -45,14 +51,17 @@ def verify(
 
     Example: agatha-ckpt verify s3://bucket/run-1 '*_sentences'
     """
+    from tqdm import tqdm  # slow to import
+
     statuses = list(find_statuses(store, pattern, must_match=True))
     done = [(s.name, s.manifest) for s in statuses if s.manifest]
     column = max((width(status.name) for status in statuses), default=0)
+    hidden = fast or os.environ.get("TERM") == "dumb"
     verdicts: Counter[State] = Counter()
     with tqdm(
         total=sum(max(info.bytes, 0) for _, m in done for info in m.partitions),
         desc="verifying", unit="B", unit_scale=True, unit_divisor=1024,
-        leave=False, disable=True if fast else None,  # None: unless on a terminal
+        leave=False, disable=hidden or None,  # None: unless on a terminal
     ) as bar:  # fmt: skip
         checked = (
             _compare_sizes(store, done)
@@ -106,7 +115,7 @@ def _read_all(
     store: CheckpointStore,
     done: list[tuple[str, Manifest]],
     allow_pickle: bool,
-    bar: "tqdm[None]",
+    bar: tqdm[None],
 ) -> Iterator[list[tuple[int, Fault]]]:
     folders = ((store._folder(name), manifest) for name, manifest in done)
     results = find_faults(folders, allow_pickle, store._files.concurrent)

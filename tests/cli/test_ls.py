@@ -45,6 +45,18 @@ def test_columns_are_aligned_numbers_at_the_right(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "environment, coloured",
+    [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False),
+     ({"TERM": "dumb"}, False)],
+)  # fmt: skip
+def test_colours_are_left_out_where_the_environment_asks(folder, environment, coloured):
+    environment = {"NO_COLOR": None, "TERM": "xterm"} | environment
+    # CliRunner's color=True stands for a terminal.
+    ended = run("ls", folder, color=True, env=environment)
+    assert ("\x1b" in ended.stdout) is coloured
+
+
+@pytest.mark.parametrize(
     "pattern, names",
     [
         ("*_sentences", ["en_sentences"]),

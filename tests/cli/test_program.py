@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -71,10 +73,35 @@ def test_a_missing_extra_is_named(module, url, extra):
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_closed_pipe_is_not_an_error(tmp_path):
+@pytest.mark.parametrize("command", ["--help", "ls {}", "head {} x -n 50000"])
+def test_a_closed_pipe_ends_it_silently(tmp_path, command):
     save(tmp_path, range(50_000), 2)
-    ended = shell(f"agatha-ckpt head {tmp_path} x -n 50000 | head -1")
-    assert (ended.stdout, ended.stderr) == ("0\n", "")
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "agatha_ckpt", *command.format(tmp_path).split()],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_an_interrupt_ends_it_silently_while_a_server_is_silent():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        options = json.dumps({"endpoint_url": url, "key": "k", "secret": "s"})
+        command = ["ls", "s3://bucket/run", "--storage-options", options]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agatha_ckpt", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        connection, _ = server.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, b"")
 
 
 @pytest.mark.parametrize(
@@ -112,10 +139,31 @@ def test_verify_draws_a_bar_on_a_terminal_alone(folder):
     assert b"verifying:" in drawn
 
 
-def test_help_is_printed_without_dask():
-    code = (
-        "import sys; from agatha_ckpt._cli.main import main; "
-        "main(['--help'], standalone_mode=False); sys.exit('dask' in sys.modules)"
+QUICK = """
+import contextlib, io, os, sys
+from agatha_ckpt._cli.main import main
+
+folder, *heavy = sys.argv[1:]
+for command in ["--version"], ["--help"], ["ls", folder], ["ls", folder, "--json"]:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main(command, standalone_mode=False)
+    assert printed.getvalue()
+os.environ["COMP_WORDS"] = f"agatha-ckpt show {folder} en"
+os.environ["COMP_CWORD"] = "3"
+with contextlib.suppress(SystemExit):
+    main(prog_name="agatha-ckpt", complete_var="COMPLETE")
+print(*(name for name in heavy if name in sys.modules))
+"""
+HEAVY = ["dask", "distributed", "numpy", "pandas", "pyarrow", "s3fs", "yaml"]
+HEAVY += ["aiohttp", "jinja2", "tqdm", "agatha_ckpt._run", "agatha_ckpt._dask"]
+
+
+def test_what_answers_at_once_imports_nothing_heavy(folder):
+    ended = subprocess.run(
+        [sys.executable, "-c", QUICK, str(folder), *HEAVY],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COMPLETE": "bash_complete"},
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True)
-    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stderr == ""
+    assert ended.stdout.split() == ["plain,en_sentences"]
