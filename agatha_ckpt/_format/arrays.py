@@ -1,11 +1,12 @@
 """numpy arrays and scalars <-> payloads, where numpy is installed.
 
 A payload is the length of its head (four bytes), the head (msgpack: the dtype as in
-the header of a ``.npy`` file, the shape, and whether the elements are
-``numpy.record``), and the elements in C order.
+the header of a ``.npy`` file, the shape, whether the elements are ``numpy.record``,
+and flags where there are any), and the elements.
 """
 
 import math
+import pickle
 import re
 import struct
 import sys
@@ -17,12 +18,14 @@ import msgpack
 from agatha_ckpt._errors import UnsupportedFormatError
 
 _PLAIN_KINDS = frozenset("biufc")  # of dtypes that their kind and size describe
-# A dtype without fields as numpy writes it: order, kind, size, unit of time.
+# A dtype without fields as numpy writes it: order, kind, size, unit of time. q8 and Q8
+# are long long where that is another type than the int64 of its size.
 _TYPE = re.compile(
-    r"[<>|]([biufc][0-9]{1,2}|[SUV][0-9]{1,10}"
+    r"[<>|]([biufc][0-9]{1,2}|[qQ]8|[SUV][0-9]{1,10}"
     r"|[mM]8(\[([1-9][0-9]{0,8})?([YMWDhms]|[munpfa]s)\])?)"
 )
 ARRAY, SCALAR = -60, -61  # extension codes; part of the format
+_FORTRAN, _ALIGNED = 1, 2  # flags of a head; part of the format
 _LENGTH = struct.Struct("<I")
 _MAX_HEADS = 1024  # to remember; many arrays have the same
 
@@ -57,40 +60,170 @@ def encode_array(value: Any) -> bytes:
     Raises
     ------
     Unstorable
-        Its dtype holds Python objects or metadata.
+        Its dtype has something that a description of it loses.
     """
     dtype = value.dtype
-    # Equal dtypes may differ in metadata; of the plain ones in nothing else.
+    # Equal dtypes may differ in metadata; of the plain ones in nothing else but num.
     if dtype.kind not in _PLAIN_KINDS or dtype.metadata is not None:
-        return _head(dtype, value.shape) + cast(bytes, value.tobytes())
-    head = _plain_head(dtype, value.shape)
-    try:
-        # Of an array in C order join takes the memory as it is: one copy less.
-        return b"".join((head, value))
-    except TypeError:
-        return head + cast(bytes, value.tobytes())
+        head = _head(dtype, value.shape, _order(value))
+    else:
+        head = _plain_head(dtype, dtype.num, value.shape, 0)
+        try:
+            # Of an array in C order join takes the memory as it is: one copy less.
+            # The bytes of a long double that mean nothing have to go.
+            if dtype.char not in "gG":
+                return b"".join((head, value))
+        except TypeError:
+            pass
+        if order := _order(value):
+            head = _plain_head(dtype, dtype.num, value.shape, order)
+    if _has_padding(dtype):
+        value = _without_padding(value)
+    return head + cast(bytes, value.tobytes("A"))
+
+
+def _order(value: Any) -> int:
+    flags = value.flags
+    return _FORTRAN * (flags.f_contiguous and not flags.c_contiguous)
 
 
 @lru_cache(maxsize=_MAX_HEADS)
-def _plain_head(dtype: Any, shape: tuple[int, ...]) -> bytes:
-    return _head(dtype, shape)
+def _plain_head(dtype: Any, num: int, shape: tuple[int, ...], order: int) -> bytes:
+    return _head(dtype, shape, order)
 
 
-def _head(dtype: Any, shape: tuple[int, ...]) -> bytes:
+def _head(dtype: Any, shape: tuple[int, ...], flags: int) -> bytes:
     import numpy
 
-    record = False
-    if dtype.type is numpy.record:
-        dtype, record = numpy.dtype((numpy.void, dtype)), True
-    if fault := _fault(dtype):
-        raise Unstorable(f"a numpy value of dtype {dtype} ({fault})")
-    try:
-        layout = numpy.lib.format.dtype_to_descr(dtype)
-    except ValueError as error:
-        raise Unstorable(f"a numpy value of dtype {dtype} ({error})") from None
-    head = msgpack.packb([layout, shape, record])
+    record = dtype.type is numpy.record
+    plain = numpy.dtype((numpy.void, dtype)) if record else dtype
+    flags |= _ALIGNED * plain.isalignedstruct
+    fault = _fault(plain)
+    if not fault:
+        try:
+            layout = _layout_of(plain)
+            same = _is_same(plain, _dtype_from(layout, flags))
+            fault = "" if same else "it is another one by numpy's description of it"
+        except (TypeError, ValueError) as error:
+            fault = str(error)
+    if fault:
+        copy = pickle.loads(pickle.dumps(dtype))
+        kind = Unstorable if _is_same(dtype, copy) else Refused
+        raise kind(f"a numpy value of dtype {dtype} ({fault})")
+    head = msgpack.packb([layout, shape, record, flags][: 4 if flags else 3])
     packed: bytes = _LENGTH.pack(len(head)) + head
     return packed
+
+
+def _layout_of(dtype: Any) -> Any:
+    import numpy
+
+    layout: Any = numpy.lib.format.dtype_to_descr(dtype)
+    if dtype.char in "qQ" and numpy.dtype(layout).num != dtype.num:
+        layout = f"{layout[0]}{dtype.char}8"
+    return layout
+
+
+def _dtype_from(layout: Any, flags: int) -> Any:
+    """Return the dtype of a layout that was checked."""
+    import numpy
+
+    if type(layout) is str and layout[1] in "qQ":
+        order = numpy.dtype(f"{layout[0]}i8").byteorder  # "=" where it is native
+        return numpy.dtype(f"{order}{layout[1]}")
+    dtype = numpy.lib.format.descr_to_dtype(layout)
+    return _aligned(dtype) if flags & _ALIGNED else dtype
+
+
+def _aligned(dtype: Any) -> Any:
+    """Return a structured dtype as one that numpy aligned, all the way down."""
+    import numpy
+
+    if dtype.subdtype:
+        base, shape = dtype.subdtype
+        return numpy.dtype((_aligned(base), shape))
+    if dtype.names is None:
+        return dtype
+    fields = [dtype.fields[name] for name in dtype.names]
+    layout = {
+        "names": list(dtype.names),
+        "formats": [_aligned(field[0]) for field in fields],
+        "offsets": [field[1] for field in fields],
+        "titles": [field[2] if len(field) > 2 else None for field in fields],
+        "itemsize": dtype.itemsize,
+    }
+    return numpy.dtype(layout, align=True)
+
+
+def _is_same(left: Any, right: Any) -> bool:
+    """Return whether dtypes are equal in what numpy leaves out of ``==`` as well."""
+    if left != right or left.num != right.num or left.type is not right.type:
+        return False
+    if (left.metadata or {}) != (right.metadata or {}):
+        return False
+    if left.isalignedstruct != right.isalignedstruct:
+        return False
+    if left.subdtype:
+        return _is_same(left.subdtype[0], right.subdtype[0])
+    if left.names is None:
+        return True
+    pairs = ((left.fields[name], right.fields[name]) for name in left.names)
+    return all(a[1:] == b[1:] and _is_same(a[0], b[0]) for a, b in pairs)
+
+
+# ---- bytes between the elements and in them that mean nothing ----
+
+
+def _has_padding(dtype: Any) -> bool:
+    if dtype.subdtype:
+        return _has_padding(dtype.subdtype[0])
+    if dtype.names is None:
+        return dtype.char in "gG"
+    fields = [dtype.fields[name][0] for name in dtype.names]
+    return sum(f.itemsize for f in fields) != dtype.itemsize or any(
+        map(_has_padding, fields)
+    )
+
+
+def _without_padding(value: Any) -> Any:
+    """Return a copy in which the bytes that mean nothing are zero."""
+    import numpy
+
+    value = numpy.asarray(value)
+    # Of numpy.record, a field would be a recarray.
+    plain = numpy.dtype((numpy.void, value.dtype)) if value.dtype.names else value.dtype
+    order = "F" if _order(value) else "C"
+    copy = numpy.zeros(value.shape, plain, cast(Any, order))
+    _copy_fields(value.view(plain), copy)
+    return copy
+
+
+def _copy_fields(source: Any, target: Any) -> None:
+    import numpy
+
+    dtype = source.dtype
+    if dtype.char in "gG" and numpy.finfo(dtype).nmant == 63:  # of the x87: 80 bits
+        size = dtype.itemsize // (1 + (dtype.char == "G"))
+        skipped = 0 if dtype.isnative else size - 10
+        starts = range(skipped, dtype.itemsize, size)
+        names = [f"f{start}" for start in starts]
+        dtype = numpy.dtype(
+            {
+                "names": names,
+                "formats": ["V10"] * len(names),
+                "offsets": list(starts),
+                "itemsize": dtype.itemsize,
+            }
+        )
+        source, target = source.view(dtype), target.view(dtype)
+    if dtype.names is None:
+        target[...] = source
+        return
+    for name in dtype.names:
+        _copy_fields(source[name], target[name])
+
+
+# ---- decoding ----
 
 
 def decode_array(payload: bytes) -> Any:
@@ -103,13 +236,13 @@ def decode_array(payload: bytes) -> Any:
     """
     start = _LENGTH.unpack_from(payload)[0] + 4
     head = payload[4:start]
-    make, dtype, shape, size = _heads.get(head) or _read_head(head)
+    make, dtype, shape, size, order = _heads.get(head) or _read_head(head)
     if len(payload) - start != size:
         raise ValueError("an array of another size than its dtype and shape give")
     if dtype.names:  # which can be changed in place, through any array of this dtype
         dtype = dtype.newbyteorder("|")
     if size:  # a copy, as the payload's own memory is read-only
-        return make(shape, dtype, payload, start).copy()
+        return make(shape, dtype, payload, start, None, order).copy(order)
     # zeros() would make an empty text one letter wide, and room for all of them.
     return make(shape, dtype, bytearray(1))
 
@@ -118,7 +251,7 @@ def decode_scalar(payload: bytes) -> Any:
     """Return the numpy scalar of a payload; see `decode_array`."""
     start = _LENGTH.unpack_from(payload)[0] + 4
     head = payload[4:start]
-    _, dtype, shape, _ = _heads.get(head) or _read_head(head)
+    _, dtype, shape, _, _ = _heads.get(head) or _read_head(head)
     if shape:
         raise ValueError("a scalar that has a shape")
     if dtype.kind not in "SU":
@@ -132,12 +265,13 @@ def decode_scalar(payload: bytes) -> Any:
     return dtype.type(content.decode(codec, "surrogatepass"))
 
 
-# What the head of a payload determines: class, dtype, shape, size of the elements.
-# An lru_cache takes a tenth of the time that an array of 64 floats takes.
-_heads: dict[bytes, tuple[Any, Any, tuple[int, ...], int]] = {}
+# What the head of a payload determines: class, dtype, shape, size of the elements,
+# their order. An lru_cache takes a tenth of the time that an array of 64 floats takes.
+_Known = tuple[Any, Any, tuple[int, ...], int, str]
+_heads: dict[bytes, _Known] = {}
 
 
-def _read_head(head: bytes) -> tuple[Any, Any, tuple[int, ...], int]:
+def _read_head(head: bytes) -> _Known:
     try:
         import numpy
     except ImportError:
@@ -145,34 +279,36 @@ def _read_head(head: bytes) -> tuple[Any, Any, tuple[int, ...], int]:
             "a record holds numpy values and numpy is not installed here; "
             "pip install numpy, then load again"
         ) from None
-    layout, sides, record = msgpack.unpackb(head)
-    dtype = numpy.lib.format.descr_to_dtype(_layout_from(layout))
+    layout, sides, record, *rest = msgpack.unpackb(head)
+    flags = _flags_from(*rest)
+    dtype = _dtype_from(_layout_from(layout), flags)
     if record:
         dtype = numpy.dtype((numpy.record, dtype))
     shape = _shape_from(sides)
     size = dtype.itemsize * math.prod(shape)
     if len(_heads) >= _MAX_HEADS:
         _heads.clear()
-    _heads[head] = known = numpy.ndarray, dtype, shape, size
+    order = "F" if flags & _FORTRAN else "C"
+    _heads[head] = known = numpy.ndarray, dtype, shape, size, order
     return known
 
 
-def _fault(dtype: Any) -> str | None:
-    """Return what numpy's description of *dtype* loses; None for nothing."""
-    import numpy
-
+def _fault(dtype: Any) -> str:
+    """Return what *dtype* has that numpy's description of one cannot have, or ""."""
     if dtype.hasobject or dtype.kind == "T":
         return "it holds Python objects"
     if dtype.metadata:
         return "it has metadata"
     if dtype.subdtype:
         return _fault(dtype.subdtype[0])
-    if dtype.names is None:
-        return None
-    if dtype.type is not numpy.void:
-        return "it has records in records"
-    faults = [_fault(dtype.fields[name][0]) for name in dtype.names]
-    return next(filter(None, faults), None)
+    faults = (_fault(dtype.fields[name][0]) for name in dtype.names or ())
+    return next(filter(None, faults), "")
+
+
+def _flags_from(flags: Any = 0) -> int:
+    if type(flags) is not int or not 0 <= flags <= _FORTRAN | _ALIGNED:
+        raise ValueError("an array with unknown flags")
+    return flags
 
 
 def _layout_from(layout: Any) -> Any:

@@ -18,8 +18,8 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, NamedTuple
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from uuid import UUID, SafeUUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgpack
 
@@ -69,6 +69,15 @@ def _encode_int(value: int) -> bytes:
     return value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
 
 
+# What follows the 16 bytes of a UUID: whether it was made safely by many processes.
+_SAFE = {b"": SafeUUID.unknown, b"\0": SafeUUID.safe, b"\1": SafeUUID.unsafe}
+_SAFE_BYTES = {safe: data for data, safe in _SAFE.items()}
+
+
+def _encode_uuid(value: UUID) -> bytes:
+    return value.bytes + _SAFE_BYTES[value.is_safe]
+
+
 # Codes are part of the format: never reuse one for another meaning.
 _LEAVES: dict[type, _Leaf] = {
     int: _Leaf(-50, _encode_int, lambda b: int.from_bytes(b, "little", signed=True)),
@@ -78,7 +87,7 @@ _LEAVES: dict[type, _Leaf] = {
         lambda b: complex(*struct.unpack("<dd", b)),
     ),
     Decimal: _Leaf(-52, lambda v: str(v).encode(), lambda b: Decimal(b.decode())),
-    UUID: _Leaf(-53, lambda v: v.bytes, lambda b: UUID(bytes=b)),
+    UUID: _Leaf(-53, _encode_uuid, lambda b: UUID(bytes=b[:16], is_safe=_SAFE[b[16:]])),
     date: _Leaf(
         -54, lambda v: str(v).encode(), lambda b: date.fromisoformat(b.decode())
     ),
@@ -149,7 +158,20 @@ def _build_fraction(items: list[Any]) -> Fraction:
 def _split_zone(value: ZoneInfo) -> list[str]:
     if value.key is None:
         raise Unstorable("a ZoneInfo without a key")
+    # By another one, times are converted and zones compared in another way.
+    if _known_zone(value.key) is not value:
+        raise Refused(
+            f"a ZoneInfo that is not ZoneInfo({value.key!r}) (made by from_file or "
+            f"no_cache, or before clear_cache; replace it by ZoneInfo({value.key!r}))"
+        )
     return [value.key]
+
+
+def _known_zone(key: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(key)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return None
 
 
 def _build_zone(items: list[Any]) -> Any:

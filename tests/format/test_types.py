@@ -2,14 +2,16 @@
 
 import enum
 import math
+import struct
 import threading
 import types
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from uuid import UUID
+from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import msgpack
@@ -57,6 +59,7 @@ EDGES = [
     time(1, 2, 3, 4, tzinfo=timezone(timedelta(hours=2), "CEST"), fold=1),
     *[timezone(timedelta(0), "UTC"), timezone(timedelta(microseconds=1))],
     *[timedelta.min, timedelta.max, date.min, Fraction(-(2**80), 3), UUID(int=0)],
+    *(UUID(int=5, is_safe=safe) for safe in SafeUUID),
     *[Path("."), Path("/a/ह/\udcff"), PureWindowsPath("C:\\a\\b")],
     PurePosixPath("C:\\a"),
     *(ZoneInfo(key) for key in ZONES),
@@ -133,7 +136,17 @@ ONLY_PICKLED = [
 ]
 # Its own pickle loses the attribute.
 COUNTER = (_with_attribute(Counter("a")), "Counter with attributes")
+# The machine has a zone of this key, and it is another object, or has other rules.
+TOKYO = (
+    b"TZif"
+    + bytes(16)
+    + struct.pack(">6LlBB4s", 0, 0, 0, 0, 1, 4, 32_400, 0, 0, b"JST")
+)
+OTHER_ZONES = [ZoneInfo.no_cache(key) for key in ZONES]
+OTHER_ZONES += [ZoneInfo.from_file(BytesIO(TOKYO), key) for key in (*ZONES, "Mine")]
 NEVER_STORED = [
+    *((zone, "ZoneInfo that is not") for zone in OTHER_ZONES),
+    (datetime(2025, 1, 1, tzinfo=OTHER_ZONES[-1]), "ZoneInfo that is not"),
     (memoryview(b"abc"), "memoryview"),
     (memoryview(b"abc")[::2], "memoryview"),
     (OrderedDict({memoryview(b"abc"): 1}), "memoryview"),
@@ -162,7 +175,7 @@ def test_p9_what_cannot_be_stored_faithfully_is_refused(value, kind, wrap):
     with pytest.raises(EncodeError, match=kind) as caught:
         list(encode_blocks(records, False, WHERE))
     assert str(caught.value).startswith(f"record 2 of {WHERE} ")
-    hopeless = kind in ("memoryview", "Counter with attributes")
+    hopeless = kind.startswith(("memoryview", "Counter with", "ZoneInfo that is not"))
     assert ("allow_pickle" in str(caught.value)) is not hopeless
 
 

@@ -6,6 +6,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import msgpack
@@ -44,9 +45,8 @@ def assert_same(left, right):
             pairs.append((a.tzinfo, b.tzinfo))
         elif isinstance(a, np.ndarray | np.generic):
             assert a.shape == b.shape
-            assert a.dtype == b.dtype
-            # numpy calls dtypes equal that make another class: here, records.
-            assert (a.dtype.type is np.record) == (b.dtype.type is np.record)
+            assert_same_dtype(a.dtype, b.dtype)
+            assert in_fortran_order(a) == in_fortran_order(b)
             if a.dtype.names:
                 pairs.extend((a[name], b[name]) for name in a.dtype.names)
             elif isinstance(a, str | bytes):
@@ -59,6 +59,24 @@ def assert_same(left, right):
             assert _atom(a) == _atom(b)
 
 
+def assert_same_dtype(a, b):
+    """Fail unless dtypes are equal, and in what numpy leaves out of that as well."""
+    assert a == b
+    assert (a.num, a.char, a.type) == (b.num, b.char, b.type)
+    assert (a.isnative, a.metadata) == (b.isnative, b.metadata)
+    assert (a.isalignedstruct, a.itemsize) == (b.isalignedstruct, b.itemsize)
+    if a.subdtype:
+        assert a.shape == b.shape
+        assert_same_dtype(a.base, b.base)
+    for name in a.names or ():
+        assert a.fields[name][1:] == b.fields[name][1:]  # offset, title
+        assert_same_dtype(a.fields[name][0], b.fields[name][0])
+
+
+def in_fortran_order(array):
+    return array.flags.f_contiguous and not array.flags.c_contiguous
+
+
 def _atom(value):
     if isinstance(value, float):
         return struct.pack("<d", value)
@@ -69,7 +87,9 @@ def _atom(value):
     if isinstance(value, timezone):
         return value.__getinitargs__()
     if isinstance(value, ZoneInfo):
-        return value.key
+        return value.key, id(value)  # another one converts in another way
+    if isinstance(value, UUID):
+        return value, value.is_safe
     return value
 
 
@@ -134,12 +154,31 @@ timestamps = st.builds(
     msgpack.Timestamp, st.integers(-(2**63), 2**63 - 1), st.integers(0, 999_999_999)
 )
 decimals = st.sampled_from(["-0", "0E+3", "-Infinity", "NaN7", "1E+999"]).map(Decimal)
+
+
+def _aligned(dtype):
+    """Return a structured dtype with the padding that a C compiler would give it."""
+    if dtype.subdtype:
+        return np.dtype((_aligned(dtype.base), dtype.shape))
+    if not dtype.names:
+        return dtype
+    fields = [(name, _aligned(dtype.fields[name][0])) for name in dtype.names]
+    return np.dtype(fields, align=True)
+
+
+uuids = st.uuids() | st.builds(
+    lambda u, safe: UUID(bytes=u.bytes, is_safe=safe),
+    st.uuids(),
+    st.sampled_from(SafeUUID),
+)
+# NaNs of all signs and payloads: any bits are a float.
+bits = st.binary(min_size=8, max_size=8).map(lambda b: struct.unpack("<d", b)[0])
 numbers = st.one_of(
-    *[st.booleans(), st.integers(-(2**65), 2**65), big_ints, st.floats()],
+    *[st.booleans(), st.integers(-(2**65), 2**65), big_ints, st.floats(), bits],
     *[st.complex_numbers(), st.decimals(allow_nan=False), decimals, st.fractions()],
 )
 atoms = st.one_of(
-    *[st.none(), numbers, texts, st.binary(), st.uuids(), st.dates(), datetimes],
+    *[st.none(), numbers, texts, st.binary(), uuids, st.dates(), datetimes],
     *[times, st.timedeltas(), zones, paths, ext_types, timestamps],
 )
 hashables = st.recursive(
@@ -149,15 +188,21 @@ hashables = st.recursive(
     ),
     max_leaves=5,
 )
+dtypes = st.one_of(
+    hnp.array_dtypes(),
+    hnp.nested_dtypes(),
+    hnp.nested_dtypes().map(_aligned),
+    st.sampled_from("qQgG").map(np.dtype),
+)
 arrays = hnp.arrays(
-    hnp.array_dtypes() | hnp.nested_dtypes(),
-    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+    dtypes, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 )
 unhashables = st.one_of(
     st.just(Decimal("-sNaN12")),
     st.binary().map(bytearray),
     arrays,
     arrays.map(np.asfortranarray),
+    arrays.map(np.transpose),
     arrays.filter(lambda a: a.size and not a.dtype.names).map(lambda a: a.ravel()[0]),
 )
 
