@@ -18,7 +18,8 @@ from agatha_ckpt._settings import (
     Settings,
 )
 from agatha_ckpt._store.folder import make_folder
-from agatha_ckpt._store.store import CheckpointStore, make_root
+from agatha_ckpt._store.root import make_root
+from agatha_ckpt._store.store import CheckpointStore
 
 if TYPE_CHECKING:  # dask is imported when the first call needs it
     from dask.bag import Bag
@@ -140,7 +141,7 @@ def set_root(
     root = storage_options.pop("ckpt_root", root)
     # The store refuses None with a message of its own.
     store = CheckpointStore(cast(str, root), storage_options=storage_options)
-    make_root(store)
+    make_root(store._root, store._files)
     _default.store = store
 
 

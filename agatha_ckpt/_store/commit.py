@@ -57,6 +57,21 @@ def commit(
             raise _removed(folder) from None
 
 
+def mark_done(
+    folder: Folder, manifest: Manifest, replaces: Manifest | None
+) -> Manifest:
+    """Commit *manifest* in place of the manifest *replaces*; see `commit`."""
+    marker = Marker()
+    if replaces is not None:
+        marker = folder.find_marker()
+        if not marker.manifest or marker.manifest.token != replaces.token:
+            raise CheckpointConflictError(
+                f"{folder.describe()} is not what was to be replaced; another run has "
+                "replaced or cleared it; load it again"
+            )
+    return commit(folder, manifest, marker)
+
+
 def _commit(folder: Folder, manifest: Manifest, replaces: Marker, run: str) -> Manifest:
     def give_way() -> Manifest:
         plan, fingerprints = manifest.plan, manifest.fingerprints

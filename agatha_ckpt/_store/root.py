@@ -2,14 +2,22 @@
 
 import inspect
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from agatha_ckpt._errors import RootNotSetError, error_note, redact
+from agatha_ckpt._errors import (
+    InvalidNameError,
+    RootNotSetError,
+    error_note,
+    redact,
+)
+from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._format.names import validate_name
+from agatha_ckpt._store.folder import make_folder
 
 _EXTRAS = {
     "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs",
@@ -102,6 +110,38 @@ class Root:
                 if beyond != name:
                     return validate_name(beyond)
         return validate_name(name)
+
+
+def folder_names(root: Root, files: Files, pattern: str, links: bool) -> list[str]:
+    """Return the sorted names of the folders under a root that can be checkpoints."""
+    if not isinstance(pattern, str | os.PathLike):
+        raise InvalidNameError(
+            f"invalid pattern {pattern!r}: patterns are strings; use one such as "
+            "'*_sentences'"
+        )
+    found = []
+    with error_note(f"listing the checkpoints under {root.shown!r}"):
+        folders = files.folders(root.base, links)
+    for name in folders:
+        try:
+            validate_name(name)
+        except InvalidNameError:
+            continue
+        if fnmatchcase(name, os.fspath(pattern)):
+            found.append(name)
+    return sorted(found)
+
+
+def make_root(root: Root, files: Files) -> None:
+    """Make the root on local disk; a bucket is never made.
+
+    Raises
+    ------
+    RootNotSetError
+        The folder cannot be made.
+    """
+    if root.is_local:
+        make_folder(files, root.base, f"the root {root.shown!r}")
 
 
 def _as_text(root: object) -> str:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,8 @@ from typing import Any
 import fsspec
 
 from agatha_ckpt._errors import (
-    CheckpointConflictError,
     CorruptCheckpointError,
-    InvalidNameError,
     UnsupportedFormatError,
-    error_note,
 )
 from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._filesystem.factory import files_for
@@ -25,13 +21,14 @@ from agatha_ckpt._format.manifest import (
     Plan,
     default_fingerprint,
 )
-from agatha_ckpt._format.names import DONE_MARKER, validate_name
-from agatha_ckpt._store.commit import commit
+from agatha_ckpt._format.names import DONE_MARKER
+from agatha_ckpt._store.commit import mark_done
 from agatha_ckpt._store.contents import clear
 from agatha_ckpt._store.display import notebook_table
-from agatha_ckpt._store.folder import Folder, Marker, make_folder
+from agatha_ckpt._store.folder import Folder, make_folder
 from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
-from agatha_ckpt._store.root import Root
+from agatha_ckpt._store.records import records_of
+from agatha_ckpt._store.root import Root, folder_names
 from agatha_ckpt._store.status import Status, status_of, statuses_of
 from agatha_ckpt._store.verify import DamagedPartition, verify
 
@@ -219,22 +216,45 @@ class CheckpointStore:
 
     def _folder_names(self, pattern: str = "*", links: bool = True) -> list[str]:
         """Return the sorted names of the folders that can be checkpoints."""
-        if not isinstance(pattern, str | os.PathLike):
-            raise InvalidNameError(
-                f"invalid pattern {pattern!r}: patterns are strings; use one such as "
-                "'*_sentences'"
-            )
-        found = []
-        with error_note(f"listing the checkpoints under {self._root.shown!r}"):
-            folders = self._files.folders(self._root.base, links)
-        for name in folders:
-            try:
-                validate_name(name)
-            except InvalidNameError:
-                continue
-            if fnmatchcase(name, os.fspath(pattern)):
-                found.append(name)
-        return sorted(found)
+        return folder_names(self._root, self._files, pattern, links)
+
+    # ---- reading without dask ----
+
+    def records(
+        self,
+        name: str | os.PathLike[str],
+        partitions: Iterable[int] | None = None,
+        *,
+        allow_pickle: bool = False,
+    ) -> Iterator[Any]:
+        """Return an iterator over the records of a done checkpoint, in order.
+
+        Parameters
+        ----------
+        name : str or os.PathLike
+        partitions : iterable of int, optional
+            Only of these, in this order; by default of all.
+        allow_pickle : bool
+
+        Notes
+        -----
+        A block of records is in memory at a time. Errors are those of `manifest` and,
+        while it iterates, those of `open_partition`.
+        """
+        folder = self._folder(name)
+        return records_of(folder, folder.manifest(), partitions, allow_pickle)
+
+    def files(self, name: str | os.PathLike[str]) -> list[str]:
+        """Return the partition files of a done checkpoint, in order.
+
+        They are absolute paths on local disk, and URLs elsewhere, as pandas, pyarrow
+        and DuckDB take them. Errors are those of `manifest`.
+        """
+        folder = self._folder(name)
+        infos = folder.manifest().partitions
+        if self._root.is_local:
+            return [folder.file(info.file) for info in infos]
+        return [str(self._root.path(folder.name, info.file)) for info in infos]
 
     # ---- saving ----
 
@@ -341,16 +361,7 @@ class CheckpointStore:
             Another run with other fingerprints committed first, or files were
             removed meanwhile.
         """
-        folder = self._folder(name)
-        marker = Marker()
-        if replaces is not None:
-            marker = folder.find_marker()
-            if not marker.manifest or marker.manifest.token != replaces.token:
-                raise CheckpointConflictError(
-                    f"{folder.describe()} is not what was to be replaced; another run "
-                    "has replaced or cleared it; load it again"
-                )
-        return commit(folder, manifest, marker)
+        return mark_done(self._folder(name), manifest, replaces)
 
     # ---- deleting ----
 
@@ -377,16 +388,3 @@ def store_over(files: Files, root: str) -> CheckpointStore:
     store = CheckpointStore(root)
     store._files = files
     return store
-
-
-def make_root(store: CheckpointStore) -> None:
-    """Make the root on local disk; a bucket is never made.
-
-    Raises
-    ------
-    RootNotSetError
-        The folder cannot be made.
-    """
-    root = store._root
-    if root.is_local:
-        make_folder(store._files, root.base, f"the root {root.shown!r}")

@@ -1,0 +1,39 @@
+"""The records of a done checkpoint, one after the other, without dask."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import index
+from typing import Any
+
+from agatha_ckpt._errors import InvalidNameError
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._human import format_count
+from agatha_ckpt._store.folder import Folder
+from agatha_ckpt._store.partition import Partition
+
+
+def records_of(
+    folder: Folder,
+    manifest: Manifest,
+    partitions: Iterable[int] | None,
+    allow_pickle: bool,
+) -> Iterator[Any]:
+    """Return an iterator over the records of some partitions, by default of all.
+
+    Raises
+    ------
+    InvalidNameError
+        There is no partition of a number; raised by the call, not by the iterator.
+    """
+    count = len(manifest.partitions)
+    chosen = range(count) if partitions is None else list(map(index, partitions))
+    for number in chosen:
+        if not 0 <= number < count:
+            raise InvalidNameError(
+                f"there is no partition {number} in {folder.describe()}, which has "
+                f"{format_count(count, 'partition')}, numbered from 0"
+            )
+    fmt, infos = manifest.plan.format, manifest.partitions
+    return chain.from_iterable(
+        Partition(folder, fmt, number, infos[number], allow_pickle) for number in chosen
+    )
