@@ -14,7 +14,6 @@ class MemoryFiles(RemoteFiles):
     """The memory filesystem; its folders exist as long as files are in them."""
 
     remote = False
-    one_process = True
     atomic_swap = True
     has_folders = False
 

@@ -10,6 +10,7 @@ from shutil import copyfileobj
 from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError, Writer
 from agatha_ckpt._filesystem.ranges import RangeReader
@@ -29,7 +30,6 @@ class RemoteFiles:
 
     local = False
     remote = True
-    one_process = False
     has_folders = True
     atomic_swap = False
 
@@ -37,6 +37,9 @@ class RemoteFiles:
         self._fs = fs
         # Others may share one connection between threads.
         self.concurrent = bool(getattr(fs, "async_impl", False))
+        while hasattr(fs, "fs"):  # that of a chained URL, such as dir::memory://run
+            fs = fs.fs
+        self.one_process = isinstance(fs, MemoryFileSystem)
 
     def read(self, path: str) -> bytes:
         data: bytes = self._fs.cat_file(path)

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ _EXTRAS = {
     "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs",
     "az": "azure", "abfs": "azure", "abfss": "azure",
 }  # fmt: skip
+
+_LOCAL = ("file", "local")
+_COLLAPSED_URL = re.compile(r"(?P<protocol>[\w+.-]+):(?!//)")
+_COLLAPSED_BELOW = re.compile(r"/(?P<protocol>[\w+.-]+):/(?!/)")
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 class Root:
@@ -56,34 +62,59 @@ class Root:
         else:
             base = fs._strip_protocol(self.given)
         self.fs = fs
-        self.base: str = base.rstrip("/") or "/"
         self.is_local = isinstance(fs, LocalFileSystem)
-        if self.is_local and os.path.exists(base) and not os.path.isdir(base):
-            raise RootNotSetError(
-                f"the root {self.shown!r} is a file; set a folder as the root"
-            )
+        if self.is_local:
+            base = Path(base).as_posix()  # as the operating system takes slashes
+        self.base: str = base.rstrip("/") or "/"
+        if fault := self._fault():
+            raise RootNotSetError(f"the root {self.shown!r} {fault}")
+
+    def _fault(self) -> str:
+        """Return what is wrong with it, and what to do; an empty string for nothing."""
+        beyond = self.given.rpartition("://")[2]
+        if self.is_local:
+            if not beyond:
+                return "names no folder; add its path"
+            if os.path.exists(self.base) and not os.path.isdir(self.base):
+                return "is a file; set a folder as the root"
+            return ""
+        protocol = fsspec.utils.get_protocol(self.given)
+        if protocol in _EXTRAS and self.base.startswith("/"):
+            return f"names no bucket; write it as {protocol}://bucket/run-1"
+        if protocol in ("http", "https") and re.search("[?#]", self.base):
+            return "has a query; give what the server needs as storage options"
+        # Object stores keep such names as they are, and no listing finds what is below.
+        parts = self.base.rpartition("://")[2].removeprefix("/").split("/")
+        if self.base != "/" and not {"", ".", ".."}.isdisjoint(parts[:-1] + parts[1:]):
+            return "cannot contain '//', '/./' or '/../'; write it without them"
+        return ""
 
     @property
     def url(self) -> str:
         """The absolute root as a URL."""
+        if "::" in self.given:
+            return self.given
         url: str = self.fs.unstrip_protocol(self.base)
         return url
 
     @property
-    def portable(self) -> str:
-        """The root as another process can use it, whatever its working directory."""
-        return self.base if self.is_local else self.given
+    def as_given(self) -> Path | str:
+        """The root as it was given: a path on local disk, a URL elsewhere."""
+        if not self.is_local:
+            return self.path()
+        is_path = "://" not in self.given and not self.given.startswith("~")
+        return Path(self.given if is_path else self.base)
 
     def path(self, *segments: str) -> Path | str:
-        """Return a place below the root, relative or absolute as the root was given.
-
-        It is a path on local disk, and a URL elsewhere.
-        """
-        if not self.is_local:
-            url = self.given if "://" in self.given else self.url
-            return "/".join([url.rstrip("/"), *segments])
-        as_given = "://" not in self.given and not self.given.startswith("~")
-        return Path(self.given if as_given else self.base, *segments)
+        """Return a place below the root: an absolute path, or a URL."""
+        if self.is_local:
+            return Path(self.base, *segments)
+        # Of a chained URL, below the first link that has a path.
+        links = (self.given if "://" in self.given else self.url).split("::")
+        number = next(i for i, link in enumerate(links) if "://" in link)
+        protocol, _, path = links[number].partition("://")
+        links[number] = f"{protocol}://{'/'.join([path.rstrip('/'), *segments])}"
+        return "::".join(links)
 
     def exists(self) -> bool:
         """Return whether it exists; on an object store, whether it has objects."""
@@ -105,9 +136,12 @@ class Root:
         if isinstance(name, os.PathLike) or hasattr(name, "storage_options"):
             name = str(name)
         if isinstance(name, str) and ("/" in name or os.sep in name):
-            for root in (str(self.path()), self.base, self.url):
-                beyond = name.removeprefix(root.rstrip("/") + "/")
-                if beyond != name:
+            roots = (str(self.as_given), self.base, self.url)
+            below = [f"{root.rstrip('/')}/\0" for root in roots]
+            for place in (str(self.path("\0")), *below):
+                before, _, after = place.partition("\0")
+                beyond = name.removeprefix(before).removesuffix(after)
+                if f"{before}{beyond}{after}" == name:
                     return validate_name(beyond)
         return validate_name(name)
 
@@ -162,7 +196,30 @@ def _as_text(root: object) -> str:
         raise RootNotSetError(
             f"{what} cannot be the root; give a path or an fsspec URL"
         )
+    if fault := _text_fault(text):
+        raise RootNotSetError(f"the root {redact(text)!r} {fault}")
     return text
+
+
+def _text_fault(text: str) -> str:
+    """Return why *text* is not what was meant, and what to do; or an empty string."""
+    if text != text.strip():
+        return "begins or ends with white space; remove it"
+    if os.name != "nt" and _WINDOWS_PATH.match(text):
+        return "is a path of Windows, and this is another system; give a path of it"
+    known = {*fsspec.available_protocols(), *fsspec.registry}
+    for link in text.split("::"):
+        # pathlib makes s3:/bucket of s3://bucket, which would be a local folder.
+        found = _COLLAPSED_URL.match(link) or _COLLAPSED_BELOW.search(link)
+        if found and found["protocol"] in known:
+            protocol, rest = found["protocol"], link[found.end() :].lstrip("/")
+            rest = f"/{rest}" if protocol in _LOCAL else rest
+            url = f"{protocol}://{rest}"
+            return (
+                f"is not a URL, which has '://'; give {url!r} as a str (pathlib "
+                "removes slashes); a folder with such a name needs another one"
+            )
+    return ""
 
 
 def _filesystem_of(
@@ -170,7 +227,7 @@ def _filesystem_of(
 ) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         protocol = fsspec.utils.get_protocol(root)
-        if protocol not in ("file", "local", "memory"):
+        if protocol not in (*_LOCAL, "memory"):
             cls = fsspec.get_filesystem_class(protocol)
             if "kwargs" in inspect.signature(cls.__init__).parameters:
                 # With a listing cache, s3fs and gcsfs do not find files that

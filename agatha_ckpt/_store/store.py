@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +83,12 @@ class CheckpointStore:
         self._files: Files = files_for(self._root.fs, fsync)
         self.fsync = fsync
 
-    def __reduce__(self) -> Any:
-        make = partial(type(self), fs=self.fs, fsync=self.fsync)
-        return make, (self._root.portable,)
+    def __getstate__(self) -> tuple[Root, bool]:
+        return self._root, self.fsync
+
+    def __setstate__(self, state: tuple[Root, bool]) -> None:
+        self._root, self.fsync = state
+        self._files = files_for(self.fs, self.fsync)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CheckpointStore):
@@ -112,7 +114,7 @@ class CheckpointStore:
     @property
     def root(self) -> Path | str:
         """The root as it was given: a path on local disk, a URL elsewhere."""
-        return self._root.path()
+        return self._root.as_given
 
     @property
     def url(self) -> str:
@@ -120,7 +122,7 @@ class CheckpointStore:
         return self._root.url
 
     def path(self, name: str | os.PathLike[str]) -> Path | str:
-        """Return the folder of a checkpoint: a path on local disk, else a URL."""
+        """Return the folder of a checkpoint: its absolute path, or its URL."""
         return self._root.path(self._root.name_of(name))
 
     def done_marker(self, name: str | os.PathLike[str]) -> Path | str:
