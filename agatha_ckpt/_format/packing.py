@@ -210,6 +210,7 @@ def _mark_bytearrays(value: Any) -> Any:
     Refused
         For a memoryview, which cannot be restored.
     """
+    # No map: what C code calls may not nest as deeply, from Python 3.12 on.
     cls = type(value)
     mark = _mark_bytearrays
     if cls is bytearray:
@@ -217,11 +218,11 @@ def _mark_bytearrays(value: Any) -> Any:
     if cls is memoryview:
         raise Refused("a memoryview, which belongs to other memory; use bytes")
     if cls in (list, tuple, set, frozenset):
-        return cls(map(mark, value))
+        return cls([mark(member) for member in value])
     if cls is dict:
         return {mark(key): mark(member) for key, member in value.items()}
     if cls is deque:
-        return deque(map(mark, value), value.maxlen)
+        return deque([mark(member) for member in value], value.maxlen)
     if cls in (Counter, OrderedDict, defaultdict) and not attributes(value):
         copy = value.copy()  # with its factory, if it has one
         copy.clear()
