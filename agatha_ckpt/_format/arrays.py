@@ -16,6 +16,7 @@ from typing import Any, cast
 import msgpack
 
 from agatha_ckpt._errors import UnsupportedFormatError
+from agatha_ckpt._format.advice import CHANGE
 
 _PLAIN_KINDS = frozenset("biufc")  # of dtypes that their kind and size describe
 # A dtype without fields as numpy writes it: order, kind, size, unit of time. q8 and Q8
@@ -31,7 +32,17 @@ _MAX_HEADS = 1024  # to remember; many arrays have the same
 
 
 class Unstorable(Exception):
-    """A value that cannot be stored faithfully; the message is the reason."""
+    """A value that cannot be stored faithfully; the message is the reason.
+
+    Attributes
+    ----------
+    advice : str
+        What to do about it, as an imperative.
+    """
+
+    def __init__(self, reason: str, advice: str = CHANGE) -> None:
+        super().__init__(reason)
+        self.advice = advice
 
 
 class Refused(Unstorable):

@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 
 from agatha_ckpt._errors import EncodeError
+from agatha_ckpt._format.advice import CHANGE
 from agatha_ckpt._format.arrays import Refused, Unstorable
 from agatha_ckpt._format.types import Bytearray, attributes, make_default
 
@@ -101,18 +102,17 @@ class Packer:
                 data = self._pack_alone(record)
                 self.used.add("surrogates")
             return data
-        except Refused as error:
-            reason, advice = f"holds {error}", "change the records"
         except Unstorable as error:
-            reason = f"holds {error}"
-            advice = (
-                "change the records, or allow pickle (set_allow_pickle(True), or "
-                "Checkpointer(..., allow_pickle=True)) if you trust everyone who can "
-                "write to the root"
-            )
+            reason, advice = f"holds {error}", error.advice
+            if not isinstance(error, Refused):
+                advice += (
+                    ", or allow pickle (set_allow_pickle(True), or "
+                    "Checkpointer(..., allow_pickle=True)) if you trust everyone who "
+                    "can write to the root"
+                )
         except NOT_PACKED as error:
             reason = f"(of type {kind}) cannot be packed: {error}"
-            advice = "change the records"
+            advice = CHANGE
         raise EncodeError(f"record {position} of {self._where} {reason}; {advice}")
 
     def _pack_alone(self, value: Any) -> bytes:
@@ -216,7 +216,10 @@ def _mark_bytearrays(value: Any) -> Any:
     if cls is bytearray:
         return Bytearray(value)
     if cls is memoryview:
-        raise Refused("a memoryview, which belongs to other memory; use bytes")
+        raise Refused(
+            "a memoryview, which belongs to other memory",
+            "map it to bytes (bytes(value))",
+        )
     if cls in (list, tuple, set, frozenset):
         return cls([mark(member) for member in value])
     if cls is dict:

@@ -28,6 +28,7 @@ from agatha_ckpt._errors import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
+from agatha_ckpt._format.advice import advice_for
 from agatha_ckpt._format.arrays import (
     ARRAY,
     SCALAR,
@@ -140,7 +141,9 @@ def _pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
 
 def _split_default_dict(value: Any) -> list[Any]:
     if value.default_factory is not None:
-        raise Unstorable("a defaultdict with a factory")
+        raise Unstorable(
+            "a defaultdict with a factory", "map it to a dict (dict(value))"
+        )
     return _flatten(value)
 
 
@@ -161,8 +164,9 @@ def _split_zone(value: ZoneInfo) -> list[str]:
     # By another one, times are converted and zones compared in another way.
     if _known_zone(value.key) is not value:
         raise Refused(
-            f"a ZoneInfo that is not ZoneInfo({value.key!r}) (made by from_file or "
-            f"no_cache, or before clear_cache; replace it by ZoneInfo({value.key!r}))"
+            f"a ZoneInfo that is not ZoneInfo({value.key!r}), but made by from_file or "
+            "no_cache, or before clear_cache",
+            f"replace it by ZoneInfo({value.key!r})",
         )
     return [value.key]
 
@@ -319,13 +323,15 @@ def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtT
     cls = type(value)
     name = reason or f"a value of type {cls.__module__}.{cls.__qualname__}"
     if not allow_pickle:
-        raise Unstorable(f"{name}, which is stored only as a pickle")
+        reason = f"{name}, which is stored only as a pickle"
+        raise Unstorable(reason, advice_for(value))
     import cloudpickle
 
     try:
         return _extension(_PICKLE, cloudpickle.dumps(value, protocol=5))
     except Exception as error:
-        raise Unstorable(f"{name}, which cannot be pickled ({error})") from error
+        reason = f"{name}, which cannot be pickled ({error})"
+        raise Refused(reason, advice_for(value)) from error
 
 
 def make_hooks(

@@ -153,5 +153,5 @@ def test_p9_dtypes_that_would_come_back_as_others_are_refused():
         round_trip([np.zeros(1, mixed)])
     # A pickle of it loses the difference as well.
     for allow_pickle in (False, True):
-        with pytest.raises(EncodeError, match=r"dtype.*; change the records$"):
+        with pytest.raises(EncodeError, match=r"dtype [^;]*; change the records$"):
             round_trip([np.zeros(1, [("a", "q")])], allow_pickle)
