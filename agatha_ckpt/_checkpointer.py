@@ -57,7 +57,8 @@ class Checkpointer:
     Notes
     -----
     Checkpointers share nothing, in one process or in several. Making one touches
-    nothing.
+    nothing. The pickle of one holds its store, with the storage options, and its
+    settings.
 
     Examples
     --------
@@ -84,6 +85,12 @@ class Checkpointer:
         self._settings = Settings(**settings)
         self._lock = threading.Lock()
         self._pool: WarmPool | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_lock": None, "_pool": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
     @classmethod
     def from_config(cls) -> Self:
