@@ -1,10 +1,8 @@
 """Saving: a graph with a task for each partition that is missing."""
 
-import os
-import platform
 import secrets
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -21,17 +19,12 @@ from agatha_ckpt._dask.distributed import gather
 from agatha_ckpt._dask.fingerprint import Fingerprints
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.scheduler import client_of, is_local, scheduler_in_force
-from agatha_ckpt._errors import RootNotSetError
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._store.folder import Folder
 from agatha_ckpt._store.partition import WriteOptions, write_partition
 from agatha_ckpt._store.store import CheckpointStore
 
 _MANY = 600  # partitions
-
-
-def _this_process() -> tuple[str, int]:
-    return platform.node(), os.getpid()
 
 
 @dataclass(frozen=True)
@@ -44,14 +37,11 @@ class SavePartition:
     name : str
         Name of the checkpoint.
     options : WriteOptions
-    home : tuple of (str, int)
-        The machine and the process that the task was made in.
     """
 
     store: CheckpointStore
     name: str
     options: WriteOptions
-    home: tuple[str, int] = field(default_factory=_this_process)
 
     def __reduce__(self) -> Any:
         return _unpickled, (self._pickled,)
@@ -72,12 +62,6 @@ class SavePartition:
     ) -> PartitionInfo:
         """Write the partition *index* and return its entry in the manifest."""
         folder = self._folder
-        if folder.files.one_process and self.home != _this_process():
-            raise RootNotSetError(
-                f"{folder.describe(index)} was not saved: its root lies in the memory "
-                "of one process, and the bag is computed in others; compute with "
-                "scheduler='threads', or set another root"
-            )
         try:
             return write_partition(
                 folder, records, index, fingerprint, code, self.options

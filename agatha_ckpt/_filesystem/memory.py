@@ -1,10 +1,13 @@
 """fsspec's memory filesystem, which is of one process."""
 
 import io
+import os
+import platform
 import threading
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from agatha_ckpt._errors import RootNotSetError
 from agatha_ckpt._filesystem.remote import RemoteFiles
 
 _lock = threading.Lock()  # the filesystem is one for the whole process
@@ -34,3 +37,27 @@ class MemoryFiles(RemoteFiles):
 
     def remove_folder(self, folder: str) -> None:
         """Do nothing."""
+
+
+class ElsewhereFiles:
+    """The memory of another process: whatever is asked of it is refused.
+
+    Parameters
+    ----------
+    root : str
+        The root, as messages show it.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def __getattr__(self, name: str) -> Any:
+        raise RootNotSetError(
+            f"the root {self._root!r} lies in the memory of another process; compute "
+            "with scheduler='threads', or set another root"
+        )
+
+
+def this_process() -> tuple[str, int]:
+    """Return what tells this process from all others."""
+    return platform.node(), os.getpid()

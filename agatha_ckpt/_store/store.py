@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 
@@ -13,6 +13,7 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._filesystem.factory import files_for
+from agatha_ckpt._filesystem.memory import ElsewhereFiles, this_process
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import (
     Manifest,
@@ -57,7 +58,8 @@ class CheckpointStore:
     Notes
     -----
     The pickle of a store holds its storage options. A store can be used by any number
-    of threads and processes at once. Two stores are equal when their roots are.
+    of threads and processes at once; one in memory by those of one process, and others
+    get a RootNotSetError. Two stores are equal when their roots are.
 
     Methods take the name of a checkpoint, or its path directly under the root, and
     raise InvalidNameError where it is neither.
@@ -81,14 +83,17 @@ class CheckpointStore:
     ) -> None:
         self._root = Root(root, fs, storage_options)
         self._files: Files = files_for(self._root.fs, fsync)
+        self._home = this_process()
         self.fsync = fsync
 
-    def __getstate__(self) -> tuple[Root, bool]:
-        return self._root, self.fsync
+    def __getstate__(self) -> tuple[Root, bool, tuple[str, int]]:
+        return self._root, self.fsync, self._home
 
-    def __setstate__(self, state: tuple[Root, bool]) -> None:
-        self._root, self.fsync = state
+    def __setstate__(self, state: tuple[Root, bool, tuple[str, int]]) -> None:
+        self._root, self.fsync, self._home = state
         self._files = files_for(self.fs, self.fsync)
+        if self._files.one_process and self._home != this_process():
+            self._files = cast(Files, ElsewhereFiles(self._root.shown))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CheckpointStore):
