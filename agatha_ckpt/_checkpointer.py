@@ -51,7 +51,7 @@ class Checkpointer:
     ------
     TypeError
         A name is not a setting.
-    InvalidNameError
+    InvalidValueError
         A setting does not take its value.
 
     Notes
@@ -104,7 +104,7 @@ class Checkpointer:
         ------
         RootNotSetError
             The section has no root, or one that cannot be used.
-        InvalidNameError
+        InvalidValueError
             A key does not take its value.
         TypeError
             A key is not a setting.
@@ -146,7 +146,7 @@ class Checkpointer:
         ------
         TypeError
             A name is not a setting.
-        InvalidNameError
+        InvalidValueError
             A setting does not take its value.
         """
         with self._lock:

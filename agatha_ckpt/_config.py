@@ -10,7 +10,7 @@ from typing import Any
 
 import dask.config
 
-from agatha_ckpt._errors import InvalidNameError, RootNotSetError
+from agatha_ckpt._errors import InvalidValueError, RootNotSetError
 from agatha_ckpt._settings import Settings, fault_of
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -71,7 +71,7 @@ def configured_store(
     ------
     RootNotSetError
         There is no root, or the section's root cannot be used.
-    InvalidNameError
+    InvalidValueError
         ``fsync`` is neither true nor false.
     TypeError
         The section has a key that is not a setting.
@@ -93,7 +93,7 @@ def configured_store(
         )
     fsync = section.get("fsync", True)
     if fault := fault_of("fsync", fsync, _label("fsync")):
-        raise InvalidNameError(fault)
+        raise InvalidValueError(fault)
     options = _mapping(section.get("storage_options") or {})
     return CheckpointStore(
         root, storage_options=options | (storage_options or {}), fsync=fsync
@@ -118,7 +118,7 @@ def configured_settings() -> Settings:
 
     Raises
     ------
-    InvalidNameError
+    InvalidValueError
         A setting does not take its value.
     TypeError
         The section has a key that is not a setting.
@@ -127,7 +127,7 @@ def configured_settings() -> Settings:
     found = {name: section[name] for name in _SETTINGS if name in section}
     for name, value in found.items():
         if fault := fault_of(name, value, _label(name)):
-            raise InvalidNameError(fault)
+            raise InvalidValueError(fault)
     return Settings(**found)
 
 

@@ -4,7 +4,9 @@
 
     CheckpointError(Exception)
     ├── RootNotSetError          (also RuntimeError)        set a root
-    ├── InvalidNameError         (also ValueError)          correct the name or value
+    ├── InvalidNameError         (also ValueError)          correct the name
+    ├── InvalidValueError        (also ValueError)          correct the argument or
+    │                                                       setting
     ├── CheckpointNotFoundError  (also FileNotFoundError)   give a bag, or run the
     │                                                       program that saves it
     ├── CorruptCheckpointError                              verify it, repair it with
@@ -39,7 +41,11 @@ class RootNotSetError(CheckpointError, RuntimeError):
 
 
 class InvalidNameError(CheckpointError, ValueError):
-    """A name of a checkpoint, or a value of a setting, is not valid."""
+    """A name of a checkpoint, or of a variable that holds one, is not valid."""
+
+
+class InvalidValueError(CheckpointError, ValueError):
+    """An argument or a setting does not take its value."""
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
-from agatha_ckpt._errors import InvalidNameError
+from agatha_ckpt._errors import InvalidValueError
 
 Compression = Literal["auto", "zstd"] | None
 OnStale = Literal["warn", "recompute", "error"]
@@ -43,7 +43,7 @@ class Settings:
 
     Raises
     ------
-    InvalidNameError
+    InvalidValueError
         A value is not among those listed.
 
     Examples
@@ -64,7 +64,7 @@ class Settings:
         for field in fields(self):
             fault = fault_of(field.name, getattr(self, field.name))
             if fault:
-                raise InvalidNameError(fault)
+                raise InvalidValueError(fault)
 
     def __repr__(self) -> str:
         changed = [
@@ -81,7 +81,7 @@ class Settings:
         ------
         TypeError
             A name is not a setting.
-        InvalidNameError
+        InvalidValueError
             A setting does not take the value.
         """
         return replace(self, **changes)

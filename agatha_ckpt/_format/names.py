@@ -46,7 +46,8 @@ def validate_name(name: object) -> str:
     """
     if not isinstance(name, str):
         raise InvalidNameError(
-            f"a checkpoint name must be a str, not {type(name).__name__}: {name!r}"
+            f"a checkpoint name must be a str, not {type(name).__name__}: {name!r}; "
+            "the name is the first argument"
         )
     fault = _name_fault(name)
     if fault:

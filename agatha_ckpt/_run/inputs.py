@@ -11,7 +11,7 @@ from dask.bag import Bag
 
 from agatha_ckpt._dask.fingerprint import SCHEME, Fingerprints, fingerprints_of
 from agatha_ckpt._dask.load import layer_of, parents_of
-from agatha_ckpt._errors import EncodeError, InvalidNameError
+from agatha_ckpt._errors import EncodeError, InvalidValueError
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._run.decision import Comparison, Request, edited_steps
 from agatha_ckpt._store.folder import Folder
@@ -30,14 +30,14 @@ def request_for(
 
     Raises
     ------
-    InvalidNameError
+    InvalidValueError
         The version is not a str.
     EncodeError
         *bag* is not a bag, or *metadata* is not a mapping that JSON can hold.
     """
     where = folder.describe()
     if not isinstance(version, str | None):
-        raise InvalidNameError(
+        raise InvalidValueError(
             f"the version of {where} must be a str, not "
             f"{type(version).__name__}; use str({version!r})"
         )

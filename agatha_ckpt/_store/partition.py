@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     EncodeError,
-    InvalidNameError,
+    InvalidValueError,
     error_note,
 )
 from agatha_ckpt._filesystem.base import FolderGoneError
@@ -113,17 +113,17 @@ def write_partition(
 def _check(where: str, index: int, fingerprint: str, options: WriteOptions) -> None:
     """Refuse what a file name or a header cannot have."""
     if not 0 <= index < options.npartitions:
-        raise InvalidNameError(
+        raise InvalidValueError(
             f"invalid partition number {index} for {where}: the plan has "
             f"{options.npartitions} partitions, numbered from 0"
         )
     if not _FINGERPRINT.fullmatch(fingerprint):
-        raise InvalidNameError(
+        raise InvalidValueError(
             f"invalid fingerprint {fingerprint!r} for {where}: fingerprints are 32 hex "
             "digits; omit it, or give a digest of what the partition is computed from"
         )
     if options.compression not in COMPRESSIONS:
-        raise InvalidNameError(
+        raise InvalidValueError(
             f"invalid compression {options.compression!r} for {where}: use None or "
             "'zstd'"
         )

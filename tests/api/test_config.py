@@ -15,7 +15,7 @@ import yaml
 from agatha_ckpt import (
     Checkpointer,
     CheckpointError,
-    InvalidNameError,
+    InvalidValueError,
     RootNotSetError,
     Settings,
 )
@@ -191,13 +191,13 @@ def test_the_section_may_be_taken_away_again():
 @pytest.mark.parametrize(
     "key, value, error",
     [
-        ("verbose", "yes", InvalidNameError),
-        ("verbose", 1, InvalidNameError),
-        ("halt-after", 2026, InvalidNameError),
-        ("compression", "gzip", InvalidNameError),
-        ("on-stale", "ignore", InvalidNameError),
-        ("fsync", "no", InvalidNameError),
-        ("fsync", None, InvalidNameError),
+        ("verbose", "yes", InvalidValueError),
+        ("verbose", 1, InvalidValueError),
+        ("halt-after", 2026, InvalidValueError),
+        ("compression", "gzip", InvalidValueError),
+        ("on-stale", "ignore", InvalidValueError),
+        ("fsync", "no", InvalidValueError),
+        ("fsync", None, InvalidValueError),
         ("root", 2026, RootNotSetError),
         ("root", ["a"], RootNotSetError),
         ("storage-options", "anon", RootNotSetError),

@@ -14,6 +14,7 @@ TREE = {
     "CheckpointError": [Exception],
     "RootNotSetError": ["CheckpointError", RuntimeError],
     "InvalidNameError": ["CheckpointError", ValueError],
+    "InvalidValueError": ["CheckpointError", ValueError],
     "CheckpointNotFoundError": ["CheckpointError", FileNotFoundError],
     "CorruptCheckpointError": ["CheckpointError"],
     "EncodeError": ["CheckpointError", TypeError],

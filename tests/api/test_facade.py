@@ -20,6 +20,7 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     EncodeError,
     InvalidNameError,
+    InvalidValueError,
     RootNotSetError,
 )
 
@@ -541,7 +542,7 @@ MISUSE = {
     ),
     "version of another type": (
         lambda: checkpoint.checkpoint("new", make_bag(), version=7),
-        (InvalidNameError, "version", "str", "7"),
+        (InvalidValueError, "version", "str", "7"),
     ),
     "no root": (lambda: checkpoint.set_root(), (RootNotSetError, "None")),
     "empty root": (lambda: checkpoint.set_root(""), (RootNotSetError, "''")),

@@ -12,7 +12,7 @@ from agatha_ckpt import (
     CheckpointConflictError,
     Checkpointer,
     EncodeError,
-    InvalidNameError,
+    InvalidValueError,
     PickleNotAllowedError,
 )
 from agatha_ckpt._settings import ClusterOptions, LocalOptions
@@ -108,10 +108,10 @@ def test_enabled_of_one_call(ckpt, call):
 
 
 def test_a_bad_value_is_refused_before_anything_happens(ckpt):
-    with pytest.raises(InvalidNameError, match="'never' for the setting on_stale"):
+    with pytest.raises(InvalidValueError, match="'never' for the setting on_stale"):
         ckpt.checkpoint("x", numbers(), on_stale="never")
     explained = ckpt.explain("x", numbers(), enabled="yes")
-    assert isinstance(explained.error, InvalidNameError)
+    assert isinstance(explained.error, InvalidValueError)
     assert ckpt.names() == []
 
 

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from agatha_ckpt import Checkpointer, CheckpointStore, InvalidNameError, Settings
+from agatha_ckpt import Checkpointer, CheckpointStore, InvalidValueError, Settings
 
 DEFAULTS = {
     "verbose": True,
@@ -68,7 +68,7 @@ def test_a_setting_cannot_be_assigned_to(name):
 def test_a_bad_value_is_refused_and_named(name, value):
     checkpointer = Checkpointer()
     for make in (Settings, Settings().override, Checkpointer, checkpointer.configure):
-        with pytest.raises(InvalidNameError) as caught:
+        with pytest.raises(InvalidValueError) as caught:
             make(**{name: value})
         assert name in str(caught.value)
         assert repr(value) in str(caught.value)
@@ -102,7 +102,7 @@ def test_configure_replaces_the_value_and_leaves_the_old_one_alone():
 
 def test_a_bad_change_among_good_ones_changes_nothing():
     checkpointer = Checkpointer()
-    with pytest.raises(InvalidNameError):
+    with pytest.raises(InvalidValueError):
         checkpointer.configure(verbose=False, on_stale="never")
     assert checkpointer.settings == Settings()
 

@@ -18,6 +18,7 @@ from agatha_ckpt import (
     CorruptCheckpointError,
     EncodeError,
     InvalidNameError,
+    InvalidValueError,
     Manifest,
     Plan,
     RootNotSetError,
@@ -455,7 +456,7 @@ def test_equal_content_has_an_equal_id_whatever_the_compression(store):
 @pytest.mark.parametrize("kind", ["msgpack", "text"])
 def test_a_partition_that_no_file_name_can_have_is_refused_P6(local, kind, wrong):
     options = {"index": 0, "records": ["a"], **wrong}
-    with pytest.raises(InvalidNameError, match=r"invalid .* partition .* checkpoint"):
+    with pytest.raises(InvalidValueError, match=r"invalid .* partition .* checkpoint"):
         local.write_partition("x", Plan(2, kind), **options)
     assert files(local) == {}
 
