@@ -39,10 +39,8 @@ def checkpoint_variable(
     InvalidNameError
         The caller sees no variable of that name.
     EncodeError
-        It does not hold a bag.
+        It is None.
     """
-    from dask.bag import Bag
-
     name = bag_name if ckpt_prefix is None else f"{ckpt_prefix}_{bag_name}"
     for namespace in (frame.f_locals, frame.f_globals):
         if bag_name in namespace:
@@ -54,10 +52,10 @@ def checkpoint_variable(
             f"(in {frame.f_code.co_qualname}); give the name of a local variable that "
             "holds a bag"
         )
-    if not isinstance(bag, Bag):
+    if bag is None:  # which would load the checkpoint
         raise EncodeError(
-            f"the variable {bag_name!r} holds a {type(bag).__name__}, not a dask bag; "
-            "give the name of a variable that holds a bag"
+            f"the variable {bag_name!r} is None, not a dask bag; give the name of a "
+            "variable that holds a bag"
         )
     loaded = checkpoint(name, bag, **options)
     if loaded is not None:

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from agatha_ckpt._caller_frame import checkpoint_variable
@@ -29,9 +28,6 @@ if TYPE_CHECKING:  # dask is imported when the first call needs it
 
     from agatha_ckpt._dask.pool import WarmPool
     from agatha_ckpt._run.execution import Call
-
-_SETTINGS = tuple(field.name for field in fields(Settings))
-_OPTIONS = ("bag", *_SETTINGS, "textfile", "version", "overwrite", "metadata")
 
 
 class Checkpointer:
@@ -241,30 +237,28 @@ class Checkpointer:
         before stay, and the next call keeps those that are still right.
         """
         given = dict(
-            options, verbose=verbose, allow_partial=allow_partial, halt_after=halt_after
+            options,
+            verbose=verbose,
+            allow_partial=allow_partial,
+            halt_after=halt_after,
+            textfile=textfile,
+            version=version,
+            overwrite=overwrite,
+            metadata=metadata,
         )
-        call = self._call(name, bag, given, textfile, version, overwrite, metadata)
-        return call.checkpoint()
+        return self._call(name, bag, given).checkpoint()
 
     def explain(
         self,
         name: str | os.PathLike[str],
         bag: Bag | None = None,
-        verbose: bool | None = None,
-        allow_partial: bool | None = None,
-        halt_after: str | None = None,
-        textfile: bool = False,
-        *,
-        version: str | None = None,
-        overwrite: bool = False,
-        metadata: Mapping[str, Any] | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[CkptOptions],
     ) -> Explanation:
         """Return what `checkpoint` would do with the same arguments; touch nothing.
 
         Parameters
         ----------
-        name, bag, ..., **options
+        name, bag, **options
             As for `checkpoint`.
 
         Returns
@@ -289,9 +283,7 @@ class Checkpointer:
         CheckpointNotFoundError("checkpoint 'numbers' under 'memory://doctest-explain'...
         """
         try:
-            given = dict(options, allow_partial=allow_partial, halt_after=halt_after)
-            call = self._call(name, bag, given, textfile, version, overwrite, metadata)
-            return call.explain()
+            return self._call(name, bag, options).explain()
         except CheckpointError as error:
             return Explanation(str(name), Action.ERROR, str(error), error=error)
 
@@ -324,11 +316,10 @@ class Checkpointer:
         CheckpointError
             As `checkpoint`.
         """
-        from agatha_ckpt._run.inputs import check_bag
+        from agatha_ckpt._run.request import check_bag
 
-        check_bag(bag)
-        given = {"enabled": True} | options
-        return self._call(name, bag, given, known=_SETTINGS).repair()
+        check_bag(bag, f"checkpoint {name!r}")
+        return self._call(name, bag, {"enabled": True} | options, ()).repair()
 
     def ckpt(
         self,
@@ -362,29 +353,16 @@ class Checkpointer:
         self,
         name: str | os.PathLike[str],
         bag: Bag | None,
-        options: Mapping[str, Any],
-        textfile: bool = False,
-        version: str | None = None,
-        overwrite: bool = False,
-        metadata: Mapping[str, Any] | None = None,
-        known: tuple[str, ...] = _OPTIONS,
+        given: Mapping[str, Any],
+        asked: tuple[str, ...] = ("textfile", "version", "overwrite", "metadata"),
     ) -> Call:
         from agatha_ckpt._dask.pool import WarmPool
-        from agatha_ckpt._dask.scheduler import check_keywords
-        from agatha_ckpt._run.execution import Call
-        from agatha_ckpt._run.inputs import request_for
+        from agatha_ckpt._run.request import call_for
 
-        changes = {k: v for k, v in options.items() if k in _SETTINGS}
-        compute_kw = {k: v for k, v in options.items() if k not in _SETTINGS}
-        scheduler = compute_kw.get("scheduler")
-        check_keywords(compute_kw.keys() - {"scheduler"}, scheduler, known)
-        settings = self._settings.override_given(changes)
-        store = self.store
-        folder = store._folder(name)
-        request = request_for(folder, bag, version, textfile, overwrite, metadata)
+        store, settings = self.store, self._settings
         with self._lock:
             self._pool = self._pool or WarmPool()
-        return Call(store, folder, bag, request, settings, compute_kw, self._pool)
+        return call_for(store, settings, self._pool, name, bag, given, asked)
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the sorted names of the done checkpoints that match *pattern*."""

@@ -11,6 +11,7 @@ from dask.bag import Bag
 from dask.base import get_scheduler
 from dask.local import get_async, get_sync
 
+from agatha_ckpt._errors import InvalidValueError
 from agatha_ckpt._settings import ClusterOptions, LocalOptions
 
 _CLUSTER = frozenset(ClusterOptions.__annotations__) | {"optimize_graph"}
@@ -18,8 +19,19 @@ _LOCAL = frozenset(LocalOptions.__annotations__)
 
 
 def scheduler_in_force(scheduler: object = None) -> Callable[..., Any]:
-    """Return the function that computes a bag: *scheduler*, or dask's choice."""
-    schedule: Callable[..., Any] = get_scheduler(cls=Bag, scheduler=scheduler)
+    """Return the function that computes a bag: *scheduler*, or dask's choice.
+
+    Raises
+    ------
+    InvalidValueError
+        dask does not have it.
+    """
+    try:
+        schedule: Callable[..., Any] = get_scheduler(cls=Bag, scheduler=scheduler)
+    except (ValueError, RuntimeError) as error:  # of a wrong name, and without a client
+        raise InvalidValueError(
+            f"invalid value {scheduler!r} for scheduler: {error}"
+        ) from None
     return schedule
 
 

@@ -1,8 +1,6 @@
-"""What a call asks for, and how its inputs compare with what is stored."""
+"""The inputs of a call, and how they compare with what is stored."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,93 +8,10 @@ import dask
 from dask.bag import Bag
 
 from agatha_ckpt._dask.fingerprint import SCHEME, Fingerprints, fingerprints_of
-from agatha_ckpt._dask.load import layer_of, parents_of
-from agatha_ckpt._errors import EncodeError, InvalidValueError
+from agatha_ckpt._dask.load import layer_of
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
-from agatha_ckpt._run.decision import Comparison, Request, edited_steps
-from agatha_ckpt._store.folder import Folder
+from agatha_ckpt._run.decision import Comparison, edited_steps
 from agatha_ckpt._store.store import CheckpointStore
-
-
-def request_for(
-    folder: Folder,
-    bag: Bag | None,
-    version: str | None,
-    textfile: bool,
-    overwrite: bool,
-    metadata: Mapping[str, Any] | None,
-) -> Request:
-    """Return what a caller asks for.
-
-    Raises
-    ------
-    InvalidValueError
-        The version is not a str.
-    EncodeError
-        *bag* is not a bag, or *metadata* is not a mapping that JSON can hold.
-    """
-    where = folder.describe()
-    if not isinstance(version, str | None):
-        raise InvalidValueError(
-            f"the version of {where} must be a str, not "
-            f"{type(version).__name__}; use str({version!r})"
-        )
-    if version is not None:  # the manifest has no subclasses of str
-        version = str.__str__(version)
-    check_metadata(metadata, where)
-    request = Request(
-        where,
-        folder.name,
-        version=version,
-        textfile=textfile,
-        overwrite=overwrite,
-        metadata=metadata,
-    )
-    if bag is None:
-        return request
-    check_bag(bag)
-    parents = parents_of(bag)
-    return replace(
-        request,
-        npartitions=bag.npartitions,
-        parents=parents.ids,
-        stale_parents=parents.stale,
-    )
-
-
-def check_bag(bag: object) -> None:
-    """Refuse what is not a bag.
-
-    Raises
-    ------
-    EncodeError
-    """
-    if not isinstance(bag, Bag):
-        raise EncodeError(
-            f"bag must be a dask bag, not a {type(bag).__name__}; "
-            "dask.bag.from_sequence makes one"
-        )
-
-
-def check_metadata(metadata: object, where: str) -> None:
-    """Refuse metadata that JSON does not keep as it is.
-
-    Raises
-    ------
-    EncodeError
-    """
-    if metadata is None:
-        return
-    try:
-        text = json.dumps(metadata, allow_nan=False)
-        kept = isinstance(metadata, dict) and json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        kept = None
-    if kept != metadata:
-        raise EncodeError(
-            f"the metadata of {where} must be a dict that JSON can hold; use strings "
-            "as keys, and strings, numbers, booleans, None, lists and dicts as values"
-        )
 
 
 class Inputs:

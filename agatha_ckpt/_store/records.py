@@ -5,7 +5,7 @@ from itertools import chain
 from operator import index
 from typing import Any
 
-from agatha_ckpt._errors import InvalidNameError
+from agatha_ckpt._errors import InvalidValueError
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._human import format_count
 from agatha_ckpt._store.folder import Folder
@@ -22,14 +22,14 @@ def records_of(
 
     Raises
     ------
-    InvalidNameError
+    InvalidValueError
         There is no partition of a number; raised by the call, not by the iterator.
     """
     count = len(manifest.partitions)
     chosen = range(count) if partitions is None else list(map(index, partitions))
     for number in chosen:
         if not 0 <= number < count:
-            raise InvalidNameError(
+            raise InvalidValueError(
                 f"there is no partition {number} in {folder.describe()}, which has "
                 f"{format_count(count, 'partition')}, numbered from 0"
             )

@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from agatha_ckpt._errors import (
     InvalidNameError,
+    InvalidValueError,
     RootNotSetError,
     error_note,
     redact,
@@ -149,7 +150,7 @@ class Root:
 def folder_names(root: Root, files: Files, pattern: str, links: bool) -> list[str]:
     """Return the sorted names of the folders under a root that can be checkpoints."""
     if not isinstance(pattern, str | os.PathLike):
-        raise InvalidNameError(
+        raise InvalidValueError(
             f"invalid pattern {pattern!r}: patterns are strings; use one such as "
             "'*_sentences'"
         )

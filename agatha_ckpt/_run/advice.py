@@ -1,0 +1,57 @@
+"""Advice for a caller who gives something else than a bag."""
+
+_ADVICE = {
+    "builtins.dict": "dask.bag.from_sequence(given.items()) makes a bag of its items",
+    "builtins.function": "call it, and give the bag that it returns",
+    "builtins.str": "dask.bag.read_text(path) makes a bag of the lines of a file",
+    "dask.Array": "dask.bag.from_delayed(list(given.to_delayed().flat)) makes a bag of "
+    "its rows, with a partition for each block",
+    "dask.Delayed": "dask.bag.from_delayed([given]) makes a bag of the list that it "
+    "gives",
+    "dask.Item": "it is one value; dask.bag.from_sequence([given.compute()]) makes a "
+    "bag of it",
+    "distributed.Future": "give the bag itself; a Future is the result of one task",
+    "pandas.DataFrame": "dask.bag.from_sequence(given.to_dict('records')) makes a bag "
+    "of its rows",
+    "pathlib.PurePath": "dask.bag.read_text(path) makes a bag of the lines of a file",
+    "polars.DataFrame": "dask.bag.from_sequence(given.to_dicts()) makes a bag of its "
+    "rows",
+    "pyarrow.Table": "dask.bag.from_sequence(given.to_pylist()) makes a bag of its "
+    "rows",
+}
+_ADVICE["builtins.bytes"] = _ADVICE["builtins.str"]
+
+
+def named(cls: type) -> str:
+    """Return the name of a type, with its package and an article.
+
+    Examples
+    --------
+    >>> named(list), named(int)
+    ('a list', 'an int')
+    """
+    package = cls.__module__.partition(".")[0]
+    name = cls.__name__ if package == "builtins" else f"{package} {cls.__name__}"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def advice_for(given: object) -> str:
+    """Return how to make a bag of *given*.
+
+    Examples
+    --------
+    >>> advice_for([1, 2])
+    'dask.bag.from_sequence(given) makes one'
+    >>> advice_for({1: 2})
+    'dask.bag.from_sequence(given.items()) makes a bag of its items'
+    """
+    cls = type(given)
+    if cls.__module__.startswith("dask") and hasattr(cls, "to_bag"):
+        return "its method to_bag() makes one"
+    for base in cls.__mro__:
+        package = str(base.__module__).partition(".")[0]
+        if advice := _ADVICE.get(f"{package}.{base.__name__}"):
+            return advice
+    if hasattr(cls, "__iter__"):
+        return "dask.bag.from_sequence(given) makes one"
+    return "dask.bag.from_sequence([...]) makes one of a list of records"

@@ -1,0 +1,124 @@
+"""Arguments that cannot be used: refused first, with what to do."""
+
+import array
+import collections
+import pathlib
+
+import dask
+import dask.array
+import dask.bag
+import dask.dataframe
+import numpy
+import pandas
+import pyarrow
+import pytest
+
+from agatha_ckpt import Checkpointer, EncodeError, InvalidNameError, InvalidValueError
+
+FRAME = pandas.DataFrame({"a": [1, 2]})
+DASK_FRAME = dask.dataframe.from_pandas(FRAME, npartitions=1)
+
+
+@dask.delayed
+def numbers():
+    return [1, 2]
+
+
+# What is given in the place of a bag, and what the message advises.
+NOT_BAGS = {
+    "list": ([1, 2], "from_sequence(given)"),
+    "tuple": ((1, 2), "from_sequence(given)"),
+    "set": ({1, 2}, "from_sequence(given)"),
+    "range": (range(3), "from_sequence(given)"),
+    "deque": (collections.deque([1]), "from_sequence(given)"),
+    "array.array": (array.array("i", [1]), "from_sequence(given)"),
+    "generator": ((n for n in range(3)), "from_sequence(given)"),
+    "dict": ({"a": 1}, "from_sequence(given.items())"),
+    "Counter": (collections.Counter("aab"), "from_sequence(given.items())"),
+    "str": ("documents.txt", "read_text(path)"),
+    "bytes": (b"documents.txt", "read_text(path)"),
+    "path": (pathlib.Path("documents.txt"), "read_text(path)"),
+    "ndarray": (numpy.zeros(3), "from_sequence(given)"),
+    "pandas frame": (FRAME, "from_sequence(given.to_dict('records'))"),
+    "pandas series": (FRAME["a"], "from_sequence(given)"),
+    "pyarrow table": (pyarrow.table({"a": [1]}), "from_sequence(given.to_pylist())"),
+    "dask frame": (DASK_FRAME, "its method to_bag()"),
+    "dask series": (DASK_FRAME["a"], "its method to_bag()"),
+    "dask array": (dask.array.zeros((4, 2), chunks=2), "given.to_delayed().flat"),
+    "Delayed": (numbers(), "from_delayed([given])"),
+    "Item": (dask.bag.from_sequence([1]).count(), "from_sequence([given.compute()])"),
+    "function": (numbers, "from_delayed([given])"),
+    "lambda": (lambda: 1, "call it, and"),
+    "number": (5, "from_sequence([...])"),
+    "object": (object(), "from_sequence([...])"),
+    "class": (dask.bag.Bag, "from_sequence([...])"),
+}
+
+
+@pytest.fixture
+def ckpt(tmp_path):
+    with dask.config.set(scheduler="sync"):
+        yield Checkpointer(tmp_path / "root")
+
+
+@pytest.mark.parametrize("given, advice", NOT_BAGS.values(), ids=NOT_BAGS)
+def test_what_is_not_a_bag_is_refused(ckpt, tmp_path, capsys, given, advice):
+    def ckpt_of(name, bag):
+        ckpt.ckpt("bag")
+
+    for call in (ckpt.checkpoint, ckpt.repair, ckpt_of):
+        with pytest.raises(EncodeError) as caught:
+            call("bag", given)
+        assert "checkpoint 'bag'" in str(caught.value)
+        assert "is not a dask bag; " in str(caught.value)
+        assert advice in str(caught.value)
+    assert isinstance(ckpt.explain("bag", given).error, EncodeError)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_the_advice_makes_a_bag_that_can_be_saved(ckpt):
+    made = [
+        DASK_FRAME.to_bag(),
+        dask.bag.from_sequence(FRAME.to_dict("records")),
+        dask.bag.from_delayed([numbers()]),
+        dask.bag.from_delayed(
+            list(dask.array.zeros((4, 2), chunks=2).to_delayed().flat)
+        ),
+        dask.bag.from_sequence({"a": 1}.items()),
+        dask.bag.from_sequence(n for n in range(3)),
+        dask.bag.from_sequence(pyarrow.table({"a": [1]}).to_pylist()),
+    ]
+    for number, bag in enumerate(made):
+        name = f"made {number}"
+        assert ckpt.checkpoint(name, bag).count().compute() == bag.count().compute()
+
+
+def test_a_variable_without_a_bag_is_refused(ckpt):
+    nothing = None  # noqa: F841 (replaced by its name)
+    with pytest.raises(EncodeError, match="'nothing' is None"):
+        ckpt.ckpt("nothing")
+
+
+def test_a_bag_in_the_place_of_the_name_is_refused(ckpt):
+    with pytest.raises(InvalidNameError, match="the name is the first argument"):
+        ckpt.checkpoint(dask.bag.from_sequence([1]), "x")
+
+
+@pytest.mark.parametrize("scheduler", ["bogus", "", 5, b"sync", "distributed"])
+def test_an_unknown_scheduler_is_refused_first(ckpt, tmp_path, capsys, scheduler):
+    bag = dask.bag.from_sequence([1])
+    for call in (ckpt.checkpoint, ckpt.repair):
+        with pytest.raises(InvalidValueError, match="scheduler"):
+            call("x", bag, scheduler=scheduler)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"textfile": 1}, {"overwrite": "yes"}, {"overwrite": None}], ids=str
+)
+def test_a_flag_that_is_not_a_bool_is_refused(ckpt, tmp_path, wrong):
+    with pytest.raises(InvalidValueError, match=f"for {next(iter(wrong))} of checkpoi"):
+        ckpt.checkpoint("x", dask.bag.from_sequence([1]), **wrong)
+    assert list(tmp_path.iterdir()) == []
