@@ -11,7 +11,7 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     CheckpointStore,
     CorruptCheckpointError,
-    InvalidNameError,
+    InvalidValueError,
     PickleNotAllowedError,
     Plan,
 )
@@ -51,7 +51,7 @@ def test_files_of_a_relative_root_are_absolute(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [-1, len(RECORDS)])
 def test_a_partition_that_is_not_there_is_refused_by_the_call(local, number):
     save(local)
-    with pytest.raises(InvalidNameError, match="has 3 partitions, numbered from 0"):
+    with pytest.raises(InvalidValueError, match="has 3 partitions, numbered from 0"):
         local.records("x", [0, number])
 
 
