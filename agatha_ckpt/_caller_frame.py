@@ -6,16 +6,13 @@ import ctypes
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agatha_ckpt._errors import EncodeError, InvalidNameError
 
-if TYPE_CHECKING:
-    from dask.bag import Bag
-
 
 def checkpoint_variable(
-    checkpoint: Callable[..., Bag | None],
+    checkpoint: Callable[..., Any],
     frame: FrameType,
     bag_name: str,
     ckpt_prefix: str | None,
@@ -26,8 +23,8 @@ def checkpoint_variable(
     Parameters
     ----------
     checkpoint : callable
-        Called with the checkpoint's name, the bag, and *options*. Where it returns
-        None, the variable stays.
+        Called with the checkpoint's name, the collection, and *options*. Where it
+        returns None, the variable stays.
     frame : frame
         The caller's.
     bag_name : str
@@ -44,20 +41,20 @@ def checkpoint_variable(
     name = bag_name if ckpt_prefix is None else f"{ckpt_prefix}_{bag_name}"
     for namespace in (frame.f_locals, frame.f_globals):
         if bag_name in namespace:
-            bag = namespace[bag_name]
+            collection = namespace[bag_name]
             break
     else:
         raise InvalidNameError(
             f"there is no variable {bag_name!r} where ckpt was called "
             f"(in {frame.f_code.co_qualname}); give the name of a local variable that "
-            "holds a bag"
+            "holds a collection"
         )
-    if bag is None:  # which would load the checkpoint
+    if collection is None:  # which would load the checkpoint
         raise EncodeError(
-            f"the variable {bag_name!r} is None, not a dask bag; give the name of a "
-            "variable that holds a bag"
+            f"the variable {bag_name!r} is None, not a dask collection; give the "
+            "name of a variable that holds one"
         )
-    loaded = checkpoint(name, bag, **options)
+    loaded = checkpoint(name, collection, **options)
     if loaded is not None:
         _rebind(frame, bag_name, loaded)
 

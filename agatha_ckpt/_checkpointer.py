@@ -316,9 +316,10 @@ class Checkpointer:
         CheckpointError
             As `checkpoint`.
         """
-        from agatha_ckpt._run.request import check_bag
+        from agatha_ckpt._run.request import source_for
 
-        check_bag(bag, f"checkpoint {name!r}")
+        if bag is None:
+            source_for(bag, f"checkpoint {name!r}")  # raises
         return self._call(name, bag, {"enabled": True} | options, ()).repair()
 
     def ckpt(

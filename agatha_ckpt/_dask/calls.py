@@ -41,7 +41,7 @@ _TAGS = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
 def special_of(function: Any) -> Special | None:
     """Return what encodes the calls of a function that dask or a load adds."""
     kind = type(function)
-    if kind is LoadPartition:
+    if issubclass(kind, LoadPartition):
         return _load
     if (kind.__module__, kind.__name__) == ("dask.optimization", "SubgraphCallable"):
         return _subgraph_callable
@@ -77,10 +77,12 @@ def _name_of(function: Any) -> tuple[str, str]:
 
 def _load(call: Call) -> bytes | None:
     """Encode the load of a stored partition: by its content, not its place."""
-    if call.keywords:
-        return None
     info = call.arguments[1]
-    return _content(info.value if isinstance(info, DataNode) else info)
+    content = _content(info.value if isinstance(info, DataNode) else info)
+    if type(call.function) is LoadPartition:
+        return content
+    parts = [p for k, v in call.keywords.items() for p in (text(k), call.read(v))]
+    return tagged(b"load", text(type(call.function).__name__), content, *parts)
 
 
 def _same(call: Call) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Loading: bags that read a checkpoint, and what a bag was loaded from."""
+"""Loading: the tasks that open a partition, and what a collection was loaded from."""
 
 import hashlib
 import re
@@ -8,9 +8,8 @@ from itertools import islice
 from typing import Any
 
 from dask._task_spec import GraphNode, Task
-from dask.bag import Bag, Item
 from dask.highlevelgraph import MaterializedLayer
-from dask.sizeof import sizeof
+from dask.tokenize import normalize_token
 
 from agatha_ckpt._format.blocks import BLOCK_BYTES
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
@@ -20,7 +19,6 @@ from agatha_ckpt._store.store import CheckpointStore
 _LOAD_LAYER = re.compile(
     r"load-(?P<name>.+)-(?P<id>[0-9a-f]{32})-[0-9a-f]{8}", re.DOTALL
 )
-_SAMPLE = 10  # records
 
 
 @dataclass(frozen=True)
@@ -52,82 +50,36 @@ class LoadPartition:
 
     def __call__(self, index: int, info: PartitionInfo) -> Partition | list[Any]:
         """Return the partition *index*: lazily, if it is more than about a block."""
-        partition = self.store.open_partition(
-            self.name, self.plan, index, info, allow_pickle=self.allow_pickle
-        )
+        partition = self.open(index, info)
         return list(partition) if 0 <= info.bytes <= BLOCK_BYTES else partition
 
-
-def _size_of(partition: Partition) -> int:
-    """Return the size of the records in memory, from a sample of them."""
-    sample = list(islice(partition, 0, None, len(partition) // _SAMPLE + 1))
-    records = sum(map(sizeof, sample)) * len(partition) // max(len(sample), 1)
-    size: int = sizeof([]) + 8 * len(partition) + records
-    return size
+    def open(self, index: int, info: PartitionInfo) -> Partition:
+        """Return the partition *index*, which reads nothing before it is used."""
+        return self.store.open_partition(
+            self.name, self.plan, index, info, allow_pickle=self.allow_pickle
+        )
 
 
-sizeof.register(Partition, _size_of)
+def _content_of(info: PartitionInfo) -> object:
+    return type(info).__name__, info.digest or info.fingerprint  # not its place
+
+
+normalize_token.register(PartitionInfo, _content_of)
 
 
 def layer_of(store: CheckpointStore, name: str, manifest: Manifest) -> str:
-    """Return the name of the bag that loads a checkpoint.
+    """Return the name of the collection that loads a checkpoint.
 
-    It depends on content and root alone, so that what is built on the bag has the same
-    name in every run.
+    It depends on content and root alone, so that what is built on the collection has
+    the same name in every run.
     """
     place = hashlib.sha256(store.url.encode()).hexdigest()[:8]
     return f"load-{name}-{manifest.id}-{place}"
 
 
-def load_bag(
-    store: CheckpointStore,
-    name: str,
-    manifest: Manifest,
-    allow_pickle: bool,
-    is_stale: bool = False,
-) -> Bag:
-    """Return a bag that reads a done checkpoint when it is computed."""
-    layer = layer_of(store, name, manifest)
-    load = LoadPartition(
-        store, name, manifest.plan, allow_pickle, manifest.id, is_stale
-    )
-    # A partition that several tasks use is a list. Where one task is its only user,
-    # dask strips the call of list, and that task gets the lazy partition.
-    tasks = {
-        (layer, i): (list, (load, i, info))
-        for i, info in enumerate(manifest.partitions)
-    }
-    bag = LoadedBag(tasks, layer, len(manifest.partitions))
-    counts = [info.records for info in manifest.partitions]
-    if all(count >= 0 for count in counts):  # Agatha kept none
-        bag.counted = (sum(counts), load)
-    return bag
-
-
-class LoadedBag(Bag):  # type: ignore[misc]
-    """A bag that is loaded, and has the number of its records.
-
-    Bags that are made of it are of this class too, but do not have the number.
-    """
-
-    counted: tuple[int, LoadPartition] | None = None
-
-    def count(self, split_every: int | None = None) -> Item:
-        """Return the number of records: one task, which reads nothing."""
-        if self.counted is None:
-            return super().count(split_every=split_every)
-        name = f"count-{self.name}"
-        # The load is an argument, so that what is built on the count has a parent.
-        return Item({name: (_first_of, *self.counted)}, name)
-
-
-def _first_of(count: int, load: LoadPartition) -> int:
-    return count
-
-
 @dataclass(frozen=True)
 class Parents:
-    """The checkpoints that a bag is built from.
+    """The checkpoints that a collection is built from.
 
     Attributes
     ----------
@@ -141,13 +93,15 @@ class Parents:
     stale: tuple[str, ...]
 
 
-def parents_of(bag: Bag) -> Parents:
-    """Return the checkpoints that *bag* is built from.
+def parents_of(collection: Any) -> Parents:
+    """Return the checkpoints that a collection is built from.
 
-    A bag that was computed (``persist``, ``compute``) has lost its parents.
+    One that was computed (``persist``, ``compute``) has lost its parents.
     """
     found = set()
-    for name, layer in bag.dask.layers.items():
+    graph = collection.__dask_graph__()
+    layers = getattr(graph, "layers", None) or {"": MaterializedLayer(graph)}
+    for name, layer in layers.items():
         if match := _LOAD_LAYER.fullmatch(str(name)):
             found.add((match["name"], match["id"], False))  # also where it is persisted
         if isinstance(layer, MaterializedLayer):  # no other has tasks that load
@@ -174,5 +128,5 @@ def _loads_in(task: Any) -> Iterator[LoadPartition]:
             parts += part.values()  # the tasks that dask fused into this one
         elif type(part) is tuple and part and callable(part[0]):
             parts += part
-        elif type(part) is LoadPartition:
+        elif isinstance(part, LoadPartition):
             yield part

@@ -19,6 +19,7 @@ from agatha_ckpt._dask.distributed import gather
 from agatha_ckpt._dask.fingerprint import Fingerprints
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.scheduler import client_of, is_local, scheduler_in_force
+from agatha_ckpt._dask.source import Source
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._store.folder import Folder
 from agatha_ckpt._store.partition import WriteOptions, write_partition
@@ -37,11 +38,14 @@ class SavePartition:
     name : str
         Name of the checkpoint.
     options : WriteOptions
+    prepare : callable, optional
+        `Source.prepare`.
     """
 
     store: CheckpointStore
     name: str
     options: WriteOptions
+    prepare: Callable[[Any, int], Any] | None = None
 
     def __reduce__(self) -> Any:
         return _unpickled, (self._pickled,)
@@ -58,13 +62,15 @@ class SavePartition:
         return self.store._folder(self.name)
 
     def __call__(
-        self, records: Iterable[Any], index: int, fingerprint: str, code: str
+        self, value: Any, index: int, fingerprint: str, code: str
     ) -> PartitionInfo:
         """Write the partition *index* and return its entry in the manifest."""
         folder = self._folder
         try:
+            if self.prepare is not None:
+                value = self.prepare(value, index)
             return write_partition(
-                folder, records, index, fingerprint, code, self.options
+                folder, value, index, fingerprint, code, self.options
             )
         except Exception as error:  # lazy records are computed here
             self.note(error, index)
@@ -88,7 +94,7 @@ def _unpickled(pickled: bytes) -> SavePartition:
 
 
 def save_partitions(
-    bag: Bag,
+    source: Source,
     indexes: Iterable[int],
     fingerprints: Fingerprints,
     save: SavePartition,
@@ -96,12 +102,12 @@ def save_partitions(
     pool: WarmPool,
     landed: Callable[[PartitionInfo], None] | None = None,
 ) -> dict[int, PartitionInfo]:
-    """Compute and write the partitions *indexes* of *bag*, and no others.
+    """Compute and write the partitions *indexes* of a collection, and no others.
 
-    One graph layer with a task for each of them, on top of the bag: what only the
-    other partitions need is not computed. dask's process scheduler gets the processes
-    of *pool*. *landed* is called with each partition as it is stored, in the thread of
-    the caller.
+    One graph layer with a task for each of them, on top of the collection: what only
+    the other partitions need is not computed. dask's process scheduler gets the
+    processes of *pool*. *landed* is called with each partition as it is stored, in the
+    thread of the caller.
     """
     indexes = list(indexes)
     if not indexes:
@@ -109,13 +115,17 @@ def save_partitions(
     layer = f"save-{save.name}-{secrets.token_hex(16)}"
     partitions, codes = fingerprints.partitions, fingerprints.codes
     tasks = {
-        (layer, k): (save, (bag.name, i), i, partitions[i], codes[i])
+        (layer, k): Task(
+            (layer, k), save, TaskRef(source.keys[i]), i, partitions[i], codes[i]
+        )
         for k, i in enumerate(indexes)
     }
-    graph = HighLevelGraph.from_collections(layer, tasks, dependencies=[bag])
+    graph = HighLevelGraph.from_collections(layer, tasks, dependencies=[source])
     saving = Bag(graph, layer, len(indexes))
+    saving.__dask_optimize__ = source.optimize
     options = dict(compute_kw)
-    schedule = scheduler_in_force(options.pop("scheduler", None))
+    kind = type(source.collection)
+    schedule = scheduler_in_force(options.pop("scheduler", None), kind)
     client = client_of(schedule)
     if client is None:
         with pool.lend(schedule, options) as use_pool:
@@ -152,7 +162,7 @@ def _compute(
         options.setdefault("chunksize", dask.config.get("chunksize", batch))
     tasks = dict(saving.dask)
     if options.pop("optimize_graph", True):
-        tasks = dict(Bag.__dask_optimize__(saving.dask, keys))
+        tasks = dict(saving.__dask_optimize__(saving.dask, keys))
         _add_notes(tasks, dict(zip(keys, indexes, strict=True)), save)
     try:
         found: Iterable[PartitionInfo] = schedule(tasks, keys, **options)

@@ -18,16 +18,24 @@ _CLUSTER = frozenset(ClusterOptions.__annotations__) | {"optimize_graph"}
 _LOCAL = frozenset(LocalOptions.__annotations__)
 
 
-def scheduler_in_force(scheduler: object = None) -> Callable[..., Any]:
-    """Return the function that computes a bag: *scheduler*, or dask's choice.
+def scheduler_in_force(scheduler: object, kind: type = Bag) -> Callable[..., Any]:
+    """Return the function that computes a collection: *scheduler*, or dask's choice.
+
+    Parameters
+    ----------
+    scheduler : object
+        The caller's; None where none was given.
+    kind : type
+        That of the collection, which has a default of its own; else that of a bag.
 
     Raises
     ------
     InvalidValueError
         dask does not have it.
     """
+    kind = kind if hasattr(kind, "__dask_scheduler__") else Bag
     try:
-        schedule: Callable[..., Any] = get_scheduler(cls=Bag, scheduler=scheduler)
+        schedule: Callable[..., Any] = get_scheduler(cls=kind, scheduler=scheduler)
     except (ValueError, RuntimeError) as error:  # of a wrong name, and without a client
         raise InvalidValueError(
             f"invalid value {scheduler!r} for scheduler: {error}"
@@ -48,14 +56,14 @@ def is_local(schedule: Callable[..., Any]) -> bool:
 
 
 def check_keywords(
-    given: Iterable[str], scheduler: object, others: Collection[str]
+    given: Iterable[str], scheduler: object, kind: type, others: Collection[str]
 ) -> None:
     """Refuse keywords that the scheduler in force does not take.
 
     Parameters
     ----------
     given : iterable of str
-    scheduler : object
+    scheduler, kind : object
         As for `scheduler_in_force`.
     others : collection of str
         What the call itself takes, which the message may suggest.
@@ -67,7 +75,7 @@ def check_keywords(
     given = set(given)
     if not given:  # needs no scheduler, such as a client that is not connected
         return
-    known = _keywords_of(scheduler_in_force(scheduler))
+    known = _keywords_of(scheduler_in_force(scheduler, kind))
     names = [*others, "scheduler", *sorted(known)]
     for name in sorted(given - known):
         near = get_close_matches(name, names, 1, cutoff=0)[0]

@@ -123,6 +123,8 @@ class Manifest:
         Version of dask that built the graph.
     opaque : tuple of str
         Values that the fingerprints could not look into.
+    collection : mapping
+        What was saved: its kind, and what a load of that kind needs.
     created : str
         Time of the commit, ISO 8601 with offset.
     library : str
@@ -138,6 +140,7 @@ class Manifest:
     scheme: str = ""
     dask: str = ""
     opaque: tuple[str, ...] = ()
+    collection: Mapping[str, Any] = field(default_factory=lambda: {"kind": "bag"})
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     library: str = field(default_factory=library_version)
     token: str = field(default_factory=new_token)
@@ -195,6 +198,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "scheme": manifest.scheme,
             "dask": manifest.dask,
             "opaque": list(manifest.opaque),
+            **_described(manifest),
             "created": manifest.created,
             "library": manifest.library,
             "token": manifest.token,
@@ -207,6 +211,12 @@ def encode_manifest(manifest: Manifest) -> bytes:
         }
     )
     return _HEAD + body + _MIDDLE + _seal(body) + _TAIL
+
+
+def _described(manifest: Manifest) -> dict[str, Any]:
+    """Return the member for the collection, which a bag does not have."""
+    is_bag = manifest.collection == {"kind": "bag"}
+    return {} if is_bag else {"collection": dict(manifest.collection)}
 
 
 def decode_manifest(data: bytes, where: str) -> Manifest:
@@ -291,6 +301,7 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
         scheme=document["scheme"],
         dask=document["dask"],
         opaque=tuple(document["opaque"]),
+        collection=document.get("collection", {"kind": "bag"}),
         created=document["created"],
         library=document["library"],
         token=document["token"],
@@ -310,6 +321,8 @@ def manifest_fault(manifest: Manifest) -> str | None:
         return "has another value where a string belongs"
     if type(manifest.metadata) is not dict:
         return "has metadata that is not a mapping"
+    if type(manifest.collection.get("kind")) is not str:
+        return "has no kind of collection"
     if not manifest.token:
         return "has no token"
     if plan.format not in SUFFIXES:

@@ -1,16 +1,13 @@
-"""Advice for a caller who gives something else than a bag."""
+"""Advice for a caller who gives something else than a dask collection."""
 
 _ADVICE = {
     "builtins.dict": "dask.bag.from_sequence(given.items()) makes a bag of its items",
-    "builtins.function": "call it, and give the bag that it returns",
+    "builtins.function": "call it, and give the collection that it returns",
     "builtins.str": "dask.bag.read_text(path) makes a bag of the lines of a file",
     "dask.Array": "dask.bag.from_delayed(list(given.to_delayed().flat)) makes a bag of "
     "its rows, with a partition for each block",
-    "dask.Delayed": "dask.bag.from_delayed([given]) makes a bag of the list that it "
-    "gives",
-    "dask.Item": "it is one value; dask.bag.from_sequence([given.compute()]) makes a "
-    "bag of it",
-    "distributed.Future": "give the bag itself; a Future is the result of one task",
+    "distributed.Future": "give the collection itself; a Future is the result of one "
+    "task",
     "pandas.DataFrame": "dask.bag.from_sequence(given.to_dict('records')) makes a bag "
     "of its rows",
     "pathlib.PurePath": "dask.bag.read_text(path) makes a bag of the lines of a file",
@@ -36,7 +33,7 @@ def named(cls: type) -> str:
 
 
 def advice_for(given: object) -> str:
-    """Return how to make a bag of *given*.
+    """Return how to make a collection of *given*.
 
     Examples
     --------

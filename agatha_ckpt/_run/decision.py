@@ -42,7 +42,7 @@ class Request:
     name : str
         Name of the checkpoint.
     npartitions : int, optional
-        Number of partitions of the bag; None where no bag was given.
+        Number of partitions of the collection; None where none was given.
     parents : tuple of (name, id)
         The checkpoints that the bag was built from.
     version : str, optional
@@ -55,6 +55,10 @@ class Request:
         Names of parents that were loaded although they were stale.
     metadata : mapping, optional
         The caller's own.
+    kind : str
+        Kind of the collection.
+    format : str
+        Name of the format for it, where no text is asked for.
     """
 
     where: str
@@ -66,6 +70,8 @@ class Request:
     overwrite: bool = False
     stale_parents: tuple[str, ...] = ()
     metadata: Mapping[str, Any] | None = None
+    kind: str = "bag"
+    format: str = MSGPACK
 
     @property
     def has_bag(self) -> bool:
@@ -77,7 +83,7 @@ class Request:
         """The plan of a save of the bag."""
         return Plan(
             npartitions=self.npartitions or 0,
-            format=TEXT if self.textfile else MSGPACK,
+            format=TEXT if self.textfile else self.format,
             version=self.version,
             parents=self.parents,
         )
@@ -211,6 +217,13 @@ def _with_manifest(
         raise CheckpointConflictError(
             f"{request.where} is done as {manifest.plan.format}, and textfile=True "
             "asks for text; use another name, or pass overwrite=True"
+        )
+    kind = manifest.collection["kind"]
+    if request.has_bag and request.kind != kind:
+        raise CheckpointConflictError(
+            f"{request.where} is done as a checkpoint of kind {kind}, and the "
+            f"collection is of kind {request.kind}; use another name, or pass "
+            "overwrite=True"
         )
     if other_version := _other_version(request, manifest):
         _check_version(request, stored, other_version)

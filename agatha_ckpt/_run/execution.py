@@ -11,12 +11,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from dask.bag import Bag
-
+from agatha_ckpt._dask.adapter import load_collection
 from agatha_ckpt._dask.fingerprint import Fingerprints
-from agatha_ckpt._dask.load import load_bag
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.save import SavePartition, save_partitions
+from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     CheckpointHalt,
@@ -102,7 +101,8 @@ class Call:
     store : CheckpointStore
     folder : Folder
         That of the checkpoint.
-    bag : dask.bag.Bag, optional
+    source : Source, optional
+        The collection that was given.
     request : Request
         What is asked for.
     settings : Settings
@@ -117,7 +117,7 @@ class Call:
 
     store: CheckpointStore
     folder: Folder
-    bag: Bag | None
+    source: Source | None
     request: Request
     settings: Settings
     compute_kw: Mapping[str, Any]
@@ -129,11 +129,11 @@ class Call:
         """What prints and logs progress messages."""
         return Reporter(self.folder.name, self.settings.verbose)
 
-    def checkpoint(self) -> Bag | None:
-        """Execute the call; return the bag that its caller gets."""
+    def checkpoint(self) -> Any:
+        """Execute the call; return the collection that its caller gets."""
         return self._execute(self._look())
 
-    def repair(self) -> Bag | None:
+    def repair(self) -> Any:
         """Read the done checkpoint in full, and compute again what is damaged."""
         if not self.settings.enabled:
             return self.checkpoint()
@@ -182,8 +182,8 @@ class Call:
     # ---- what is stored ----
 
     def _look(self) -> Stored:
-        """Return what is stored; with a bag, also how it compares."""
-        if self.bag is not None and not self.settings.enabled:
+        """Return what is stored; with a collection, also how it compares."""
+        if self.source is not None and not self.settings.enabled:
             return Stored()
         data = self.folder.read_marker()
         if data is None:
@@ -192,31 +192,31 @@ class Call:
             manifest = self.folder.manifest_from(data)
         except (CorruptCheckpointError, UnsupportedFormatError) as error:
             is_corrupt = isinstance(error, CorruptCheckpointError)
-            if self.bag is None or not (is_corrupt or self.request.overwrite):
+            if self.source is None or not (is_corrupt or self.request.overwrite):
                 raise
             return Stored(Marker(data), problem=str(error).split(";")[0])
         marker = Marker(data, manifest)
-        if self.bag is None or self.request.overwrite:
+        if self.source is None or self.request.overwrite:
             return Stored(marker)
         damaged = tuple(find_missing(self.folder, manifest))
         return Stored(marker, damaged, comparison=self._compare(manifest))
 
     @cached_property
     def _inputs(self) -> Inputs:
-        if self.bag is None:
-            raise TypeError("a save needs a bag")
-        return Inputs(self.bag)
+        if self.source is None:
+            raise TypeError("a save needs a collection")
+        return Inputs(self.source)
 
     def _compare(self, manifest: Manifest) -> Comparison:
         return self._inputs.compare(self.store, self.folder.name, manifest)
 
     # ---- effects ----
 
-    def _execute(self, stored: Stored) -> Bag | None:
+    def _execute(self, stored: Stored) -> Any:
         decision = decide(self.settings, self.request, stored)
         if decision.action is Action.PASS_THROUGH:
             self.reporter.report(passing(decision))
-            return self.bag
+            return self.source and self.source.collection
         if decision.action is Action.LOAD:
             manifest = self._ready(decision, stored)
         else:
@@ -226,7 +226,7 @@ class Call:
             raise CheckpointHalt(f"halted after {self.request.where}, as asked for")
         if self.request.textfile:
             return None
-        return load_bag(
+        return load_collection(
             self.store,
             self.folder.name,
             manifest,
@@ -237,7 +237,7 @@ class Call:
     def _ready(self, decision: Decision, stored: Stored) -> Manifest:
         """Report what is loaded, and return its manifest."""
         manifest = _manifest_of(stored)
-        if self.bag is not None:
+        if self.source is not None:
             with suppress(OSError):  # a root that can only be read
                 self.folder.sync()
         is_warned = bool(decision.stale)
@@ -309,13 +309,16 @@ class Call:
             wanted, run = prints.partitions, self.run
             kept = {info.file for info in save.kept.values()}
             return adopt(folder, save.plan.format, wanted, marker, run, kept), False
-        ours = make_manifest(folder.name, save.plan, infos, prints, save.metadata)
+        described = self._inputs.source.description
+        ours = make_manifest(
+            folder.name, save.plan, infos, prints, save.metadata, described
+        )
         manifest = commit(folder, ours, marker, self.run)
         return manifest, manifest is ours
 
     def _write(self, save: Save, marker: Marker) -> dict[int, PartitionInfo]:
         """Compute and write the missing partitions."""
-        plan = save.plan
+        plan, source = save.plan, self._inputs.source
         options = WriteOptions(
             plan.format,
             plan.npartitions,
@@ -326,10 +329,10 @@ class Call:
         )
         with self.reporter.bar(plan.npartitions, save.kept.values()) as landed:
             return save_partitions(
-                self._inputs.bag,
+                source,
                 save.missing,
                 save.fingerprints,
-                SavePartition(self.store, self.folder.name, options),
+                SavePartition(self.store, self.folder.name, options, source.prepare),
                 self.compute_kw,
                 self.pool,
                 landed,

@@ -5,25 +5,25 @@ from functools import cache
 from typing import Any
 
 import dask
-from dask.bag import Bag
 
 from agatha_ckpt._dask.fingerprint import SCHEME, Fingerprints, fingerprints_of
 from agatha_ckpt._dask.load import layer_of
+from agatha_ckpt._dask.source import Source
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._run.decision import Comparison, edited_steps
 from agatha_ckpt._store.store import CheckpointStore
 
 
 class Inputs:
-    """The inputs of a bag, as fingerprints.
+    """The inputs of a collection, as fingerprints.
 
     Parameters
     ----------
-    bag : dask.bag.Bag
+    source : Source
     """
 
-    def __init__(self, bag: Bag) -> None:
-        self.bag = bag
+    def __init__(self, source: Source) -> None:
+        self.source = source
         self._of = cache(self._fingerprints)
 
     def fingerprints(self, plan: Plan) -> Fingerprints:
@@ -31,13 +31,16 @@ class Inputs:
         return self._of(plan.version, plan.format)
 
     def _fingerprints(self, version: str | None, format: str) -> Fingerprints:
-        return fingerprints_of(self.bag, version=version, format=format)
+        # Bags and single values share a format, and their records differ.
+        kind = self.source.kind
+        form = format if kind == "bag" else f"{kind} {format}"
+        return fingerprints_of(self.source, version=version, format=form)
 
     def compare(
         self, store: CheckpointStore, name: str, manifest: Manifest
     ) -> Comparison:
         """Return how they compare with those of a done checkpoint."""
-        if self.bag.name == layer_of(store, name, manifest):
+        if self.source.name == layer_of(store, name, manifest):
             return Comparison(is_own=True)
         if manifest.is_agatha:
             return Comparison()
@@ -46,7 +49,7 @@ class Inputs:
                 incomparable="it was saved with another version of dask "
                 f"({manifest.dask or 'unknown'}), whose fingerprints cannot be compared"
             )
-        if self.bag.npartitions != manifest.plan.npartitions:
+        if self.source.npartitions != manifest.plan.npartitions:
             return Comparison()  # which is what is reported
         now = self.fingerprints(manifest.plan)
         same = {
@@ -54,7 +57,7 @@ class Inputs:
             for index, info in enumerate(manifest.partitions)
             if info.fingerprint == now.partitions[index]
         }
-        return Comparison(self.bag.npartitions - len(same), edited(same, now))
+        return Comparison(self.source.npartitions - len(same), edited(same, now))
 
 
 def edited(kept: dict[int, PartitionInfo], now: Fingerprints) -> tuple[str, ...]:
@@ -70,6 +73,7 @@ def make_manifest(
     infos: dict[int, PartitionInfo],
     now: Fingerprints,
     metadata: Mapping[str, Any],
+    collection: Mapping[str, Any],
 ) -> Manifest:
     """Return the manifest of a save."""
     return Manifest(
@@ -80,4 +84,5 @@ def make_manifest(
         scheme=SCHEME,
         dask=dask.__version__,
         opaque=now.opaque,
+        collection=collection,
     )

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from dask.bag import Bag
-
+from agatha_ckpt._dask.adapter import KNOWN, source_of
 from agatha_ckpt._dask.load import parents_of
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.scheduler import check_keywords, scheduler_in_force
+from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import EncodeError, InvalidValueError
 from agatha_ckpt._run.advice import advice_for, named
 from agatha_ckpt._run.decision import Request
@@ -29,7 +29,7 @@ def call_for(
     settings: Settings,
     pool: WarmPool,
     name: str | os.PathLike[str],
-    bag: Bag | None,
+    collection: Any,
     given: Mapping[str, Any],
     asked: Collection[str],
 ) -> Call:
@@ -42,7 +42,7 @@ def call_for(
         Those of the Checkpointer.
     pool : WarmPool
     name : str or os.PathLike
-    bag : dask.bag.Bag, optional
+    collection : dask collection, optional
     given : mapping
         The keyword arguments: settings, what dask takes, and others.
     asked : collection of str
@@ -55,45 +55,50 @@ def call_for(
     InvalidNameError
         The name is not legal.
     EncodeError
-        *bag* is not a bag, or *metadata* is not a dict that JSON can hold.
+        *collection* is not one that can be stored, or *metadata* is not a dict that
+        JSON can hold.
     TypeError
         Neither the call nor the scheduler in force takes an option.
     """
     known = ("bag", *_SETTINGS, *asked)
     compute_kw = {k: v for k, v in given.items() if k not in known}
-    _check_options(compute_kw, known)
+    _check_options(compute_kw, type(collection), known)
     settings = settings.override_given(
         {k: v for k, v in given.items() if k in _SETTINGS}
     )
     folder = store._folder(name)
-    request = request_for(folder, bag, **{k: v for k, v in given.items() if k in asked})
-    return Call(store, folder, bag, request, settings, compute_kw, pool)
+    others = {k: v for k, v in given.items() if k in asked}
+    source, request = request_for(folder, collection, **others)
+    return Call(store, folder, source, request, settings, compute_kw, pool)
 
 
-def _check_options(compute_kw: Mapping[str, Any], known: Collection[str]) -> None:
+def _check_options(
+    compute_kw: Mapping[str, Any], kind: type, known: Collection[str]
+) -> None:
     scheduler = compute_kw.get("scheduler")
-    check_keywords(compute_kw.keys() - {"scheduler"}, scheduler, known)
+    check_keywords(compute_kw.keys() - {"scheduler"}, scheduler, kind, known)
     if scheduler is not None:  # else it is not asked for before it is needed
-        scheduler_in_force(scheduler)
+        scheduler_in_force(scheduler, kind)
 
 
 def request_for(
     folder: Folder,
-    bag: Bag | None,
+    collection: Any,
     *,
     textfile: bool = False,
     version: str | None = None,
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
-) -> Request:
-    """Return what a caller asks for, as a value.
+) -> tuple[Source | None, Request]:
+    """Return the collection as a save sees it, and what a caller asks for.
 
     Raises
     ------
     InvalidValueError
         The version is not a str, or a flag is not a bool.
     EncodeError
-        *bag* is not a bag, or *metadata* is not a dict that JSON can hold.
+        *collection* is not one that can be stored, or is not a bag where text is asked
+        for, or *metadata* is not a dict that JSON can hold.
     """
     where = folder.describe()
     for flag, value in {"textfile": textfile, "overwrite": overwrite}.items():
@@ -114,27 +119,37 @@ def request_for(
         overwrite=overwrite,
         metadata=None if metadata is None else checked_metadata(metadata, where),
     )
-    if bag is None:
-        return request
-    check_bag(bag, where)
-    parents = parents_of(bag)
-    return replace(
+    if collection is None:
+        return None, request
+    source = source_for(collection, where)
+    if textfile and source.kind != "bag":
+        raise EncodeError(
+            f"{where} cannot be saved as text, as it is of kind {source.kind!r}; omit "
+            "textfile=True, which is for bags of strings"
+        )
+    parents = parents_of(source)
+    return source, replace(
         request,
-        npartitions=bag.npartitions,
+        npartitions=source.npartitions,
         parents=parents.ids,
         stale_parents=parents.stale,
+        kind=source.kind,
+        format=source.format,
     )
 
 
-def check_bag(bag: object, where: str) -> None:
-    """Refuse what is not a bag.
+def source_for(collection: Any, where: str) -> Source:
+    """Return what a save needs of a collection.
 
     Raises
     ------
     EncodeError
+        It is not a known one, or cannot be stored faithfully.
     """
-    if not isinstance(bag, Bag):
+    source = source_of(collection, where)
+    if source is None:
         raise EncodeError(
-            f"{where} cannot be saved: {named(type(bag))} is not a dask bag; "
-            f"{advice_for(bag)}"
+            f"{where} cannot be saved: {named(type(collection))} is not a collection "
+            f"that can be stored ({', '.join(KNOWN)}); {advice_for(collection)}"
         )
+    return source

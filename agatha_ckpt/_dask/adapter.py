@@ -1,0 +1,74 @@
+"""The kinds of collections that can be saved, and the module that handles each."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from agatha_ckpt._dask.load import LoadPartition, layer_of
+from agatha_ckpt._dask.source import Source
+from agatha_ckpt._errors import UnsupportedFormatError
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._store.store import CheckpointStore
+
+# The module with `source_of` by the name of the type, so that no package is imported
+# for nothing.
+_SOURCES = {
+    "dask.bag.Bag": "bag",
+    "dask.bag.Item": "delayed",
+    "dask.delayed.Delayed": "delayed",
+}
+# By the kind in a manifest: module and function.
+_LOADS = {
+    "bag": ("bag", "load_bag"),
+    "delayed": ("delayed", "load_value"),
+    "item": ("delayed", "load_value"),
+}
+KNOWN = tuple(_SOURCES)
+
+
+def source_of(collection: Any, where: str) -> Source | None:
+    """Return what a save needs of a collection; None for what is not a known one.
+
+    Raises
+    ------
+    EncodeError
+        It cannot be stored faithfully; *where* is the checkpoint, for the message.
+    """
+    for kind in type(collection).__mro__:
+        package = ".".join(kind.__module__.split(".")[:2])
+        if module := _SOURCES.get(f"{package}.{kind.__name__}"):
+            source: Source = _module(module).source_of(collection, where)
+            return source
+    return None
+
+
+def load_collection(
+    store: CheckpointStore,
+    name: str,
+    manifest: Manifest,
+    allow_pickle: bool,
+    is_stale: bool = False,
+) -> Any:
+    """Return a collection that reads a done checkpoint when it is computed.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        It is of a kind that this version does not know.
+    """
+    kind = manifest.collection["kind"]
+    if kind not in _LOADS:
+        raise UnsupportedFormatError(
+            f"checkpoint {name!r} holds a collection of the unknown kind {kind!r}; if "
+            "a newer version of agatha_ckpt wrote it, upgrade"
+        )
+    module, function = _LOADS[kind]
+    load: Callable[..., Any] = getattr(_module(module), function)
+    task = LoadPartition(
+        store, name, manifest.plan, allow_pickle, manifest.id, is_stale
+    )
+    return load(task, layer_of(store, name, manifest), manifest)
+
+
+def _module(name: str) -> Any:
+    return import_module(f"agatha_ckpt._dask.{name}")
