@@ -12,6 +12,7 @@ from agatha_ckpt._caller_frame import checkpoint_variable
 from agatha_ckpt._errors import CheckpointError
 from agatha_ckpt._run.decision import Action
 from agatha_ckpt._run.explanation import Explanation
+from agatha_ckpt._run.progress import Reporter
 from agatha_ckpt._settings import (
     CallOptions,
     CkptOptions,
@@ -20,6 +21,7 @@ from agatha_ckpt._settings import (
     SettingsDict,
 )
 from agatha_ckpt._store.display import notebook_table
+from agatha_ckpt._store.given import store_of
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -40,6 +42,8 @@ class Checkpointer:
         Without it, the root is that of dask's configuration
         (``agatha-ckpt.root``, or the environment variable
         ``DASK_AGATHA_CKPT__ROOT``), looked up when it is first needed.
+    storage_options, fsync : optional
+        As for `CheckpointStore`, with a path or URL.
     **settings
         The fields of `Settings`.
 
@@ -48,7 +52,9 @@ class Checkpointer:
     TypeError
         A name is not a setting.
     InvalidValueError
-        A setting does not take its value.
+        A setting or another argument does not take its value.
+    RootNotSetError
+        The root cannot be used.
 
     Notes
     -----
@@ -73,11 +79,12 @@ class Checkpointer:
     def __init__(
         self,
         store: CheckpointStore | str | os.PathLike[str] | None = None,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        fsync: bool | None = None,
         **settings: Unpack[SettingsDict],
     ) -> None:
-        if not (store is None or isinstance(store, CheckpointStore)):
-            store = CheckpointStore(store)
-        self._store = store
+        self._store = store_of(store, storage_options, fsync)
         self._settings = Settings(**settings)
         self._lock = threading.Lock()
         self._pool: WarmPool | None = None
@@ -126,7 +133,8 @@ class Checkpointer:
             return self._store
 
     @store.setter
-    def store(self, store: CheckpointStore | None) -> None:
+    def store(self, store: CheckpointStore | str | os.PathLike[str] | None) -> None:
+        store = store_of(store)
         with self._lock:
             self._store = store
 
@@ -192,7 +200,8 @@ class Checkpointer:
         version : str, optional
             A label of yours. A done checkpoint with another label is computed again.
         overwrite : bool, default False
-            Compute every partition, whatever is stored.
+            Compute every partition, whatever is stored. Version label and metadata are
+            then those of this call alone.
         metadata : mapping, optional
             Values of yours that JSON can hold, kept in the manifest of what is saved.
         **options
@@ -379,7 +388,11 @@ class Checkpointer:
 
     def clear(self, name: str | os.PathLike[str]) -> bool:
         """Remove a checkpoint, done or partial, and return whether there was one."""
-        return self.store.clear(name)
+        folder = self.store._folder(name)
+        is_cleared = self.store.clear(name)
+        reporter = Reporter(folder.name, self._settings.verbose)
+        reporter.report("Cleared" if is_cleared else f"No {folder.describe()} to clear")
+        return is_cleared
 
     def clear_all(self) -> None:
         """Clear every checkpoint under the root; foreign files and the root stay."""

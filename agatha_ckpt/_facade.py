@@ -60,7 +60,8 @@ def checkpoint(
     version : str, optional
         A label of yours. A done checkpoint with another label is computed again.
     overwrite : bool, default False
-        Compute every partition, whatever is stored.
+        Compute every partition, whatever is stored. Version label and metadata are
+        then those of this call alone.
     metadata : mapping, optional
         Values of yours that JSON can hold, kept in the manifest of what is saved.
     **options
@@ -125,22 +126,32 @@ def ckpt(
 
 
 def set_root(
-    root: str | os.PathLike[str] | None = None, **storage_options: Any
+    root: str | os.PathLike[str] | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    fsync: bool = True,
+    **options: Any,
 ) -> None:
     """Set the path or fsspec URL of the folder of the checkpoints.
 
     A local folder is made; on a bucket nothing is written, and the bucket must
-    exist. *storage_options* go to the filesystem. The parameter may also be given by
-    the name ``ckpt_root``.
+    exist. *storage_options* and *options* go to the filesystem. The root may also be
+    given by the name ``ckpt_root``.
 
     Raises
     ------
     RootNotSetError
         The root is empty, is a file, or cannot be made.
+    InvalidValueError
+        *storage_options* is not a dict, or *fsync* not a bool.
     """
-    root = storage_options.pop("ckpt_root", root)
+    root = options.pop("ckpt_root", root)
+    if options:
+        storage_options = {**(storage_options or {}), **options}
     # The store refuses None with a message of its own.
-    store = CheckpointStore(cast(str, root), storage_options=storage_options)
+    store = CheckpointStore(
+        cast(str, root), storage_options=storage_options, fsync=fsync
+    )
     make_root(store._root, store._files)
     _default.store = store
 

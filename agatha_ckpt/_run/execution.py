@@ -44,6 +44,7 @@ from agatha_ckpt._run.progress import (
     loading,
     passing,
     saving,
+    verified,
 )
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.commit import adopt, commit
@@ -143,6 +144,7 @@ class Call:
         damaged = tuple(verify(self.folder, manifest, self.settings.allow_pickle))
         textfile = codec_for(manifest.plan.format).is_text
         call = replace(self, request=replace(self.request, textfile=textfile))
+        call.reporter.report(verified(manifest, len(damaged)))
         compared = call._compare(manifest)
         return call._execute(Stored(Marker(data, manifest), damaged, None, compared))
 

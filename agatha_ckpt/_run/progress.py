@@ -121,6 +121,12 @@ def loading(decision: Decision, manifest: Manifest) -> str:
     return f"{line}; {decision.reason}" if decision.reason else line
 
 
+def verified(manifest: Manifest, damaged: int) -> str:
+    """Return the line of a repair that has read a checkpoint in full."""
+    result = f"{damaged:,} damaged" if damaged else "all whole"
+    return f"Verified {figures(manifest)}: {result}"
+
+
 def saving(
     decision: Decision,
     reusable: Reusable,

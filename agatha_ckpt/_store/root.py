@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._format.names import validate_name
+from agatha_ckpt._settings import fault_of
 from agatha_ckpt._store.folder import make_folder
 
 _EXTRAS = {
@@ -52,14 +54,14 @@ class Root:
         self,
         root: object,
         fs: fsspec.AbstractFileSystem | None,
-        storage_options: dict[str, Any] | None,
+        storage_options: Mapping[str, Any] | None,
     ) -> None:
         self.given = _as_text(root)
         self.shown = redact(self.given)
         # A UPath brings options of its own.
         own = dict(getattr(root, "storage_options", {}))
         if fs is None:
-            fs, base = _filesystem_of(self.given, own | (storage_options or {}))
+            fs, base = _filesystem_of(self.given, {**own, **(storage_options or {})})
         else:
             base = fs._strip_protocol(self.given)
         self.fs = fs
@@ -223,6 +225,38 @@ def _text_fault(text: str) -> str:
     return ""
 
 
+def check_options(fs: object, storage_options: object, fsync: object) -> None:
+    """Refuse what a store cannot be made with.
+
+    Raises
+    ------
+    InvalidValueError
+        *fs* is not a filesystem, *storage_options* not a dict, or both are given; or
+        *fsync* is not a bool.
+    """
+    if fault := fault_of("fsync", fsync, "fsync"):
+        raise InvalidValueError(fault)
+    if not isinstance(fs, fsspec.AbstractFileSystem | None):
+        raise InvalidValueError(
+            f"invalid value of type {type(fs).__name__} for fs: expected an fsspec "
+            "filesystem, such as fsspec.filesystem('s3')"
+        )
+    if storage_options is None:
+        return
+    if not isinstance(storage_options, Mapping) or not all(
+        isinstance(key, str) for key in storage_options
+    ):
+        raise InvalidValueError(  # which may hold secrets
+            f"invalid value of type {type(storage_options).__name__} for "
+            "storage_options: expected a dict with strings as keys, such as "
+            "{'anon': True}"
+        )
+    if fs is not None and storage_options:
+        raise InvalidValueError(
+            "fs and storage_options are both given; give the options to the filesystem"
+        )
+
+
 def _filesystem_of(
     root: str, options: dict[str, Any]
 ) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -235,7 +269,7 @@ def _filesystem_of(
                 # another process wrote after the folder was listed.
                 options.setdefault("use_listings_cache", False)
         fs, base = fsspec.core.url_to_fs(root, **options)
-    except (ImportError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise RootNotSetError(
             f"the root {redact(root)!r} cannot be used: {redact(str(error))}; "
             f"{_advice(error, fsspec.utils.get_protocol(root))}"

@@ -1,7 +1,7 @@
 """CheckpointStore: the checkpoints of one root on one fsspec filesystem."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from agatha_ckpt._store.display import notebook_table
 from agatha_ckpt._store.folder import Folder, make_folder
 from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
 from agatha_ckpt._store.records import records_of
-from agatha_ckpt._store.root import Root, folder_names
+from agatha_ckpt._store.root import Root, check_options, folder_names
 from agatha_ckpt._store.status import Status, status_of, statuses_of
 from agatha_ckpt._store.verify import DamagedPartition, verify
 
@@ -54,6 +54,8 @@ class CheckpointStore:
     ------
     RootNotSetError
         *root* is empty, or is a file.
+    InvalidValueError
+        *fs* is not a filesystem, *storage_options* not a dict, or *fsync* not a bool.
 
     Notes
     -----
@@ -78,9 +80,10 @@ class CheckpointStore:
         root: str | os.PathLike[str],
         *,
         fs: fsspec.AbstractFileSystem | None = None,
-        storage_options: dict[str, Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         fsync: bool = True,
     ) -> None:
+        check_options(fs, storage_options, fsync)
         self._root = Root(root, fs, storage_options)
         self._files: Files = files_for(self._root.fs, fsync)
         self._home = this_process()

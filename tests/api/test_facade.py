@@ -51,7 +51,7 @@ SIGNATURES = {
     "set_on_stale": "(on_stale)",
     "set_halt_point": "(name)",
     # Both set_root(path) and the documented set_root(ckpt_root=path).
-    "set_root": "(root=None, **storage_options)",
+    "set_root": "(root=None, *, storage_options=None, fsync=True, **options)",
     "set_verbose": "(is_verbose)",
 }
 
