@@ -120,16 +120,24 @@ def pickle_refusal(where: str) -> PickleNotAllowedError:
     )
 
 
-def refusal(error: PermissionError) -> str:
-    """Return that a file cannot be read, as a reason inside a message.
+# Of an OSError these concern the whole root, and the others may concern one file.
+NETWORK_ERRORS = (ConnectionError, TimeoutError)
+
+
+def refusal(error: OSError) -> str:
+    """Return why a file cannot be read, as a reason inside a message.
 
     Examples
     --------
     >>> refusal(PermissionError(13, "Permission denied", "/data/x"))
     'no permission to read it (Permission denied)'
+    >>> refusal(OSError(5, "Input/output error", "/data/x"))
+    'Input/output error'
     """
     reason = redact(" ".join(str(error.strerror or error).split()))
-    return f"no permission to read it ({reason or type(error).__name__})"
+    reason = reason or type(error).__name__
+    is_permission = isinstance(error, PermissionError)
+    return f"no permission to read it ({reason})" if is_permission else reason
 
 
 def redact(text: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import shlex
 import sys
 from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # imported when a command needs them
     from agatha_ckpt._store.store import CheckpointStore
 
 CONFIGURED = "-"  # as ROOT: the one of the configuration
+UNREADABLE_HINT = "use an account that may read it, or check its disk"
 PERMISSION_HINT = (
     "use an account that has permission, or give its credentials as storage options"
 )
@@ -47,6 +49,9 @@ class Group(click.Group):
         """Run the command."""
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             ctx.color = False
+        with contextlib.suppress(AttributeError):  # not every stream is of a terminal
+            if sys.stdout.errors == "strict":  # and would refuse some names
+                sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         with _ends():
             return super().invoke(ctx)
 
@@ -205,6 +210,13 @@ def root_of(store: CheckpointStore) -> str:
     return repr(redact(str(store.root)))
 
 
+def shown_root(store: CheckpointStore) -> str:
+    """Return the root for a shell, without secrets."""
+    from agatha_ckpt._cli.table import printable
+
+    return printable(shlex.quote(redact(str(store.root))))
+
+
 def check_root(store: CheckpointStore) -> None:
     """Raise CheckpointNotFoundError if the root does not exist."""
     if not store._root.exists():
@@ -276,7 +288,7 @@ def unknown_name(
     if near:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     else:
-        hint = f"`agatha-ckpt ls {redact(str(store.root))}` lists the existing ones"
+        hint = f"`agatha-ckpt ls {shown_root(store)}` lists the existing ones"
     return CheckpointNotFoundError(
         f"there is no checkpoint {name!r} under {root_of(store)}; {hint}"
     )

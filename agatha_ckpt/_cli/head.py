@@ -45,10 +45,11 @@ def head(
 
     A value that JSON does not have is an object with one key, a tag:
     {"$tuple": [1, 2]}, and so $set, $frozenset, $deque, $bytes and $bytearray
-    (base64), $complex, $float (nan, inf), $datetime, $date, $time, $timedelta
-    (seconds), $decimal, $fraction, $uuid, $path, $ndarray and $numpy (a scalar),
-    $object (its repr), and pairs of key and value for $counter, $ordereddict,
-    $defaultdict, and $dict (with keys that are not strings, or begin with $).
+    (base64), $int (hexadecimal, above 2,000 bits), $float (nan, inf), $complex,
+    $datetime, $date, $time, $timedelta (seconds), $decimal, $fraction, $uuid, $path,
+    $ndarray and $numpy (a scalar), $object (its repr), and pairs of key and value for
+    $counter, $ordereddict, $defaultdict, and $dict (with keys that are not strings, or
+    begin with $).
 
     Example: agatha-ckpt head /data/run-1 sentences -n 3 --partition 7
     """

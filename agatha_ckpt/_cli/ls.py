@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agatha_ckpt._cli.common import PERMISSION_HINT, find_statuses, takes_root
+from agatha_ckpt._cli.common import UNREADABLE_HINT, find_statuses, takes_root
 from agatha_ckpt._cli.table import printable, state_cell, table
 from agatha_ckpt._human import format_count
 from agatha_ckpt._report.lineage import Lineage, find_lineages
@@ -31,8 +31,9 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
     The state is done; stale, where a parent has other records now, is gone or is
     stale; partial, with how many of its partitions are stored; damaged, where the done
     marker is cut or changed; unsupported, where it is in another version of the format;
-    or unreadable, where this account has no permission to read it (the exit code is
-    then 1). The age is that of the commit, or of the newest file of a partial.
+    or unreadable, where this account has no permission to read it or the disk has a
+    fault (the exit code is then 1). The age is that of the commit, or of the newest
+    file of a partial.
 
     Example: agatha-ckpt ls /data/run-1 '*_sentences'
     """
@@ -63,7 +64,7 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
     if unreadable:
         raise click.ClickException(
             f"{unreadable:,} of {format_count(len(found), 'checkpoint')} unreadable; "
-            f"{PERMISSION_HINT}"
+            f"{UNREADABLE_HINT}"
         )
 
 

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 
 from agatha_ckpt._cli.table import printable
 
-_PLAIN = (str, int, bool, type(None))
+_PLAIN = (str, bool, type(None))
+_MAX_DECIMAL_BITS = 2_000  # Python refuses to write a larger int in decimal, or may
 _MEMBERS = (tuple, set, frozenset, deque)
 _MAPPINGS = (Counter, OrderedDict, defaultdict)
 _LEAVES: dict[type, Callable[[Any], Any]] = {
@@ -29,7 +30,7 @@ _LEAVES: dict[type, Callable[[Any], Any]] = {
     timezone: str,
     ZoneInfo: str,
     Decimal: str,
-    Fraction: str,
+    Fraction: lambda value: f"{digits(value.numerator)}/{digits(value.denominator)}",
     UUID: str,
 }
 
@@ -70,13 +71,36 @@ def tagged(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
+    if kind is int:
+        return value if is_short(value) else {"$int": digits(value)}
     if kind is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if kind is list:
         return [tagged(member) for member in value]
     if kind is dict and all(type(k) is str and not k.startswith("$") for k in value):
         return {key: tagged(member) for key, member in value.items()}
-    return {f"${_tag(value)}": _content(value)}
+    try:
+        return {f"${_tag(value)}": _content(value)}
+    except RecursionError:
+        raise
+    except Exception as error:  # an unpickled object can raise anything
+        return {"$object": f"<{kind.__name__}: {type(error).__name__}>"}
+
+
+def is_short(number: int) -> bool:
+    """Return whether Python writes *number* in decimal."""
+    return number.bit_length() <= _MAX_DECIMAL_BITS
+
+
+def digits(number: int) -> str:
+    """Return *number* in decimal, or in hexadecimal where it is long.
+
+    Examples
+    --------
+    >>> digits(-12), digits(1 << 2000)[:6]
+    ('-12', '0x1000')
+    """
+    return str(number) if is_short(number) else hex(number)
 
 
 def _tag(value: Any) -> str:
@@ -99,6 +123,8 @@ def _content(value: Any) -> Any:
     if kind in _LEAVES:
         return _LEAVES[kind](value)
     if kind.__module__ == "numpy" and hasattr(value, "dtype"):
-        content = {"dtype": str(value.dtype), "value": tagged(value.tolist())}
+        plain = value.tolist()
+        shown = str(plain) if type(plain) is kind else tagged(plain)  # a longdouble
+        content = {"dtype": str(value.dtype), "value": shown}
         return content if value.shape == () else content | {"shape": [*value.shape]}
     return str(value) if isinstance(value, PurePath) else repr(value)

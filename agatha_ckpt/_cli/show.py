@@ -52,7 +52,7 @@ def show(store: CheckpointStore, name: str, as_json: bool) -> None:
     statuses = {status.name: status for status in store.statuses()}
     status = statuses.get(name)
     if status is None or status.state is State.UNREADABLE:
-        status = store.status(name)  # raises the PermissionError
+        status = store.status(name)  # raises the OSError
     lineage = find_lineages(statuses.values()).get(name, Lineage())
     contents = contents_of(store._folder(name))
     where = redact(str(store.path(name)))
@@ -88,7 +88,7 @@ def _facts(
     manifest = status.manifest
     facts = [("name", status.name), ("state", state_cell(status))]
     facts += [("stale", printable(reason)) for reason in lineage.stale]
-    facts.append(("where", where))
+    facts.append(("where", printable(where)))
     if status.state is not State.ABSENT:
         facts += [
             ("format", status.format or "?"),
@@ -126,7 +126,10 @@ def _facts(
 def _time(time: str | None) -> str:
     if not time or seconds_since(time) is None:
         return "?"
-    then = datetime.fromisoformat(time).astimezone(UTC)
+    try:
+        then = datetime.fromisoformat(time).astimezone(UTC)
+    except OverflowError:  # before year 1 in UTC, or beyond 9999
+        return "?"
     return f"{then:%Y-%m-%d %H:%M:%S} UTC, {format_age(time)} ago"
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agatha_ckpt._cli.common import PERMISSION_HINT, find_statuses, takes_root
+from agatha_ckpt._cli.common import UNREADABLE_HINT, find_statuses, takes_root
 from agatha_ckpt._cli.table import coloured, pad, state_cell, width
-from agatha_ckpt._errors import refusal
+from agatha_ckpt._errors import NETWORK_ERRORS, refusal
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._human import format_count, format_partitions
@@ -23,12 +23,12 @@ from agatha_ckpt._store.verify import find_faults, find_missing
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-Fault = str | PermissionError  # what is wrong with a partition, or why it is not known
+Fault = str | OSError  # what is wrong with a partition, or why it is not known
 
 _ADVICE = {
     State.DAMAGED: "repair with Checkpointer.repair(name, bag), or clear",
     State.UNSUPPORTED: "upgrade agatha_ckpt, or clear",
-    State.UNREADABLE: PERMISSION_HINT,
+    State.UNREADABLE: UNREADABLE_HINT,
 }
 
 
@@ -85,7 +85,7 @@ def verify(
 def _verdict(status: Status, faults: list[tuple[int, Fault]]) -> State:
     if status.state is not State.DONE or not faults:
         return status.state
-    if all(isinstance(fault, PermissionError) for _, fault in faults):
+    if all(isinstance(fault, OSError) for _, fault in faults):
         return State.UNREADABLE
     return State.DAMAGED
 
@@ -136,7 +136,9 @@ def _compare_sizes(
         name, manifest = one
         try:
             missing = find_missing(store._folder(name), manifest)
-        except PermissionError as error:
+        except NETWORK_ERRORS:
+            raise
+        except OSError as error:
             return [(index, error) for index in range(len(manifest.partitions))]
         return [(partition.index, partition.reason) for partition in missing]
 
@@ -154,7 +156,7 @@ def group_faults(faults: Iterable[tuple[int, Fault]]) -> Iterator[str]:
     """
     by_reason: dict[str, list[int]] = {}
     for index, fault in faults:
-        reason = refusal(fault) if isinstance(fault, PermissionError) else fault
+        reason = refusal(fault) if isinstance(fault, OSError) else fault
         by_reason.setdefault(reason, []).append(index)
     for reason, indexes in by_reason.items():
         yield f"{format_partitions(indexes)}: {reason}"

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from math import inf
 from typing import Any
 
 from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
@@ -357,7 +356,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value < inf  # type: ignore[operator]
+    return type(value) in (int, float) and 0 <= value < 2**63  # type: ignore[operator]
 
 
 def _seal(body: bytes) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
-from agatha_ckpt._errors import redact, refusal
+from agatha_ckpt._errors import NETWORK_ERRORS, redact, refusal
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import library_version
 from agatha_ckpt._human import (
@@ -42,7 +42,7 @@ class Entry:
         Partitions whose file is missing or of another size.
     where : str
         The name of the checkpoint in messages.
-    refused : PermissionError, optional
+    refused : OSError, optional
         Why its files could not be listed, so that *missing* is not known.
     """
 
@@ -50,7 +50,7 @@ class Entry:
     lineage: Lineage = field(default_factory=Lineage)
     missing: tuple[DamagedPartition, ...] = ()
     where: str = ""
-    refused: PermissionError | None = None
+    refused: OSError | None = None
 
     @property
     def name(self) -> str:
@@ -255,6 +255,8 @@ def _entry(store: CheckpointStore, status: Status, lineage: Lineage) -> Entry:
         return entry
     try:
         missing = find_missing(folder, status.manifest)
-    except PermissionError as error:
+    except NETWORK_ERRORS:
+        raise
+    except OSError as error:
         return replace(entry, refused=error)
     return replace(entry, missing=tuple(missing))

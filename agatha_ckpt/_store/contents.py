@@ -114,4 +114,7 @@ def clear(folder: Folder) -> bool:
 def newest(files: Iterable[FileInfo]) -> str | None:
     """Return when the newest file was written, ISO 8601, where that is known."""
     times = [file.modified for file in files if file.modified is not None]
-    return datetime.fromtimestamp(max(times), UTC).isoformat() if times else None
+    try:
+        return datetime.fromtimestamp(max(times), UTC).isoformat() if times else None
+    except (ValueError, OverflowError, OSError):  # before year 1, or beyond 9999
+        return None

@@ -12,9 +12,10 @@ from agatha_ckpt._errors import (
     CheckpointNotFoundError,
     CorruptCheckpointError,
     RootNotSetError,
+    damaged,
     error_note,
 )
-from agatha_ckpt._filesystem.base import FileInfo, Files
+from agatha_ckpt._filesystem.base import FileInfo, Files, NotAFileError
 from agatha_ckpt._format.agatha import decode_agatha_manifest, is_agatha_file
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, decode_manifest
 from agatha_ckpt._format.names import (
@@ -25,6 +26,7 @@ from agatha_ckpt._format.names import (
     parse_filename,
 )
 
+_NOT_A_FILE = "what lies in the place of its file is not a file"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -109,6 +111,11 @@ class Folder:
                 return self.files.read(self.marker)
         except FileNotFoundError:
             return None
+        except NotAFileError:
+            raise CorruptCheckpointError(
+                f"the done marker of {self.describe()} is not a file; remove by hand "
+                "what lies in its place"
+            ) from None
 
     def find_marker(self) -> Marker:
         """Return the done marker; its manifest is None where it is corrupt."""
@@ -226,12 +233,18 @@ class PartitionFile:
     def open(self, piece: int = 0) -> BinaryIO:
         """Open it for reading; *piece* as in `Files.open`."""
         path = self.folder.file(self.filename)
-        return self.folder.files.open(path, self.size, piece)
+        try:
+            return self.folder.files.open(path, self.size, piece)
+        except NotAFileError:
+            raise damaged(self.where, _NOT_A_FILE) from None
 
     def tail(self, count: int) -> bytes:
         """Return its last *count* bytes."""
         path = self.folder.file(self.filename)
-        return self.folder.files.tail(path, self.size, count)
+        try:
+            return self.folder.files.tail(path, self.size, count)
+        except NotAFileError:
+            raise damaged(self.where, _NOT_A_FILE) from None
 
 
 def missing_file_error(

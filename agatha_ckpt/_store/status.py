@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agatha_ckpt._errors import (
+    NETWORK_ERRORS,
     CheckpointError,
     UnsupportedFormatError,
     error_note,
@@ -27,7 +28,7 @@ class State(StrEnum):
     DONE = "done"
     DAMAGED = "damaged"  # its done marker is empty, cut or changed
     UNSUPPORTED = "unsupported"  # done, in another version of the format
-    UNREADABLE = "unreadable"  # this account lacks the permission
+    UNREADABLE = "unreadable"  # no permission, or a fault of the disk
 
     def __repr__(self) -> str:
         return repr(self.value)
@@ -43,7 +44,8 @@ class Status:
     state : State
         ``"absent"``, ``"partial"`` or ``"done"``; ``"damaged"`` where the done marker
         cannot be read, ``"unsupported"`` where it is of another version of the format,
-        ``"unreadable"`` where this account may not read it (`statuses` only).
+        ``"unreadable"`` where this account may not read it, or the disk has a fault
+        (`statuses` only).
     partitions : int
         Number of partitions that are stored.
     expected : int, optional
@@ -81,10 +83,7 @@ class Status:
 
 
 def statuses_of(folders: Iterable[Folder], concurrent: bool) -> Iterator[Status]:
-    """Yield the status of each checkpoint that is there.
-
-    One that this account has no permission to read has the state ``"unreadable"``.
-    """
+    """Yield the status of each checkpoint that is there, the unreadable included."""
     for status in map_ordered(_status_or_refusal, folders, concurrent):
         if status.state is not State.ABSENT:
             yield status
@@ -93,10 +92,12 @@ def statuses_of(folders: Iterable[Folder], concurrent: bool) -> Iterator[Status]
 def _status_or_refusal(folder: Folder) -> Status:
     try:
         return status_of(folder)
-    except PermissionError as error:
+    except NETWORK_ERRORS:
+        raise
+    except OSError as error:
         problem = (
-            f"{folder.describe()} cannot be read: {refusal(error)}; use an account "
-            "that may read it, or give its credentials as storage options"
+            f"{folder.describe()} cannot be read: {refusal(error)}; "
+            "use an account that may read it, or check its disk"
         )
         return Status(folder.name, State.UNREADABLE, problem=problem)
 

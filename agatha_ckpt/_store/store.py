@@ -179,8 +179,8 @@ class CheckpointStore:
     def statuses(self, pattern: str = "*") -> Iterator[Status]:
         """Yield the status of each checkpoint that matches, done or not, by name.
 
-        One that this account may not read has the state ``"unreadable"``; `status`
-        raises the `PermissionError`.
+        One that cannot be read, for lack of permission or by a fault of the disk, has
+        the state ``"unreadable"``; `status` raises the `OSError`.
 
         Notes
         -----

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agatha_ckpt._errors import CheckpointError, error_note
+from agatha_ckpt._errors import NETWORK_ERRORS, CheckpointError, error_note
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest
@@ -54,7 +54,7 @@ def verify(
     for index, fault in enumerate(
         find_faults([(folder, manifest)], allow_pickle, concurrent)
     ):
-        if isinstance(fault, PermissionError):
+        if isinstance(fault, OSError):
             raise fault
         if fault:
             damaged.append(DamagedPartition(index, fault))
@@ -63,12 +63,12 @@ def verify(
 
 def find_faults(
     done: Iterable[tuple[Folder, Manifest]], allow_pickle: bool, concurrent: bool
-) -> Iterator[str | PermissionError | None]:
+) -> Iterator[str | OSError | None]:
     """Yield for each partition of each checkpoint what is wrong with it, or None.
 
     Where *concurrent*, the partitions of several checkpoints are read at once. A file
-    that lacks permission is not damaged; its PermissionError is yielded in place of a
-    reason.
+    that cannot be read, as for lack of permission, is not damaged; its OSError is
+    yielded in place of a reason.
     """
     partitions = (
         (folder, manifest, index)
@@ -82,7 +82,7 @@ def find_faults(
 
 def _fault(
     folder: Folder, manifest: Manifest, index: int, allow_pickle: bool
-) -> str | PermissionError | None:
+) -> str | OSError | None:
     info = manifest.partitions[index]
     file = folder.partition_file(info.file, info.bytes, index)
     try:
@@ -94,6 +94,8 @@ def _fault(
                 raise missing_file_error(folder, index, info) from None
     except CheckpointError as error:
         return str(error).removeprefix(f"{file.where} is damaged: ").split(";")[0]
-    except PermissionError as error:
+    except NETWORK_ERRORS:
+        raise
+    except OSError as error:
         return error
     return None

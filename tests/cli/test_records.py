@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, OrderedDict, defaultdict, deque
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePosixPath
@@ -27,6 +27,9 @@ from agatha_ckpt._cli.records import json_line
         (deque([1]), {"$deque": [1]}),
         (b"\x00", {"$bytes": "AA=="}),
         (bytearray(b"\x00"), {"$bytearray": "AA=="}),
+        (-(2**2000), {"$int": hex(-(2**2000))}),
+        ([{10**5000: 1}], [{"$dict": [[{"$int": hex(10**5000)}, 1]]}]),
+        (Fraction(3, 10**5000), {"$fraction": f"3/{hex(10**5000)}"}),
         (complex(1, -2), {"$complex": [1.0, -2.0]}),
         (float("nan"), {"$float": "nan"}),
         (float("-inf"), {"$float": "-inf"}),
@@ -54,6 +57,10 @@ from agatha_ckpt._cli.records import json_line
             {"$ndarray": {"dtype": "int16", "value": [[1, 2]], "shape": [1, 2]}},
         ),
         (
+            np.longdouble("1.5"),
+            {"$numpy": {"dtype": str(np.dtype("longdouble")), "value": "1.5"}},
+        ),
+        (
             np.datetime64("2026-01-02"),
             {"$numpy": {"dtype": "datetime64[D]", "value": {"$date": "2026-01-02"}}},
         ),
@@ -78,3 +85,23 @@ def test_a_value_that_holds_itself_or_is_deep_is_one_line():
     for _ in range(10_000):
         itself = [itself]
     assert "nested too deeply" in json.loads(json_line(itself))["$object"]
+
+
+class Raises(tzinfo):
+    """What an unpickled object can do."""
+
+    def __repr__(self):
+        raise ZeroDivisionError
+
+    def utcoffset(self, when):
+        raise ZeroDivisionError
+
+
+def test_an_object_that_raises_is_named_and_ends_nothing():
+    values = [Raises(), datetime(2026, 1, 2, tzinfo=Raises()), range(10**5000)]
+    assert json.loads(json_line([1, *values])) == [
+        1,
+        {"$object": "<Raises: ZeroDivisionError>"},
+        {"$object": "<datetime: ZeroDivisionError>"},
+        {"$object": "<range: ValueError>"},
+    ]
