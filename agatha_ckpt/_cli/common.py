@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # imported when a command needs them
     from agatha_ckpt._store.status import Status
     from agatha_ckpt._store.store import CheckpointStore
 
+_MAX_FOLDERS = 50  # that are looked into
 CONFIGURED = "-"  # as ROOT: the one of the configuration
 UNREADABLE_HINT = "use an account that may read it, or check its disk"
 PERMISSION_HINT = (
@@ -252,12 +253,27 @@ def find_statuses(
     if not names:
         check_root(store)
     if pattern == "*":
-        click.echo(f"There are no checkpoints under {root_of(store)}.", err=True)
+        text = f"There are no checkpoints under {root_of(store)}."
+        if roots := list(_roots_below(store)):
+            text += f" Roots one level below: {', '.join(roots)}"
+        click.echo(text, err=True)
     elif must_match:
         raise unknown_name(store, pattern, names)
     else:
         text = f"No checkpoint under {root_of(store)} matches {pattern!r}."
         click.echo(text, err=True)
+
+
+def _roots_below(store: CheckpointStore) -> Iterator[str]:
+    """Yield the folders in the root that hold checkpoints, for a shell."""
+    folders = sorted(store._files.folders(store._root.base, True))
+    for name in folders[:_MAX_FOLDERS]:
+        below = type(store)(str(store._root.path(name)), fs=store.fs)
+        with contextlib.suppress(CheckpointError, OSError):  # only a hint
+            if next(below.statuses(), None):
+                yield shown_root(below)
+    if len(folders) > _MAX_FOLDERS:
+        yield "..."
 
 
 def check_names(store: CheckpointStore, names: Iterable[str]) -> list[str]:

@@ -36,7 +36,7 @@ def _asks(command: Callable[..., Any]) -> Callable[..., Any]:
     return yes(dry_run(command))
 
 
-@click.command()
+@click.command(short_help="Delete checkpoints by name.")
 @takes_root()
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_name)
 @click.option("--all", "all_names", is_flag=True, help="Every checkpoint under ROOT.")
@@ -97,7 +97,7 @@ def _parse_age(
     )
 
 
-@click.command()
+@click.command(short_help="Delete old or unfinished checkpoints, and leftovers.")
 @takes_root(optional=True)
 @click.argument("pattern", metavar="[GLOB]", default="*")
 @click.option(
@@ -156,7 +156,11 @@ def _remove(
     """Show what is to be deleted, ask, and delete what has not changed meanwhile."""
     removals = [removal for removal in found if removal.skip_reason is None]
     if found:
-        click.echo("\n".join(table(_HEADER, map(_row, found), _SIDES)))
+        click.echo(
+            "\n".join(
+                table(_HEADER, map(_row, found), _SIDES, ("AGE", "FILES", "STATE"))
+            )
+        )
     if not removals:
         click.echo(f"There is nothing to delete under {root_of(store)}.", err=True)
         return

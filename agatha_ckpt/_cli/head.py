@@ -15,7 +15,7 @@ from agatha_ckpt._human import format_count
 from agatha_ckpt._store.store import CheckpointStore
 
 
-@click.command()
+@click.command(short_help="Print the first records of a checkpoint as JSON.")
 @takes_root()
 @click.argument("name", shell_complete=complete_name)
 @click.option(

@@ -19,9 +19,10 @@ _HEADER = (
     "NAME", "STATE", "FORMAT", "PARTITIONS", "RECORDS", "SIZE", "AGE", "VERSION", "",
 )  # fmt: skip
 _SIDES = "<<<>>>><"
+_SPARE = ("FORMAT", "VERSION", "PARTITIONS", "RECORDS", "SIZE", "AGE")
 
 
-@click.command()
+@click.command(short_help="List the checkpoints under ROOT.")
 @takes_root(optional=True)
 @click.argument("pattern", metavar="[GLOB]", default="*")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead.")
@@ -56,7 +57,7 @@ def ls(store: CheckpointStore, pattern: str, as_json: bool) -> None:
         click.echo(json.dumps(array, indent=2))
     elif found:
         rows = map(_row, found, stale)
-        click.echo("\n".join(table(_HEADER, rows, _SIDES)))
+        click.echo("\n".join(table(_HEADER, rows, _SIDES, _SPARE)))
         for status in found:
             if status.problem:
                 click.echo(f"\n{status.problem}", err=True)

@@ -10,7 +10,7 @@ from agatha_ckpt._report.summary import gather
 from agatha_ckpt._store.store import CheckpointStore
 
 
-@click.command()
+@click.command(short_help="Write a page with a graph and plots.")
 @takes_root(optional=True)
 @click.option(
     "-o",

@@ -10,7 +10,7 @@ import click
 
 from agatha_ckpt._cli.common import check_names, complete_name, takes_root
 from agatha_ckpt._cli.ls import json_object
-from agatha_ckpt._cli.table import printable, state_cell, table
+from agatha_ckpt._cli.table import printable, state_cell, table, terminal_columns
 from agatha_ckpt._errors import redact
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._human import (
@@ -32,11 +32,11 @@ from agatha_ckpt._store.contents import Contents, contents_of
 from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 
-_BINS, _BAR_COLUMNS = 8, 40
+_BINS, _BAR_COLUMNS, _LABEL_COLUMNS = 8, 40, 35
 _MIN_RATIO = 1.25  # of largest to smallest
 
 
-@click.command()
+@click.command(short_help="Show everything that is known of one checkpoint.")
 @takes_root()
 @click.argument("name", shell_complete=complete_name)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead.")
@@ -159,7 +159,11 @@ def _spread_table(manifest: Manifest) -> list[str]:
     if not rows:
         return []
     header = ["A PARTITION'S", "SMALLEST", "MEDIAN", "LARGEST", "ALL", "LARGEST IS"]
-    return ["", *table(header, rows, "<>>>><"), *histograms]
+    return [
+        "",
+        *table(header, rows, "<>>>><", ("ALL", "SMALLEST", "MEDIAN")),
+        *histograms,
+    ]
 
 
 def _is_unequal(spread: Spread, shown: Callable[[float], str]) -> bool:
@@ -199,13 +203,14 @@ def histogram(
     low, high = min(values), max(values)
     step = (high - low) / _BINS
     bins = [0] * _BINS
+    bar = max(min(_BAR_COLUMNS, (terminal_columns() or 100) - _LABEL_COLUMNS), 8)
     for value in values:
         bins[min(int((value - low) / step), _BINS - 1)] += 1
     rows = [
         [
             f"{shown(low + i * step)} - {shown(low + (i + 1) * step)}",
             format_count(number),
-            "#" * -(-number * _BAR_COLUMNS // max(bins)),
+            "#" * -(-number * bar // max(bins)),
         ]
         for i, number in enumerate(bins)
     ]

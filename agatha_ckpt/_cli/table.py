@@ -1,6 +1,8 @@
 """Tables on a terminal."""
 
 import json
+import shutil
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -11,9 +13,12 @@ from agatha_ckpt._store.status import Status
 
 
 def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], sides: str = ""
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    sides: str = "",
+    spare: Sequence[str] = (),
 ) -> list[str]:
-    """Return the lines of a table with aligned columns.
+    """Return the lines of a table with aligned columns, narrowed to the terminal.
 
     Parameters
     ----------
@@ -22,6 +27,10 @@ def table(
         Cells may be styled with ``click.style``.
     sides : str
         For each column ``>`` (right) or ``<`` (left, also for those beyond).
+    spare : sequence of str
+        Headers of the columns that a narrow terminal can do without, the first first.
+        What is left is narrowed by shorter names in the first column. A last column
+        without a header, of notes, may be wrapped.
 
     Examples
     --------
@@ -31,16 +40,61 @@ def table(
     a      10 B
     bcdef   9 B
     """
-    lines = [list(header), *map(list, rows)]
-    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
-    sides = sides.ljust(len(widths), "<")
+    columns = list(zip(header, *rows, strict=True))
+    places = list(zip(columns, sides.ljust(len(columns), "<"), strict=True))
+    if available := terminal_columns():
+        places = _fit(places, available, list(spare))
+    columns = [column for column, _ in places]
+    widths = [max(map(width, column)) for column in columns]
     return [
         "  ".join(
-            pad(cell, columns, side)
-            for cell, columns, side in zip(line, widths, sides, strict=True)
+            pad(cell, wide, side)
+            for cell, wide, (_, side) in zip(line, widths, places, strict=True)
         ).rstrip()
-        for line in lines
+        for line in zip(*columns, strict=True)
     ]
+
+
+def terminal_columns() -> int | None:
+    """Return the width of the terminal that stdout is; None where it is another."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
+
+
+_Place = tuple[tuple[str, ...], str]  # the cells of a column, and their side
+_NAME_COLUMNS = 16  # of the shortest name
+
+
+def _fit(places: list[_Place], available: int, spare: list[str]) -> list[_Place]:
+    """Return the columns of a table for so many columns of a terminal."""
+    (names, side), *others = places
+    used = sum(2 + max(map(width, cells)) for cells, _ in others if cells[0])
+    longest = max(map(width, names))
+    if spare and available - used < min(longest, _NAME_COLUMNS):
+        left = [place for place in places if place[0][0] != spare[0]]
+        return _fit(left, available, spare[1:])
+    room = max(available - used, _NAME_COLUMNS)
+    return [(tuple(shorten(name, room) for name in names), side), *others]
+
+
+def shorten(name: str, columns: int) -> str:
+    """Return a name of at most so many columns: names differ as often at their ends.
+
+    Examples
+    --------
+    >>> shorten("sentences_of_2026", 9), shorten("sentences", 9)
+    ('sent…2026', 'sentences')
+    """
+    if width(name) <= columns:
+        return name
+    head, tail = name[: len(name) // 2], name[len(name) // 2 :]
+    while width(f"{head}…{tail}") > columns:
+        if width(head) > width(tail):
+            head = head[:-1]
+        else:
+            tail = tail[1:]
+    return f"{head}…{tail}"
 
 
 def pad(cell: str, columns: int, side: str = "<") -> str:

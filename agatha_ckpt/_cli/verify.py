@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from agatha_ckpt._cli.common import UNREADABLE_HINT, find_statuses, takes_root
-from agatha_ckpt._cli.table import coloured, pad, state_cell, width
+from agatha_ckpt._cli.table import (
+    coloured,
+    pad,
+    shorten,
+    state_cell,
+    terminal_columns,
+    width,
+)
 from agatha_ckpt._errors import NETWORK_ERRORS, refusal
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import Manifest
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 
 Fault = str | OSError  # what is wrong with a partition, or why it is not known
 
+_VERDICT_COLUMNS = 16  # "  damaged", and for names at least
 _ADVICE = {
     State.DAMAGED: "repair with Checkpointer.repair(name, bag), or clear",
     State.UNSUPPORTED: "upgrade agatha_ckpt, or clear",
@@ -32,7 +40,7 @@ _ADVICE = {
 }
 
 
-@click.command(short_help="Read checkpoints in full, and name what is damaged.")
+@click.command(short_help="Read checkpoints in full; name what is damaged.")
 @takes_root(optional=True)
 @click.argument("pattern", metavar="[GLOB]", default="*")
 @click.option("--fast", is_flag=True, help="Only compare the sizes of the files.")
@@ -55,7 +63,8 @@ def verify(
 
     statuses = list(find_statuses(store, pattern, must_match=True))
     done = [(s.name, s.manifest) for s in statuses if s.manifest]
-    column = max((width(status.name) for status in statuses), default=0)
+    room = max((terminal_columns() or 1_000) - _VERDICT_COLUMNS, _VERDICT_COLUMNS)
+    column = max((width(shorten(s.name, room)) for s in statuses), default=0)
     hidden = fast or os.environ.get("TERM") == "dumb"
     verdicts: Counter[State] = Counter()
     with tqdm(
@@ -75,7 +84,7 @@ def verify(
             lines = [status.problem] if status.problem else group_faults(faults)
             with bar.external_write_mode(sys.stdout):
                 text = _result(status, verdict, allow_pickle)
-                click.echo(f"{pad(status.name, column)}  {text}")
+                click.echo(f"{pad(shorten(status.name, room), column)}  {text}")
                 for line in lines:
                     click.echo(f"    {line}")
     if summary := _summary(verdicts):

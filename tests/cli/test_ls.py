@@ -1,13 +1,17 @@
 """``agatha-ckpt ls``."""
 
+import contextlib
+import io
 import json
 import os
 import threading
 from datetime import UTC, datetime, timedelta
 
+import click
 import pytest
 
 from agatha_ckpt import Checkpointer, Manifest, Plan
+from agatha_ckpt._cli.main import main
 from agatha_ckpt._format.manifest import encode_manifest
 from tests.cli.cases import (
     damage_marker,
@@ -163,6 +167,57 @@ def test_an_empty_root_is_one_line(tmp_path):
     ended = run("ls", tmp_path)
     assert (ended.exit_code, ended.stdout) == (0, "")
     assert ended.stderr == f"There are no checkpoints under {str(tmp_path)!r}.\n"
+
+
+def test_a_root_without_checkpoints_names_the_roots_one_level_below(store):
+    root = str(store.root)
+    for name in ("run-1", "run 2", "run-3"):
+        save(f"{root}/{name}", "ab")
+    store.fs.rm(f"{root}/run-3/x", recursive=True)
+    store.fs.makedirs(f"{root}/foreign/data", exist_ok=True)
+    ended = run("ls", root)
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    below = f"'{root}/run 2', {root}/run-1"
+    assert ended.stderr == (
+        f"There are no checkpoints under {root!r}. Roots one level below: {below}\n"
+    )
+    assert rows(run("ls", f"{root}/run-1"))[0][0] == "x"
+
+
+class Terminal(io.StringIO):
+    """A standard output that is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    "columns, header",
+    [
+        (160, "NAME STATE FORMAT PARTITIONS RECORDS SIZE AGE VERSION"),
+        (50, "NAME STATE RECORDS SIZE AGE"),
+        (40, "NAME STATE SIZE AGE"),
+        (30, "NAME STATE AGE"),
+    ],
+)
+def test_a_narrow_terminal_gets_shorter_names_and_fewer_columns(
+    tmp_path, monkeypatch, columns, header
+):
+    long = f"terms-of-{'documents-' * 5}2026"
+    save(tmp_path, "ab", name=long, version="2")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = Terminal()
+    with contextlib.redirect_stdout(screen):
+        main(["ls", str(tmp_path)], standalone_mode=False)
+    first, line = map(click.unstyle, screen.getvalue().splitlines())
+    assert first.split() == header.split()
+    assert len(line) <= columns
+    shown = line.split()[0]
+    assert shown.startswith("terms-of-")
+    assert shown.endswith("-2026")
+    assert ("…" in shown) is (columns < 160)
 
 
 # ---- what it costs ----
