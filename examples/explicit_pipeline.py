@@ -13,10 +13,8 @@ checkpoints that it uses, so that it prints the same each time.
 
 import argparse
 import re
-import tempfile
 import warnings
 from collections import Counter
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import dask
@@ -114,7 +112,7 @@ def main():
     )
     parser.add_argument(
         "--root",
-        default=str(Path(tempfile.gettempdir(), "agatha-ckpt-explicit")),
+        default="explicit-checkpoints",
         help="path or URL of the folder for the two roots (default: %(default)s)",
     )
     root = parser.parse_args().root

@@ -16,10 +16,8 @@ there.
 import argparse
 import inspect
 import re
-import tempfile
 from importlib import import_module
 from itertools import combinations
-from pathlib import Path
 
 import dask
 import dask.bag as db
@@ -87,7 +85,7 @@ def main():
     )
     parser.add_argument(
         "--root",
-        default=str(Path(tempfile.gettempdir(), "agatha-ckpt-legacy")),
+        default="legacy-checkpoints",
         help="path or URL of the root (default: %(default)s)",
     )
     parser.add_argument("--fresh", action="store_true", help="clear them first")

@@ -26,7 +26,6 @@ import platform
 import re
 import signal
 import sysconfig
-import tempfile
 from itertools import combinations
 from pathlib import Path
 from time import perf_counter
@@ -146,7 +145,7 @@ def main():
     )
     parser.add_argument(
         "--root",
-        default=Path(tempfile.gettempdir(), "agatha-ckpt-quickstart"),
+        default="quickstart-checkpoints",
         help="path or URL of the root (default: %(default)s)",
     )
     parser.add_argument("--fresh", action="store_true", help="clear them first")

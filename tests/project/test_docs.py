@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,23 @@ def test_the_blocks_of_a_page_run_and_print_the_output_shown(page):
     for block, output in zip(blocks, outputs_of(page), strict=True):
         if block.output is not None:
             assert normal(output) == normal(block.output), f"line {block.line}"
+
+
+@pytest.mark.parametrize("options", [["first.py"], ["-i"]], ids=["script", "pasted"])
+def test_the_first_block_of_the_readme_runs_by_itself(tmp_path, options):
+    page = (TOP / "README.md").read_text(encoding="utf-8")
+    first = next(b for b in blocks_of(page) if b.language == "python")
+    (tmp_path / "first.py").write_text(first.code)
+    done = subprocess.run(
+        [sys.executable, *options],
+        cwd=tmp_path,
+        input=first.code,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.endswith("4\n"), done.stderr
+    assert "Error" not in done.stderr
+    assert (tmp_path / "checkpoints" / "sentences" / "__done__").exists()
 
 
 def test_another_output_or_error_is_found(tmp_path):

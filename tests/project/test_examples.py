@@ -279,3 +279,12 @@ def test_cluster_s3_takes_a_bucket_and_a_cluster_that_it_is_given(cloud):
     assert "Killed" not in output
     assert all(stored == begun for stored, begun, _ in table)
     assert CheckpointStore(root).names() == sorted(STEPS)
+
+
+@pytest.mark.parametrize(
+    "example", ["quickstart", "legacy_functions", "explicit_pipeline"]
+)
+def test_the_default_root_is_in_the_working_directory(example, tmp_path):
+    """A folder that others can write to may hold what another person stored."""
+    shown = run(example, tmp_path, "--help")
+    assert re.search(r"\(default:[a-z]+-checkpoints\)", "".join(shown.split()))
