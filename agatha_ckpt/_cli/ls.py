@@ -11,8 +11,7 @@ from agatha_ckpt._cli.common import UNREADABLE_HINT, find_statuses, takes_root
 from agatha_ckpt._cli.table import printable, state_cell, table
 from agatha_ckpt._human import format_count
 from agatha_ckpt._report.lineage import Lineage, find_lineages
-from agatha_ckpt._store.display import cells
-from agatha_ckpt._store.status import State, Status
+from agatha_ckpt._store.status import State, Status, cells
 from agatha_ckpt._store.store import CheckpointStore
 
 _HEADER = (

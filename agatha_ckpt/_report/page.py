@@ -14,7 +14,7 @@ from markupsafe import Markup
 from agatha_ckpt import _human
 from agatha_ckpt._report import charts, graph, skew
 from agatha_ckpt._report.summary import STATES, Report
-from agatha_ckpt._store.display import cells
+from agatha_ckpt._store.status import cells
 
 _TEMPLATES = Path(__file__).with_name("templates")
 # Characters that HTML cannot hold, or that change the direction of what follows.

@@ -18,7 +18,6 @@ from agatha_ckpt._dask.save import SavePartition, save_partitions
 from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import (
     CheckpointConflictError,
-    CheckpointHalt,
     CorruptCheckpointError,
     StaleCheckpointWarning,
     UnsupportedFormatError,
@@ -36,6 +35,7 @@ from agatha_ckpt._run.decision import (
     decide,
 )
 from agatha_ckpt._run.explanation import Explanation
+from agatha_ckpt._run.halt import halt_of
 from agatha_ckpt._run.inputs import Inputs, edited, make_manifest
 from agatha_ckpt._run.progress import (
     Reporter,
@@ -225,7 +225,7 @@ class Call:
             manifest = self._save(decision, stored)
         if self._halts:
             self.reporter.report("Halting")
-            raise CheckpointHalt(f"halted after {self.request.where}, as asked for")
+            raise halt_of(self.request.where)
         if self.request.textfile:
             return None
         return load_collection(

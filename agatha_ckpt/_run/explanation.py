@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 
 from agatha_ckpt._errors import CheckpointError
-from agatha_ckpt._human import format_partitions
+from agatha_ckpt._human import format_count, format_partitions
 from agatha_ckpt._run.decision import Action
+from agatha_ckpt._store.html import fields_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What `Checkpointer.checkpoint` would do, and why; ``str`` of it is a sentence.
 
@@ -42,6 +43,19 @@ class Explanation:
     kept: int = 0
     halts: bool = False
     error: CheckpointError | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<Explanation of {str(self)!r}>"
+
+    def _repr_html_(self) -> str:
+        fields = {
+            "action": type(self.error).__name__ if self.error else self.action,
+            "line": self.line,
+            "computes": format_partitions(self.compute) if self.compute else "",
+            "keeps": format_count(self.kept, "partition") if self.kept else "",
+            "then": "halts" if self.halts else "",
+        }
+        return fields_table(f"Explanation of {self.name!r}", fields)
 
     def __str__(self) -> str:
         action = type(self.error).__name__ if self.error else self.action

@@ -1,35 +1,17 @@
 """The checkpoints of a root as a table for a notebook."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from html import escape
 from itertools import islice
 
 from agatha_ckpt._errors import redact
-from agatha_ckpt._human import format_age, format_bytes, format_count, format_state
-from agatha_ckpt._store.status import State, Status
+from agatha_ckpt._store.status import Status, cells
 
 _MAX_ROWS = 50
 _HEADER = (
     "name", "state", "format", "partitions", "records", "bytes", "age", "version",
 )  # fmt: skip
 _NUMERIC = {"partitions", "records", "bytes", "age"}
-
-
-def cells(status: Status, now: datetime | None = None) -> dict[str, str]:
-    """Return the row of a checkpoint in a table, by column; not escaped."""
-    is_known = status.state is not State.UNREADABLE
-    is_partial = status.state is State.PARTIAL
-    return {
-        "name": status.name,
-        "state": format_state(status.state, status.partitions, status.expected),
-        "format": status.format or "?",
-        "partitions": format_count(status.partitions if is_known else None),
-        "records": "" if is_partial else format_count(status.records),
-        "bytes": format_bytes(status.bytes) if is_known else "?",
-        "age": format_age(status.changed, now),
-        "version": "" if status.version is None else str(status.version),
-    }
 
 
 def notebook_table(title: str, statuses: Callable[[], Iterable[Status]]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
 from agatha_ckpt._errors import (
@@ -16,8 +17,10 @@ from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.codec import codec_of_suffix
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import is_own_file, parse_filename
+from agatha_ckpt._human import format_age, format_bytes, format_count, format_state
 from agatha_ckpt._store.contents import newest
 from agatha_ckpt._store.folder import Folder
+from agatha_ckpt._store.html import fields_table
 
 
 class State(StrEnum):
@@ -34,7 +37,7 @@ class State(StrEnum):
         return repr(self.value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Status:
     """The state of a checkpoint, and its figures.
 
@@ -80,6 +83,44 @@ class Status:
     problem: str | None = None
     changed: str | None = None
     manifest: Manifest | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        shown = cells(self)
+        parts = [shown["state"]]
+        if self.partitions:
+            parts.append(format_count(self.partitions, "partition"))
+        if self.records is not None:
+            parts.append(format_count(self.records, "record"))
+        parts += [shown["bytes"], shown["format"]] if self.partitions else []
+        if self.version is not None:
+            parts.append(f"version {self.version!r}")
+        if self.changed:
+            parts.append(f"written {self.changed}")
+        if self.problem:
+            parts.append(self.problem)
+        return f"<Status of {self.name!r}: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        fields = {name: text for name, text in cells(self).items() if text != "?"}
+        return fields_table(
+            f"Status of {self.name!r}", {**fields, "problem": self.problem}
+        )
+
+
+def cells(status: Status, now: datetime | None = None) -> dict[str, str]:
+    """Return the row of a checkpoint in a table, by column; not escaped."""
+    is_known = status.state is not State.UNREADABLE
+    is_partial = status.state is State.PARTIAL
+    return {
+        "name": status.name,
+        "state": format_state(status.state, status.partitions, status.expected),
+        "format": status.format or "?",
+        "partitions": format_count(status.partitions if is_known else None),
+        "records": "" if is_partial else format_count(status.records),
+        "bytes": format_bytes(status.bytes) if is_known else "?",
+        "age": format_age(status.changed, now),
+        "version": "" if status.version is None else str(status.version),
+    }
 
 
 def statuses_of(folders: Iterable[Folder], concurrent: bool) -> Iterator[Status]:

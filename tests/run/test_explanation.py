@@ -18,6 +18,7 @@ from agatha_ckpt import (
     RootNotSetError,
 )
 from tests.format.test_agatha import write_legacy
+from tests.report.pages import parsed
 
 pytestmark = pytest.mark.filterwarnings("ignore::agatha_ckpt.StaleCheckpointWarning")
 
@@ -296,3 +297,21 @@ def test_a_call_is_explained_by_changing_its_name(bags, tmp_path, capsys):
     assert ckpt.explain("x", bags[0], **given).action == "compute"
     assert capsys.readouterr().out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_explanation_is_readable_and_escaped(tmp_path):
+    checkpointer = Checkpointer(tmp_path / "<b>", verbose=False, halt_after="x")
+    bag = dask.bag.from_sequence(range(1_000), npartitions=1_000)
+    explained = checkpointer.explain("x", bag)
+    assert repr(explained) == (
+        "<Explanation of 'x: compute. Saving 1,000 of 1,000 partitions. "
+        "Then the program halts'>"
+    )
+    document = parsed(explained._repr_html_())
+    rows = {row.one("th").text: row.one("td").text for row in document.all("tr")}
+    assert rows["action"] == "compute"
+    assert rows["computes"] == "partitions 0-999"
+    failed = parsed(checkpointer.explain("x")._repr_html_())
+    rows = {row.one("th").text: row.one("td").text for row in failed.all("tr")}
+    assert rows["action"] == "CheckpointNotFoundError"
+    assert "<b>" in rows["line"]
