@@ -51,8 +51,8 @@ def test_a_status_is_readable_and_escaped(local, save):
     save("a", dask.bag.from_sequence("abcdef", npartitions=3), version="<b>")
     status = local.status("a")
     assert re.fullmatch(
-        r"<Status of 'a': done, 3 partitions, 6 records, \d+ B, msgpack, version '<b>', "
-        r"written 20\S+>",
+        r"<Status of 'a': done, 3 partitions, 6 records, \d+ B, msgpack, "
+        r"version '<b>', written 20\S+>",
         repr(status),
     )
     document = parsed(status._repr_html_())
