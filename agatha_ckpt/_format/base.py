@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
+from agatha_ckpt._format.main_classes import MainClasses
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import FileName
 
@@ -48,6 +49,8 @@ class Footer:
         32 hexadecimal digits over the content, the same in any compression.
     code : str
         Code digests of the steps that computed it; empty where they are not known.
+    classes : tuple of str
+        Names of classes of the program that the pickles in it name.
     """
 
     records: int
@@ -57,6 +60,7 @@ class Footer:
     holds_pickle: bool
     digest: str
     code: str = ""
+    classes: tuple[str, ...] = ()
 
     def info(self, filename: str, fingerprint: str) -> PartitionInfo:
         """Return the manifest's entry for the file."""
@@ -69,6 +73,7 @@ class Footer:
             holds_pickle=self.holds_pickle,
             fingerprint=fingerprint,
             code=self.code,
+            classes=MainClasses(self.classes),
         )
 
 

@@ -19,6 +19,7 @@ from agatha_ckpt._errors import (
     damaged,
     pickle_refusal,
 )
+from agatha_ckpt._format.main_classes import PickleReader
 from agatha_ckpt._format.packing import (
     BIN_8,
     BIN_16,
@@ -38,6 +39,8 @@ MAX_RECORDS = 1 << 20  # part of the format; no writer comes near, but a bomb do
 # What decoding a block takes; part of the format.
 HOOKS, PICKLE, TUPLES, SURROGATES = 1, 2, 4, 8
 _ALL_FLAGS = HOOKS | PICKLE | TUPLES | SURROGATES
+# A block without records that defines classes; the digest of a file does not cover it.
+CLASSES = 16 | PICKLE
 
 _ARRAY_HEAD = Struct(">BI")  # msgpack's array 32
 _BATCH = 16  # plain records that are pulled before they are packed by one call
@@ -77,7 +80,14 @@ def encode_blocks(
     EncodeError
         A record holds a value that cannot be stored faithfully.
     """
-    builder = _BlockBuilder(Packer(allow_pickle, where))
+    packer = Packer(allow_pickle, where)
+    for block in _blocks(records, _BlockBuilder(packer)):
+        if block.flags & PICKLE and (new := packer.pickles.new_definitions()):
+            yield Block(CLASSES, 0, new)
+        yield block
+
+
+def _blocks(records: Iterable[Any], builder: "_BlockBuilder") -> Iterator[Block]:
     for kind, group in groupby(records, type):
         if kind in SCALARS:
             yield from builder.add_plain(_scalar_batches(builder, group))
@@ -250,8 +260,19 @@ class _BlockBuilder:
 # ---- reading ----
 
 
-def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
+def decode_block(
+    block: Block, allow_pickle: bool, where: str, pickles: PickleReader | None = None
+) -> Any:
     """Return the records of a block.
+
+    Parameters
+    ----------
+    block : Block
+    allow_pickle : bool
+    where : str
+        The partition, for messages.
+    pickles : PickleReader, optional
+        What unpickles, with the classes that the file defined before.
 
     Raises
     ------
@@ -270,16 +291,18 @@ def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
         )
     if flags & PICKLE and not allow_pickle:
         raise pickle_refusal(where)
+    pickles = pickles or PickleReader()
+    loads = pickles.loads if allow_pickle else None
     try:
         try:
-            records = _unpack(msgpack.unpackb, payload, flags, allow_pickle)
+            records = _unpack(msgpack.unpackb, payload, flags, loads)
         except msgpack.StackError:
             # msgpack's compiled packer nests a little deeper (1,024) than its unpacker;
             # its Python unpacker has no limit but the interpreter's.
             from msgpack.fallback import unpackb
 
             with deep_recursion():
-                records = _unpack(unpackb, payload, flags, allow_pickle)
+                records = _unpack(unpackb, payload, flags, loads)
         if type(records) is not (tuple if flags & TUPLES else list):
             raise CorruptCheckpointError("a block is not an array of records")
         if len(records) != count:
@@ -304,7 +327,10 @@ def decode_block(block: Block, allow_pickle: bool, where: str) -> Any:
 
 
 def _unpack(
-    unpackb: Callable[..., Any], payload: bytes, flags: int, allow_pickle: bool
+    unpackb: Callable[..., Any],
+    payload: bytes,
+    flags: int,
+    loads: Callable[[bytes], Any] | None,
 ) -> Any:
     options: dict[str, Any] = {
         "strict_map_key": False,
@@ -314,7 +340,7 @@ def _unpack(
         options["unicode_errors"] = "surrogatepass"
     if not flags & HOOKS:
         return unpackb(payload, **options)
-    ext_hook, list_hook, unused = make_hooks(allow_pickle)
+    ext_hook, list_hook, unused = make_hooks(loads)
     records = unpackb(payload, ext_hook=ext_hook, list_hook=list_hook, **options)
     if unused():
         raise CorruptCheckpointError(

@@ -26,9 +26,10 @@ _FOOTER = Struct("<4sQQQdB16sH")
 
 HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 BLOCK_HEAD_BYTES = _BLOCK.size + _CHECKSUM.size
-FOOTER_BYTES = _FOOTER.size + _CHECKSUM.size  # without the code before it
-FOOTER_READ_BYTES = 4096  # more than any footer has, with its code
-_MAX_CODE_BYTES = FOOTER_READ_BYTES - FOOTER_BYTES
+FOOTER_BYTES = _FOOTER.size + _CHECKSUM.size  # without the text before it
+FOOTER_READ_BYTES = 4096  # more than any footer has, with its text
+_MAX_TEXT_BYTES = FOOTER_READ_BYTES - FOOTER_BYTES
+_MAX_CLASSES_BYTES = _MAX_TEXT_BYTES // 2
 
 
 class FramingError(Exception):
@@ -146,17 +147,24 @@ def split_block_head(head: bytes) -> tuple[int, int, int, int]:
 # ---- footer ----
 
 
-def encode_code(code: str) -> bytes:
-    """Return the code of a footer as bytes: whole entries, as many as there is room."""
-    data = code.encode("utf-8", "replace")
-    if len(data) > _MAX_CODE_BYTES:
-        data = data[: _MAX_CODE_BYTES + 1].rpartition(b";")[0]
-    return data
+def encode_text(footer: Footer) -> bytes:
+    """Return code and classes of a footer as bytes: the code, then a class a line.
+
+    Of both whole entries only, as many as there is room for.
+    """
+    lines = b"".join(b"\n" + name.encode() for name in footer.classes)
+    if len(lines) > _MAX_CLASSES_BYTES:
+        lines = lines[: _MAX_CLASSES_BYTES + 1].rpartition(b"\n")[0]
+    code = footer.code.replace("\n", " ").encode("utf-8", "replace")
+    room = _MAX_TEXT_BYTES - len(lines)
+    if len(code) > room:
+        code = code[: room + 1].rpartition(b";")[0]
+    return code + lines
 
 
 def encode_footer(footer: Footer) -> bytes:
-    """Return a footer as bytes, its code first."""
-    code = encode_code(footer.code)
+    """Return a footer as bytes, its text first."""
+    text = encode_text(footer)
     fixed = _FOOTER.pack(
         _END_MAGIC,
         footer.records,
@@ -165,9 +173,9 @@ def encode_footer(footer: Footer) -> bytes:
         footer.seconds,
         footer.holds_pickle,
         bytes.fromhex(footer.digest),
-        len(code),
+        len(text),
     )
-    return _with_checksum(code + fixed)
+    return _with_checksum(text + fixed)
 
 
 def decode_footer(tail: bytes, size: int) -> Footer:
@@ -190,7 +198,9 @@ def decode_footer(tail: bytes, size: int) -> Footer:
     if file_bytes != size:
         raise FramingError(f"it has {size} bytes, and {file_bytes} by its footer")
     try:
-        code = content[: -_FOOTER.size].decode()
+        text = content[: -_FOOTER.size].decode()
     except UnicodeDecodeError as error:
         raise FramingError(f"its footer is not UTF-8 ({error})") from None
-    return Footer(records, blocks, size, seconds, bool(pickle), digest.hex(), code)
+    code, *classes = text.split("\n")
+    counts = records, blocks, size, seconds
+    return Footer(*counts, bool(pickle), digest.hex(), code, tuple(classes))

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
+from agatha_ckpt._format.main_classes import MainClasses
 from agatha_ckpt._format.names import (
     FORMAT_VERSION,
     MSGPACK,
@@ -81,6 +82,8 @@ class PartitionInfo:
     code : str
         The steps that computed it and a digest of the code of each, as
         ``"step=<8 hex digits>;..."``; empty where they are not known.
+    classes : tuple of str
+        Classes of the program that the pickles in it name.
     """
 
     file: str
@@ -91,6 +94,7 @@ class PartitionInfo:
     holds_pickle: bool = False
     fingerprint: str = ""
     code: str = ""
+    classes: tuple[str, ...] = ()
 
 
 @cache
@@ -206,6 +210,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "partitions": {
                 **{c: [getattr(p, c) for p in partitions] for c in _COLUMNS},
                 "code": [codes[p.code] for p in partitions],
+                **_classes_column(partitions),
             },
         }
     )
@@ -216,6 +221,13 @@ def _described(manifest: Manifest) -> dict[str, Any]:
     """Return the member for the collection, which a bag does not have."""
     is_bag = manifest.collection == {"kind": "bag"}
     return {} if is_bag else {"collection": dict(manifest.collection)}
+
+
+def _classes_column(partitions: tuple[PartitionInfo, ...]) -> dict[str, Any]:
+    """Return the column of the classes; nothing where there are none."""
+    if not any(p.classes for p in partitions):
+        return {}
+    return {"classes": ["\n".join(p.classes) for p in partitions]}
 
 
 def decode_manifest(data: bytes, where: str) -> Manifest:
@@ -281,11 +293,16 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
     columns = [table[column] for column in _COLUMNS]
     if any(type(number) is not int or number < 0 for number in table["code"]):
         raise ValueError("a code is not numbered")
+    classes = table.get("classes") or [""] * len(table["code"])
+    # One value for all that are equal, so that a graph holds it once.
+    known = {
+        text: MainClasses(text.split("\n") if text else ()) for text in set(classes)
+    }
     partitions = []
-    for *row, code in zip(*columns, table["code"], strict=True):
+    for *row, code, text in zip(*columns, table["code"], classes, strict=True):
         # The third part of a right name; `manifest_fault` checks that it is one.
         fingerprint = row[0].split("-", 3)[2]
-        rest = {"fingerprint": fingerprint, "code": codes[code]}
+        rest = {"fingerprint": fingerprint, "code": codes[code], "classes": known[text]}
         partitions.append(PartitionInfo(*row, **rest))
     return Manifest(
         plan=Plan(

@@ -13,6 +13,7 @@ import msgpack
 from agatha_ckpt._errors import EncodeError
 from agatha_ckpt._format.advice import CHANGE
 from agatha_ckpt._format.arrays import Refused, Unstorable
+from agatha_ckpt._format.main_classes import PickleWriter
 from agatha_ckpt._format.types import Bytearray, attributes, make_default
 
 SCALARS = frozenset({str, int, float, bool, type(None), bytes})
@@ -53,6 +54,8 @@ class Packer:
         its base.
     used : set of str
         ``"hooks"``, ``"pickle"``, ``"surrogates"``.
+    pickles : PickleWriter
+        What pickles values, where that is allowed.
     """
 
     def __init__(self, allow_pickle: bool, where: str) -> None:
@@ -60,7 +63,9 @@ class Packer:
         self.plain = msgpack.Packer(strict_types=False, buf_size=_BUFFER_BYTES).pack
         self._where = where
         self._keys: dict[int, tuple[Any, bytes]] = {}
-        self._default = make_default(self._sort_key, allow_pickle, self.used)
+        self.pickles = PickleWriter()
+        pickles = self.pickles if allow_pickle else None
+        self._default = make_default(self._sort_key, pickles, self.used)
         self.strict = self._make().pack
 
     def _make(self, buf_size: int = _BUFFER_BYTES, **options: Any) -> msgpack.Packer:

@@ -4,10 +4,13 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from io import SEEK_END
 from struct import Struct
 from time import perf_counter
 from typing import Any, BinaryIO
+
+import msgpack
 
 from agatha_ckpt._errors import (
     CheckpointError,
@@ -16,6 +19,7 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._format.base import DIGEST_BYTES, Footer, Header, StoredFile
 from agatha_ckpt._format.blocks import (
+    CLASSES,
     MAX_RECORDS,
     PICKLE,
     Block,
@@ -32,12 +36,13 @@ from agatha_ckpt._format.framing import (
     decode_footer,
     decode_header,
     encode_block_head,
-    encode_code,
     encode_footer,
     encode_header,
+    encode_text,
     framing_errors,
     split_block_head,
 )
+from agatha_ckpt._format.main_classes import PickleReader, decode_definitions
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import MSGPACK, SUFFIXES
 
@@ -78,10 +83,14 @@ class MsgpackCodec:
         compress = _compressor(header.compression)
         digest = hashlib.sha256()
         count = blocks = flags = 0
+        classes: list[str] = []
         for block in encode_blocks(records, allow_pickle, where):
             stored = compress(block.payload)
             stored_crc = crc32(stored)
-            digest.update(_content_of(block, stored, stored_crc))
+            if block.flags == CLASSES:
+                classes += decode_definitions(block.payload)
+            else:
+                digest.update(_content_of(block, stored, stored_crc))
             sizes = len(block.payload), len(stored)
             head = encode_block_head(block.flags, block.records, *sizes, stored_crc)
             size += sink.write(head) + sink.write(stored)
@@ -91,12 +100,15 @@ class MsgpackCodec:
         footer = Footer(
             records=count,
             blocks=blocks,
-            bytes=size + len(encode_code(code)) + FOOTER_BYTES,
+            bytes=0,
             seconds=perf_counter() - started,
             holds_pickle=bool(flags & PICKLE),
             digest=digest.hexdigest()[: 2 * DIGEST_BYTES],
             code=code,
+            classes=tuple(classes),
         )
+        size += len(encode_text(footer)) + FOOTER_BYTES
+        footer = replace(footer, bytes=size)
         sink.write(encode_footer(footer))
         return footer
 
@@ -116,20 +128,27 @@ class MsgpackCodec:
 
         A file that is whole but another one's raises before its first record.
         """
+        brought = getattr(info.classes, "definitions", None)
+        pickles = PickleReader(brought)
         with framing_errors(file), file.open(piece) as source:
             for block in _blocks_of(source, file, info):
-                yield decode_block(block, allow_pickle, file.where)
+                if block.flags == CLASSES:
+                    pickles.definitions |= _definitions_in(block)
+                else:
+                    yield decode_block(block, allow_pickle, file.where, pickles)
 
     def verify(
         self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
     ) -> None:
         """Read all, and decode what this caller may and this machine can decode."""
+        pickles = PickleReader()
         with framing_errors(file), file.open() as source:
             for block in _blocks_of(source, file, info):
-                if block.flags & PICKLE and not allow_pickle:
-                    continue
-                with suppress(PickleNotAllowedError, UnsupportedFormatError):
-                    decode_block(block, allow_pickle, file.where)
+                if block.flags == CLASSES:
+                    pickles.definitions |= _definitions_in(block)
+                elif allow_pickle or not block.flags & PICKLE:
+                    with suppress(PickleNotAllowedError, UnsupportedFormatError):
+                        decode_block(block, allow_pickle, file.where, pickles)
 
     def inspect(self, file: StoredFile) -> PartitionInfo:
         """Return the manifest's entry for a file; see `Codec.inspect`."""
@@ -169,6 +188,13 @@ def _content_of(block: Block, stored: bytes, stored_crc: int) -> bytes:
 
 
 # ---- reading ----
+
+
+def _definitions_in(block: Block) -> dict[str, bytes]:
+    try:
+        return decode_definitions(block.payload)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise FramingError(f"a block defines no classes ({error})") from None
 
 
 def _blocks_of(
@@ -214,7 +240,7 @@ def _check_name(file: StoredFile, header: Header) -> None:
 
 def _read_blocks(source: BinaryIO, header: Header, footer: Footer) -> Iterator[Block]:
     """Yield the blocks after the header, each after its checksum."""
-    left = footer.bytes - HEADER_BYTES - len(encode_code(footer.code)) - FOOTER_BYTES
+    left = footer.bytes - HEADER_BYTES - len(encode_text(footer)) - FOOTER_BYTES
     running = hashlib.sha256()
     count = blocks = 0
     while left > 0:
@@ -235,7 +261,10 @@ def _read_blocks(source: BinaryIO, header: Header, footer: Footer) -> Iterator[B
         if len(payload) != length:
             raise FramingError(f"block {blocks} has another length than in its head")
         block = Block(flags, records, payload)
-        running.update(_content_of(block, stored, stored_crc))
+        if flags != CLASSES:
+            running.update(_content_of(block, stored, stored_crc))
+        elif records:
+            raise FramingError(f"block {blocks} defines classes and has records")
         count += records
         blocks += 1
         yield block

@@ -39,6 +39,7 @@ from agatha_ckpt._format.arrays import (
     encode_array,
     encode_numpy,
 )
+from agatha_ckpt._format.main_classes import PickleWriter
 
 _PICKLE = -70
 
@@ -273,7 +274,7 @@ def _is_ordered(members: Iterable[Any]) -> bool:
 
 
 def make_default(
-    sort_key: Callable[[Any], bytes], allow_pickle: bool, used: set[str]
+    sort_key: Callable[[Any], bytes], pickles: PickleWriter | None, used: set[str]
 ) -> Callable[[Any], Any]:
     """Return the packer's ``default``: a value of ours as values msgpack has.
 
@@ -281,8 +282,8 @@ def make_default(
     ----------
     sort_key : callable
         Returns the bytes that order a member of a set.
-    allow_pickle : bool
-        Whether values of unknown types are pickled or refused.
+    pickles : PickleWriter, optional
+        What pickles values of unknown types; without it they are refused.
     used : set of str
         Gets ``"hooks"`` when decoding will need the hooks of `make_hooks`, and
         ``"pickle"`` when something was pickled.
@@ -314,28 +315,28 @@ def make_default(
         except Unstorable as error:
             reason = str(error)
         used.add("pickle")
-        return _pickled(value, allow_pickle, reason)
+        return _pickled(value, pickles, reason)
 
     return default
 
 
-def _pickled(value: Any, allow_pickle: bool, reason: str | None) -> msgpack.ExtType:
+def _pickled(
+    value: Any, pickles: PickleWriter | None, reason: str | None
+) -> msgpack.ExtType:
     cls = type(value)
     name = reason or f"a value of type {cls.__module__}.{cls.__qualname__}"
-    if not allow_pickle:
+    if pickles is None:
         reason = f"{name}, which is stored only as a pickle"
         raise Unstorable(reason, advice_for(value))
-    import cloudpickle
-
     try:
-        return _extension(_PICKLE, cloudpickle.dumps(value, protocol=5))
+        return _extension(_PICKLE, pickles.dumps(value))
     except Exception as error:
         reason = f"{name}, which cannot be pickled ({error})"
         raise Refused(reason, advice_for(value)) from error
 
 
 def make_hooks(
-    allow_pickle: bool,
+    loads: Callable[[bytes], Any] | None,
 ) -> tuple[Callable[[int, bytes], Any], Callable[[Any], Any], Callable[[], int]]:
     """Return the unpacker's hooks for one block, and a count of unused markers.
 
@@ -344,10 +345,15 @@ def make_hooks(
     they are. A marker in any other place would be a value of the record: the caller
     checks that none is unused.
 
+    Parameters
+    ----------
+    loads : callable, optional
+        Returns the value of a pickle.
+
     Raises
     ------
     PickleNotAllowedError
-        By the ``ext_hook``, for a pickle without *allow_pickle*.
+        By the ``ext_hook``, for a pickle without *loads*.
     CorruptCheckpointError
         By the ``ext_hook``, for a code that the format does not have.
     """
@@ -363,11 +369,9 @@ def make_hooks(
         if code >= 0:
             return msgpack.ExtType(code, payload)  # the record's own
         if code == _PICKLE:
-            if not allow_pickle:
+            if loads is None:
                 raise PickleNotAllowedError("a record was pickled")
-            import cloudpickle
-
-            return cloudpickle.loads(payload)
+            return loads(payload)
         raise CorruptCheckpointError(f"a record holds the unknown extension {code}")
 
     def list_hook(items: Any) -> Any:

@@ -48,10 +48,14 @@ def block(flags, records, payload, *, length=None, stored=None):
 
 
 def content_digest(blocks):
-    """Return the digest of blocks, which are (flags, records, payload)."""
+    """Return the digest of blocks, which are (flags, records, payload).
+
+    It does not cover those that define classes.
+    """
     content = [
         struct.pack("<BIII", flags, records, len(payload), zlib.crc32(payload))
         for flags, records, payload in blocks
+        if not flags & 16
     ]
     return hashlib.sha256(b"".join(content)).digest()[:16]
 
@@ -104,9 +108,11 @@ def read_partition(data):
         payload = data[at + 17 : at + 17 + stored]
         expected = checksum(data[at : at + 13] + checksum(payload))
         assert (data[at + 13 : at + 17], size) == (expected, len(payload))
-        plain = msgpack.unpackb(payload, use_list=not flags & 4, strict_map_key=False)
-        assert len(plain) == number
-        records += plain
+        if not flags & 16:
+            options = {"use_list": not flags & 4, "strict_map_key": False}
+            plain = msgpack.unpackb(payload, **options)
+            assert len(plain) == number
+            records += plain
         blocks.append((flags, number, payload))
         at += 17 + stored
     assert (count, nblocks) == (len(records), len(blocks))

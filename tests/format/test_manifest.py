@@ -67,9 +67,9 @@ def manifests(draw):
         name = partition_filename(index, fingerprint, "00000000", "", suffix)
         counts = draw(st.integers(0, size)), size, draw(digits), draw(st.floats(0, 1e9))
         code = draw(st.sampled_from(["", "parse=01234567", "größe=89abcdef"]))
-        infos.append(
-            PartitionInfo(name, *counts, draw(st.booleans()), fingerprint, code)
-        )
+        classes = draw(st.sampled_from([(), (), ("Term",), ("Größe", "Term.Kind")]))
+        rest = draw(st.booleans()), fingerprint, code, classes
+        infos.append(PartitionInfo(name, *counts, *rest))
     metadata = draw(st.dictionaries(st.text(max_size=3), json_values, max_size=3))
     opaque = tuple(draw(st.lists(texts, max_size=2)))
     return Manifest(plan, tuple(infos), draw(texts), metadata, "1", "2026.1", opaque)

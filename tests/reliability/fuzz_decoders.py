@@ -41,6 +41,8 @@ def first_inputs():
     for hostile in damage.BLOCKS.values():
         if len(hostile[2]) < INPUT_BYTES // 2 and b"999" not in hostile[2]:
             found.append(partition_file([hostile], 0, 2))
+    classes = (18, 0, b"\x81\xa4Term\xc4\x00")
+    found.append(partition_file([classes, (1, 1, b"\x91\x01")], 0, 2))
     found += [damage.checkpoint_files()["__done__"], b"", b"\n"]
     agatha = b"/gone/a/part-0.pkl\n/gone/a/part-1.pkl\n"
     return [*found, agatha, b"part-0.txt\r\npart-1.txt"]
@@ -89,7 +91,7 @@ class Partition:
                 more = rng.choice(self.hostile)[1:]
                 payload = payload[:where] + more + payload[where:]
             case 1:
-                flags = rng.choice([0, 1, 4, 5, 8, 9, 13, rng.randrange(256)])
+                flags = rng.choice([0, 1, 4, 5, 8, 9, 13, 18, rng.randrange(256)])
             case 2:
                 compressed = not compressed
             case 3:
