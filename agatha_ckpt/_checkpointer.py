@@ -203,7 +203,8 @@ class Checkpointer:
             Compute every partition, whatever is stored. Version label and metadata are
             then those of this call alone.
         metadata : mapping, optional
-            Values of yours that JSON can hold, kept in the manifest of what is saved.
+            Values of yours, kept in the manifest of what is saved: at most 64 KiB of
+            JSON. They are part of no identity.
         **options
             Other fields of `Settings`, for this call; and what dask takes:
             ``scheduler`` and the keywords of that scheduler, such as ``num_workers``,

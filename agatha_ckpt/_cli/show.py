@@ -34,6 +34,7 @@ from agatha_ckpt._store.store import CheckpointStore
 
 _BINS, _BAR_COLUMNS, _LABEL_COLUMNS = 8, 40, 35
 _MIN_RATIO = 1.25  # of largest to smallest
+_MAX_VALUE = 200  # characters of a value of the metadata
 
 
 @click.command(short_help="Show everything that is known of one checkpoint.")
@@ -78,6 +79,7 @@ def _json_object(status: Status, lineage: Lineage, where: str) -> dict[str, Any]
     }
     if status.manifest:
         document["library"] = status.manifest.library
+        document["metadata"] = dict(status.manifest.metadata)
         document["stored"] = [asdict(info) for info in status.manifest.partitions]
     return document
 
@@ -108,6 +110,7 @@ def _facts(
             ("saved", f"{_time(status.created)}, by {printable(library)}"),
             ("id", manifest.id),
         ]
+        facts += [("metadata", _item(*item)) for item in manifest.metadata.items()]
         leftovers = contents.leftovers(manifest)
         if leftovers.own:
             files = format_count(len(leftovers.own), "file")
@@ -121,6 +124,13 @@ def _facts(
     if contents.foreign:
         facts.append(("foreign", format_count(contents.foreign, "file")))
     return facts
+
+
+def _item(key: str, value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) > _MAX_VALUE:
+        text = f"{text[:_MAX_VALUE]}... (all of it: --json)"
+    return printable(f"{key} = {text}")
 
 
 def _time(time: str | None) -> str:

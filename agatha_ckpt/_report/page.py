@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
+import json
 import re
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -63,7 +64,12 @@ def _environment() -> Environment:
         "human": _human,
         "skew": skew,
     }
-    environment.filters |= {"anchor": anchor, "utc": _utc, "shorten": _shorten}
+    environment.filters |= {
+        "anchor": anchor,
+        "json": partial(json.dumps, ensure_ascii=False),
+        "shorten": _shorten,
+        "utc": _utc,
+    }
     return environment
 
 

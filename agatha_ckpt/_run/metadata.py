@@ -1,6 +1,7 @@
 """The caller's own metadata of a checkpoint: what a manifest takes."""
 
 import json
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
@@ -37,30 +38,37 @@ def checked_metadata(metadata: object, where: str) -> dict[str, Any]:
             if size <= _MAX_BYTES:
                 copy: dict[str, Any] = json.loads(text)
                 return copy
-            fault = f"it has {size:,} bytes, and {_MAX_BYTES:,} are the limit"
+            fault = f"it has {size:,} bytes as JSON, and {_MAX_BYTES:,} are the limit"
     raise EncodeError(
         f"the metadata of {where} cannot be kept: {fault}; give a dict of what JSON "
         "has (strings as keys; str, int, float, bool, None, list and dict as values)"
     )
 
 
-def _fault_in(value: Any, place: str = "metadata", depth: int = 0) -> str | None:
-    """Return what JSON would change in *value*, and where; None if nothing."""
-    kind = type(value)
-    if kind in _PLAIN:
-        return None
-    if kind is float:
-        return None if isfinite(value) else f"{place} is {value!r}"
-    if depth > _MAX_DEPTH:
-        return f"{place[:40]}... is nested too deeply, or in itself"
-    if kind is list:
-        pairs = [(f"{place}[{i}]", each) for i, each in enumerate(value)]
-    elif kind is dict:
-        for key in value:
-            if type(key) is not str:
+def _fault_in(metadata: dict[Any, Any]) -> str | None:
+    """Return what JSON would change, and where; None if nothing."""
+    waiting: list[tuple[str, int, Any]] = [("metadata", 0, metadata)]
+    # A value takes a byte or more. One that holds itself has no end.
+    for _ in range(_MAX_BYTES):
+        if not waiting:
+            return None
+        place, depth, value = waiting.pop()
+        kind = type(value)
+        if kind in _PLAIN or (kind is float and isfinite(value)):
+            continue
+        if depth > _MAX_DEPTH:
+            return f"{place[:40]}... is nested too deeply, or in itself"
+        if kind is float:
+            return f"{place} is {value!r}"
+        inner: Iterable[tuple[Any, Any]]
+        if kind is list:
+            inner = enumerate(value)
+        elif kind is dict:
+            inner = value.items()
+        else:
+            return f"{place} is of type {kind.__module__}.{kind.__qualname__}"
+        for key, each in inner:
+            if kind is dict and type(key) is not str:
                 return f"{place} has the key {key!r}, which is not a str"
-        pairs = [(f"{place}[{key!r}]", each) for key, each in value.items()]
-    else:
-        return f"{place} is of type {kind.__module__}.{kind.__qualname__}"
-    faults = (_fault_in(each, inner, depth + 1) for inner, each in pairs)
-    return next(filter(None, faults), None)
+            waiting.append((f"{place}[{key!r}]", depth + 1, each))
+    return f"it has more than {_MAX_BYTES:,} values"

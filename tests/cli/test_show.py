@@ -1,6 +1,7 @@
 """``agatha-ckpt show``."""
 
 import json
+import re
 
 import dask.bag
 import pytest
@@ -124,6 +125,17 @@ def test_no_control_character_of_a_marker_reaches_the_terminal(tmp_path, command
     ended = run(command[0], tmp_path, *command[1:])
     assert "\x1b" not in ended.stdout
     assert "\\u001b[2J\\n" in ended.stdout
+
+
+def test_metadata_has_a_line_for_each_key(tmp_path):
+    metadata = {"source": ["é", None], "ü\x1b": "x" * 1_000}
+    save(tmp_path, [1], metadata=metadata)
+    shown = run("show", tmp_path, "x").stdout
+    assert re.search(r'^metadata +source = \["é", null\]$', shown, re.MULTILINE)
+    long = r'^metadata +ü\\u001b = "x{199}\.\.\. \(all of it'
+    assert re.search(long, shown, re.MULTILINE)
+    document = json.loads(run("show", tmp_path, "x", "--json").stdout)
+    assert document["metadata"] == metadata
 
 
 def test_json_has_the_relatives_and_every_partition(root):

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import dask.bag
 import pytest
 
 import agatha_ckpt
 from agatha_ckpt._report.page import anchor, render
+from agatha_ckpt._report.summary import gather
 from tests.report import samples
 from tests.report.pages import parsed
 from tests.report.samples import Root
@@ -136,3 +138,16 @@ def test_a_time_that_is_not_valid_is_left_out():
         object.__setattr__(root.statuses[f"p{k}"], "changed", time)
     times = [time.text for time in parsed(render(root.report())).all("time")]
     assert not [time for time in times[1:] if re.search(r"\d{4}-", time)]
+
+
+def test_a_card_shows_the_metadata(tmp_path):
+    checkpointer = agatha_ckpt.Checkpointer(tmp_path, verbose=False)
+    bag = dask.bag.from_sequence([1])
+    metadata = {"source": ["<b>é", None], "long": "x" * 1_000}
+    checkpointer.checkpoint("x", bag, metadata=metadata, scheduler="sync")
+    document = parsed(render(gather(checkpointer.store)))
+    listed = document.one("dl", "metadata")
+    assert [key.text.strip() for key in listed.all("dt")] == ["source", "long"]
+    first, second = (value.text.strip() for value in listed.all("dd"))
+    assert first == '["<b>é", null]'
+    assert len(second) == 200
