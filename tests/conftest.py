@@ -28,6 +28,7 @@ from agatha_ckpt import Checkpointer, CheckpointStore
 from tests.servers import azure as azure_servers
 from tests.servers import gcs as gcs_servers
 from tests.servers import s3 as s3_servers
+from tests.servers import shares
 
 # The same examples in every run, so that a failure is due to a change; and no limit of
 # time, which a busy machine would exceed.
@@ -46,7 +47,17 @@ CLOUDS = {
     "gcs": "gcs_server",
     "azure": "azure_server",
 }
-OTHER_CLOUDS = [name for name in CLOUDS if name != "s3"]
+# Of these, each has the tests of `Files` and of a whole checkpoint.
+MORE_SERVERS = {
+    "s3-seaweedfs": "seaweedfs_server",
+    "sftp": "openssh_server",
+    "sshfs": "openssh_server",
+    "smb": "samba_server",
+    "ftp": "ftp_server",
+    "webdav": "webdav_server",
+}
+SERVERS = CLOUDS | MORE_SERVERS
+OTHER_SERVERS = [name for name in SERVERS if name != "s3"]
 STORE_PARAMETERS = ["root", "cloud", "bucket", "place"]
 
 
@@ -99,6 +110,12 @@ def rclone_server():
 
 
 @pytest.fixture(scope="session")
+def seaweedfs_server():
+    with s3_servers.seaweedfs() as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="session")
 def gcs_server():
     with gcs_servers.fake_gcs() as bucket:
         yield bucket
@@ -108,6 +125,30 @@ def gcs_server():
 def azure_server():
     with azure_servers.azurite() as bucket:
         yield bucket
+
+
+@pytest.fixture(scope="session")
+def openssh_server():
+    with shares.openssh() as by_client:
+        yield by_client
+
+
+@pytest.fixture(scope="session")
+def samba_server():
+    with shares.samba() as share:
+        yield share
+
+
+@pytest.fixture(scope="session")
+def ftp_server():
+    with shares.pyftpdlib() as share:
+        yield share
+
+
+@pytest.fixture(scope="session")
+def webdav_server():
+    with shares.wsgidav() as share:
+        yield share
 
 
 @pytest.fixture
@@ -120,7 +161,7 @@ def s3(s3_server):
 @pytest.fixture
 def cloud(request):
     """The object store that the parameter names, configured."""
-    with request.getfixturevalue(CLOUDS[request.param]).configured() as cloud:
+    with request.getfixturevalue(SERVERS[request.param]).configured() as cloud:
         yield cloud
 
 
@@ -136,20 +177,24 @@ def root(request, tmp_path):
         if fs.exists(url):
             fs.rm(url, recursive=True)
     else:
-        with request.getfixturevalue(CLOUDS[request.param]).configured() as cloud:
-            yield cloud.new_root()
+        server = request.getfixturevalue(SERVERS[request.param])
+        if isinstance(server, dict):  # of several clients
+            server = server[request.param]
+        with server.configured():
+            yield server.new_root()
 
 
 def pytest_generate_tests(metafunc):
     """Parametrise `root` and `cloud` where a test does not do so itself.
 
-    `root` is on local disk and in memory, and on every object store where the module
-    sets `EVERY_FILESYSTEM`.
+    `root` is on local disk and in memory; also on the object stores where the module
+    sets `EVERY_FILESYSTEM`, and on each server where it sets `EVERY_SERVER`.
     """
-    every = getattr(metafunc.module, "EVERY_FILESYSTEM", False)
+    more = CLOUDS if getattr(metafunc.module, "EVERY_FILESYSTEM", False) else {}
+    more = SERVERS if getattr(metafunc.module, "EVERY_SERVER", False) else more
     marks = list(metafunc.definition.iter_markers("parametrize"))
     for name, values in {
-        "root": [*HERE, *CLOUDS] if every else HERE,
+        "root": [*HERE, *more],
         "cloud": list(CLOUDS),
     }.items():
         given = any(name in mark.args[0] for mark in marks)
@@ -167,11 +212,11 @@ def pytest_ignore_collect(collection_path):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark as `cloud` what asks for a server other than S3."""
-    servers = {CLOUDS[name] for name in OTHER_CLOUDS}
+    servers = {SERVERS[name] for name in OTHER_SERVERS}
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         stores = [params.get(name) for name in STORE_PARAMETERS]
-        if servers & set(item.fixturenames) or any(s in OTHER_CLOUDS for s in stores):
+        if servers & set(item.fixturenames) or any(s in OTHER_SERVERS for s in stores):
             item.add_marker("cloud")
 
 

@@ -48,16 +48,12 @@ class Files(Protocol):
         Whether other processes see other files.
     concurrent : bool
         Whether several threads may use it at once.
-    atomic_swap : bool
-        Whether `swap` is atomic. Otherwise it reads, compares and then writes, and
-        two processes that swap at the same moment may both succeed.
     """
 
     local: bool
     remote: bool
     one_process: bool
     concurrent: bool
-    atomic_swap: bool
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; only FileNotFoundError means absent.
@@ -101,6 +97,13 @@ class Files(Protocol):
             The folder does not exist.
         """
 
+    def atomic_swap(self, folder: str) -> bool:
+        """Return whether `swap` is atomic in a folder that exists.
+
+        Otherwise it reads, compares and then writes, and two processes that swap at
+        the same moment may both succeed.
+        """
+
     def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
         """Replace a small file if its content is still *expected*.
 
@@ -128,7 +131,10 @@ class Files(Protocol):
         """Remove files by name; names of absent files are ignored."""
 
     def make_folder(self, folder: str) -> None:
-        """Make a folder and its parents, on filesystems that have folders."""
+        """Make a folder and its parents, on filesystems that have folders.
+
+        It raises an error if it finds that the folder cannot be written to.
+        """
 
     def remove_folder(self, folder: str) -> None:
         """Remove a folder if it is empty."""

@@ -1,35 +1,76 @@
-"""Which implementation of `Files` a filesystem gets."""
+"""Which filesystem a URL has, and which implementation of `Files` it gets."""
+
+from typing import Any
 
 from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.cached import CachingFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from agatha_ckpt._errors import RootNotSetError
 from agatha_ckpt._filesystem.azure import AzureFiles
 from agatha_ckpt._filesystem.base import Files
+from agatha_ckpt._filesystem.ftp import FTPFiles
 from agatha_ckpt._filesystem.gcs import GCSFiles
 from agatha_ckpt._filesystem.local import LocalFiles
 from agatha_ckpt._filesystem.memory import MemoryFiles
 from agatha_ckpt._filesystem.remote import RemoteFiles
 from agatha_ckpt._filesystem.s3 import S3Files
+from agatha_ckpt._filesystem.sharing import layers
+from agatha_ckpt._filesystem.webdav import WebDAVFiles
 
 # By protocol; and what the filesystem must have beyond fsspec's interface, as others
 # than s3fs, gcsfs and adlfs may have the same protocol.
-_OBJECT_STORES = (
+_BY_PROTOCOL: tuple[tuple[set[str], str, type[RemoteFiles]], ...] = (
     ({"s3", "s3a"}, "call_s3", S3Files),
     ({"gs", "gcs"}, "call", GCSFiles),
     ({"abfs", "abfss", "az"}, "service_client", AzureFiles),
+    ({"ftp"}, "ftp", FTPFiles),
+    ({"webdav", "dav"}, "client", WebDAVFiles),
 )
 
 
+def filesystem_of(url: str, options: dict[str, Any]) -> tuple[AbstractFileSystem, str]:
+    """Return the filesystem of a URL and the path on it, as fsspec does.
+
+    Its cache of listings is off where it has one: s3fs and gcsfs would not find files
+    that another process wrote after the folder was listed.
+    """
+    try:
+        fs, path = url_to_fs(url, **{"use_listings_cache": False} | options)
+    except TypeError as error:  # sshfs and webdav4 know no such option
+        if "use_listings_cache" not in str(error):
+            raise
+        fs, path = url_to_fs(url, **options)
+    return fs, path
+
+
 def files_for(fs: AbstractFileSystem, fsync: bool) -> Files:
-    """Return how the store uses a filesystem; *fsync* applies to local disk only."""
+    """Return how the store uses a filesystem; *fsync* applies to local disk only.
+
+    Raises
+    ------
+    RootNotSetError
+        The filesystem, or one that it uses, keeps copies of files.
+    """
+    for layer in layers(fs):
+        if issubclass(type(layer), CachingFileSystem):
+            raise RootNotSetError(
+                f"the filesystem {_protocols(layer)[0]!r} keeps copies of files, so "
+                "that what other runs have saved or cleared would not be seen; set the "
+                "root that is behind it"
+            )
     if isinstance(fs, LocalFileSystem):
         return LocalFiles(fsync)
     if isinstance(fs, MemoryFileSystem):
         return MemoryFiles(fs)
-    protocol = fs.protocol
-    protocols = {protocol} if isinstance(protocol, str) else set(protocol)
-    for names, member, files in _OBJECT_STORES:
-        if protocols & names and hasattr(fs, member):
+    for names, member, files in _BY_PROTOCOL:
+        if names.intersection(_protocols(fs)) and hasattr(fs, member):
             return files(fs)
     return RemoteFiles(fs)
+
+
+def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

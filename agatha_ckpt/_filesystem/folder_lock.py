@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-HAS_LOCKS = fcntl is not None
+_HAS_LOCKS = fcntl is not None
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def lock_folder(path: str) -> Iterator[OpenFolder]:
     FolderGoneError
         The folder does not exist.
     """
-    if not HAS_LOCKS:
+    if not _HAS_LOCKS:
         yield OpenFolder(path)
         return
     descriptor = _open_locked(path)
@@ -121,6 +121,25 @@ def lock_folder(path: str) -> Iterator[OpenFolder]:
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def is_lockable(path: str) -> bool:
+    """Return whether a folder can be locked, if it exists."""
+    if not _HAS_LOCKS:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:  # another run has removed it
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _open_locked(path: str) -> int:

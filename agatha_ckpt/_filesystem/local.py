@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError, Writer
 from agatha_ckpt._filesystem.descriptors import open_file, sync_file
-from agatha_ckpt._filesystem.folder_lock import HAS_LOCKS, OpenFolder, lock_folder
+from agatha_ckpt._filesystem.folder_lock import OpenFolder, is_lockable, lock_folder
 from agatha_ckpt._format.names import temporary_filename
 
 _TRIES = 100  # against other runs that make and remove a folder at the same moment
@@ -27,7 +27,6 @@ class LocalFiles:
     remote = False
     one_process = False
     concurrent = True
-    atomic_swap = HAS_LOCKS
 
     def __init__(self, fsync: bool) -> None:
         self._fsync = fsync
@@ -82,6 +81,9 @@ class LocalFiles:
         file.flush()
         if self._fsync:
             sync_file(file.fileno())
+
+    def atomic_swap(self, folder: str) -> bool:
+        return is_lockable(folder)
 
     def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
         folder_path, name = os.path.split(path)

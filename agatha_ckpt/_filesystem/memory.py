@@ -17,12 +17,14 @@ class MemoryFiles(RemoteFiles):
     """The memory filesystem; its folders exist as long as files are in them."""
 
     remote = False
-    atomic_swap = True
     has_folders = False
 
     def open(self, path: str, size: int, piece: int = 0) -> BinaryIO:
         # All readers that the filesystem opens of one file share one position.
         return io.BytesIO(self.read(path))
+
+    def atomic_swap(self, folder: str) -> bool:
+        return True
 
     def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
         with _lock:

@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from agatha_ckpt._filesystem.remote import RemoteFiles
+from agatha_ckpt._filesystem.remote import SPOOL_BYTES, RemoteFiles
 
 _TRIES = 12  # of a conditional write, while another one is under way
+_MIB = 1024 * 1024
+_MAX_PARTS = 9_000  # S3 takes 10,000 parts in one upload
 
 
 class ObjectStoreFiles(RemoteFiles, ABC):
@@ -18,7 +20,6 @@ class ObjectStoreFiles(RemoteFiles, ABC):
     A tag (ETag, generation) changes with each write of the object.
     """
 
-    atomic_swap = True
     has_folders = False
 
     @abstractmethod
@@ -32,6 +33,13 @@ class ObjectStoreFiles(RemoteFiles, ABC):
     @abstractmethod
     def _remove_if(self, path: str, tag: str) -> None:
         """Remove an object if its tag is still *tag*."""
+
+    def _upload_options(self, size: int) -> dict[str, Any]:
+        part = max(SPOOL_BYTES, -(-size // _MAX_PARTS // _MIB) * _MIB)
+        return {"block_size": part}
+
+    def atomic_swap(self, folder: str) -> bool:
+        return True
 
     def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
         for tries_left in reversed(range(_TRIES)):

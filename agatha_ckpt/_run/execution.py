@@ -38,6 +38,7 @@ from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._run.halt import halt_of
 from agatha_ckpt._run.inputs import Inputs, edited, make_manifest
 from agatha_ckpt._run.progress import (
+    WEAK_COMMIT,
     Reporter,
     done,
     figures,
@@ -283,7 +284,10 @@ class Call:
         where = self.request.where
         make_folder(self.folder.files, self.folder.path, f"the folder of {where}")
         save = self._plan_save(decision, stored)
-        self.reporter.report(save.line(decision), decision.warn)
+        line = save.line(decision)
+        if not self.folder.files.atomic_swap(self.folder.path):
+            line += f"; {WEAK_COMMIT}"
+        self.reporter.report(line, decision.warn)
         try:
             manifest, is_ours = self._write_and_commit(save, stored.marker)
         except CheckpointConflictError:

@@ -14,6 +14,10 @@ from agatha_ckpt._store.resume import Reusable
 
 logger = logging.getLogger("agatha_ckpt")
 
+WEAK_COMMIT = (
+    "save this name in one run at a time: the filesystem has no compare-and-swap"
+)
+
 
 class Reporter:
     """Prints progress messages of one checkpoint, if asked for, and logs them.

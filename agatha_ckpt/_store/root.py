@@ -1,6 +1,5 @@
 """The root of a store: as it was given, as a path, and as a URL."""
 
-import inspect
 import os
 import re
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from agatha_ckpt._errors import (
     redact,
 )
 from agatha_ckpt._filesystem.base import Files
+from agatha_ckpt._filesystem.factory import filesystem_of
 from agatha_ckpt._format.names import validate_name
 from agatha_ckpt._settings import fault_of
 from agatha_ckpt._store.folder import make_folder
@@ -261,14 +261,7 @@ def _filesystem_of(
     root: str, options: dict[str, Any]
 ) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
-        protocol = fsspec.utils.get_protocol(root)
-        if protocol not in (*_LOCAL, "memory"):
-            cls = fsspec.get_filesystem_class(protocol)
-            if "kwargs" in inspect.signature(cls.__init__).parameters:
-                # With a listing cache, s3fs and gcsfs do not find files that
-                # another process wrote after the folder was listed.
-                options.setdefault("use_listings_cache", False)
-        fs, base = fsspec.core.url_to_fs(root, **options)
+        fs, base = filesystem_of(root, options)
     except (ImportError, TypeError, ValueError) as error:
         raise RootNotSetError(
             f"the root {redact(root)!r} cannot be used: {redact(str(error))}; "

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import fsspec
 import pytest
 
 from agatha_ckpt._filesystem.base import Files
-from agatha_ckpt._filesystem.factory import files_for
+from agatha_ckpt._filesystem.factory import files_for, filesystem_of
 
 
 @dataclass
@@ -32,7 +31,7 @@ class Place:
 
 def place_at(url, **options):
     """Return the folder *x* below a root."""
-    fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    fs, path = filesystem_of(url, options)
     place = Place(files_for(fs, fsync=True), f"{path}/x")
     place.files.make_folder(place.folder)
     return place

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 pytestmark = pytest.mark.parametrize(
-    "root", ["local", "memory", "s3", "gcs", "azure"], indirect=True
+    "root", ["local", "memory", "s3", "s3-seaweedfs", "gcs", "azure"], indirect=True
 )
 
 
 def test_a_file_is_swapped_only_if_it_is_what_was_expected(place):
     files, path = place.files, place.path("marker")
-    assert files.atomic_swap
+    assert files.atomic_swap(place.folder)
     for data in (b"1", None):
         assert not files.swap(path, b"0", data)
     assert files.list(place.folder) == {}

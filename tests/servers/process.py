@@ -29,10 +29,11 @@ def running(*command):
         process.communicate()
 
 
-def find_program(name, hint):
+def find_program(name, hint, *folders):
     """Return the path of a program, or skip the test."""
     # Also beside this Python, whose environment may not be activated.
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    beside = os.path.dirname(sys.executable)
+    path = os.pathsep.join([beside, os.environ["PATH"], *folders])
     program = shutil.which(name, path=path)
     if program is None:
         pytest.skip(f"{name} is not on the PATH; {hint}")

@@ -1,16 +1,23 @@
 """A server for tests, in a process that ends when its standard input does.
 
-``python run_server.py moto`` or ``python run_server.py PROGRAM ARGUMENTS...`` prints
-the URL of the server. The program is stopped with this process, however the process
-that started it ends. It runs in a folder of its own.
+``python run_server.py moto`` (or ``ftp``, ``webdav``) or ``python run_server.py PROGRAM
+ARGUMENTS...`` prints the URL of the server. The program is stopped with this process,
+however the process that started it ends. It runs in a folder of its own. Arguments may
+hold ``{port}``, a free port that the program is then expected to listen at, or
+``{port2}`` and so on for other free ports.
 """
 
+import contextlib
 import logging
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+
+START_SECONDS = 60
 
 
 def serve_moto():
@@ -36,8 +43,44 @@ def one_at_a_time(lock, method):
     return locked
 
 
+def serve_ftp():
+    from pyftpdlib.authorizers import DummyAuthorizer
+    from pyftpdlib.handlers import FTPHandler
+    from pyftpdlib.servers import ThreadedFTPServer
+
+    with tempfile.TemporaryDirectory() as folder:
+        authorizer = DummyAuthorizer()
+        authorizer.add_user("user", "password", folder, perm="elradfmwMT")
+        handler = type("Handler", (FTPHandler,), {"authorizer": authorizer})
+        server = ThreadedFTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        announce("ftp://{}:{}".format(*server.address))
+        wait_for_end()
+        server.close_all()
+
+
+def serve_webdav():
+    from cheroot.wsgi import Server
+    from wsgidav.wsgidav_app import WsgiDAVApp
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = {
+            "provider_mapping": {"/": folder},
+            "simple_dc": {"user_mapping": {"*": True}},
+            "logging": {"enable": False},
+            "verbose": 0,
+        }
+        server = Server(("127.0.0.1", 0), WsgiDAVApp(config))
+        server.prepare()
+        threading.Thread(target=server.serve, daemon=True).start()
+        announce("http://{}:{}".format(*server.bind_addr))
+        wait_for_end()
+        server.stop()
+
+
 def serve_program(*command):
     with tempfile.TemporaryDirectory() as folder:
+        command, port = with_ports(command)
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -47,13 +90,48 @@ def serve_program(*command):
             text=True,
         )
         try:
-            announce(read_url(process.stdout))
-            # Else the program stops when the pipe is full.
-            threading.Thread(target=drain, args=[process.stdout], daemon=True).start()
+            if port:
+                # Else the program stops when the pipe is full.
+                start(drain, process.stdout)
+                wait_for_port(port, process)
+                announce(f"http://127.0.0.1:{port}")
+            else:
+                announce(read_url(process.stdout))
+                start(drain, process.stdout)
             wait_for_end()
         finally:
-            process.kill()
-            process.wait()
+            process.terminate()  # some have processes of their own to end
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def with_ports(command):
+    """Return the command with free ports in it, and the one of ``{port}``."""
+    names = set(re.findall(r"\{(port\d?)\}", " ".join(command)))
+    with contextlib.ExitStack() as stack:
+        ports = {name: free_port(stack) for name in names}
+    for name, port in ports.items():
+        command = [argument.replace(f"{{{name}}}", str(port)) for argument in command]
+    return command, ports.get("port")
+
+
+def free_port(stack):
+    free = stack.enter_context(socket.socket())
+    free.bind(("127.0.0.1", 0))
+    return free.getsockname()[1]
+
+
+def wait_for_port(port, process):
+    end = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        time.sleep(0.02)
+    sys.exit(f"{process.args[0]} does not listen")
 
 
 def read_url(lines):
@@ -70,6 +148,10 @@ def drain(lines):
         pass
 
 
+def start(target, *args):
+    threading.Thread(target=target, args=args, daemon=True).start()
+
+
 def announce(url):
     print(url, flush=True)
 
@@ -78,9 +160,11 @@ def wait_for_end():
     sys.stdin.buffer.read()
 
 
+SERVERS = {"moto": serve_moto, "ftp": serve_ftp, "webdav": serve_webdav}
+
 if __name__ == "__main__":
     logging.disable()
-    if sys.argv[1] == "moto":
-        serve_moto()
+    if sys.argv[1] in SERVERS:
+        SERVERS[sys.argv[1]]()
     else:
         serve_program(*sys.argv[1:])

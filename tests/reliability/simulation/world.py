@@ -177,7 +177,6 @@ class SimulatedFiles:
     remote = False
     one_process = False
     concurrent = False
-    atomic_swap = True
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -229,6 +228,9 @@ class SimulatedFiles:
 
     def _put(self, name: str, data: bytes) -> None:
         self._world.files[name] = data, NEW
+
+    def atomic_swap(self, folder: str) -> bool:
+        return self._world.atomic
 
     def swap(self, path: str, expected: bytes | None, data: bytes | None) -> bool:
         name = path.rpartition("/")[2]
