@@ -7,6 +7,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.cached import CachingFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.utils import get_protocol
 
 from agatha_ckpt._errors import RootNotSetError
 from agatha_ckpt._filesystem.azure import AzureFiles
@@ -37,8 +38,11 @@ def filesystem_of(url: str, options: dict[str, Any]) -> tuple[AbstractFileSystem
     Its cache of listings is off where it has one: s3fs and gcsfs would not find files
     that another process wrote after the folder was listed.
     """
+    without_cache = {"use_listings_cache": False} | options
+    if get_protocol(url) in ("file", "local", "memory"):
+        without_cache = options
     try:
-        fs, path = url_to_fs(url, **{"use_listings_cache": False} | options)
+        fs, path = url_to_fs(url, **without_cache)
     except TypeError as error:  # sshfs and webdav4 know no such option
         if "use_listings_cache" not in str(error):
             raise
