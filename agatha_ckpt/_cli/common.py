@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agatha_ckpt._errors import CheckpointError, CheckpointNotFoundError, redact
+from agatha_ckpt._errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    PickleNotAllowedError,
+    redact,
+)
 
 if TYPE_CHECKING:  # imported when a command needs them
     from click.shell_completion import CompletionItem
@@ -130,6 +135,26 @@ storage_options = click.option(
     help="Options of the root's filesystem, such as credentials, as a JSON object. "
     "`ps` shows them; the variable DASK_AGATHA_CKPT__STORAGE_OPTIONS is not shown.",
 )
+
+
+pickle_option = click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Load pickled values, which can run any code: only if you trust everyone "
+    "who can write to the root.",
+)
+
+
+@contextlib.contextmanager
+def pickle_advice(where: str) -> Iterator[None]:
+    """Name ``--allow-pickle`` where pickled values are refused."""
+    try:
+        yield
+    except PickleNotAllowedError:
+        raise click.ClickException(
+            f"{where} holds pickled values, and loading those can run any code; give "
+            "--allow-pickle if you trust everyone who can write to the root"
+        ) from None
 
 
 def takes_root(optional: bool = False) -> Callable[[Callable[..., Any]], Any]:

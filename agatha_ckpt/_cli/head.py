@@ -7,9 +7,15 @@ from typing import Any
 
 import click
 
-from agatha_ckpt._cli.common import check_names, complete_name, takes_root
+from agatha_ckpt._cli.common import (
+    check_names,
+    complete_name,
+    pickle_advice,
+    pickle_option,
+    takes_root,
+)
 from agatha_ckpt._cli.records import json_line
-from agatha_ckpt._errors import CheckpointNotFoundError, PickleNotAllowedError
+from agatha_ckpt._errors import CheckpointNotFoundError
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._human import format_count
 from agatha_ckpt._store.store import CheckpointStore
@@ -26,11 +32,7 @@ from agatha_ckpt._store.store import CheckpointStore
     "--partition", metavar="I", type=click.IntRange(min=0),
     help="Only of this partition, numbered from 0.",
 )  # fmt: skip
-@click.option(
-    "--allow-pickle", is_flag=True,
-    help="Load pickled values, which can run any code: only if you trust everyone "
-    "who can write to the root.",
-)  # fmt: skip
+@pickle_option
 def head(
     store: CheckpointStore,
     name: str,
@@ -67,14 +69,9 @@ def head(
     indexes = range(len(manifest.partitions)) if partition is None else [partition]
     ascii_only = not _stdout_is_unicode()
     records = _records(store, name, manifest, indexes, number, allow_pickle)
-    try:
+    with pickle_advice(folder.describe()):
         for record in islice(records, number):
             click.echo(json_line(record, ascii_only))
-    except PickleNotAllowedError:
-        raise click.ClickException(
-            f"{folder.describe()} holds pickled values, and loading those can run any "
-            "code; give --allow-pickle if you trust everyone who can write to the root"
-        ) from None
 
 
 def _records(

@@ -7,8 +7,8 @@ import click
 from agatha_ckpt._cli.common import Commands, Group, storage_options
 
 _COMMANDS = Commands(
-    ls="ls", show="show", head="head", verify="verify", report="report",
-    clear="delete", prune="delete",
+    ls="ls", show="show", head="head", export="export", verify="verify",
+    report="report", clear="delete", prune="delete",
 )  # fmt: skip
 _HELP = {"help_option_names": ["-h", "--help"]}
 

@@ -1,10 +1,9 @@
 """``agatha-ckpt report``: a page of HTML about the checkpoints of a root."""
 
-import os
-
 import click
 
 from agatha_ckpt._cli.common import check_root, takes_root
+from agatha_ckpt._cli.output import output_option, whole_file
 from agatha_ckpt._human import format_count
 from agatha_ckpt._report.summary import gather
 from agatha_ckpt._store.store import CheckpointStore
@@ -12,14 +11,7 @@ from agatha_ckpt._store.store import CheckpointStore
 
 @click.command(short_help="Write a page with a graph and plots.")
 @takes_root(optional=True)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    required=True,
-    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
-    help="The file to write, or to replace; - stands for stdout.",
-)
+@output_option(required=True)
 def report(store: CheckpointStore, output: str) -> None:
     """Write a page of HTML about the checkpoints under ROOT.
 
@@ -32,17 +24,12 @@ def report(store: CheckpointStore, output: str) -> None:
     """
     from agatha_ckpt._report.page import render  # loads jinja2, which others need not
 
-    folder = os.path.dirname(os.path.abspath(output))
-    if output != "-" and not os.path.isdir(folder):
-        raise click.BadParameter(
-            f"the folder {folder!r} does not exist; create it, or give another file",
-            param_hint="--output",
-        )
     found = gather(store)
     if not found.entries:
         check_root(store)
-    with click.open_file(output, "w", encoding="utf-8", atomic=True) as file:
-        file.write(render(found))
+    page = render(found).encode()
+    with whole_file(output) as file:
+        file.write(page)
     if output != "-":
         number = format_count(len(found.entries), "checkpoint")
         click.echo(f"{output}: {number}", err=True)

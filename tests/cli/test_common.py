@@ -13,6 +13,7 @@ EVERY_COMMAND = [
     ["ls"],
     ["show", "lines"],
     ["head", "lines"],
+    ["export", "lines"],
     ["verify"],
     ["clear", "lines", "--yes"],
     ["clear", "--all", "--yes"],
@@ -29,7 +30,7 @@ def on(root, command):
 
 
 def test_every_command_has_help_with_an_example():
-    expected = {"ls", "show", "head", "verify", "report", "clear", "prune"}
+    expected = {"ls", "show", "head", "export", "verify", "report", "clear", "prune"}
     assert set(main.commands) == expected
     for name, command in main.commands.items():
         ended = run(name, "--help")
@@ -153,7 +154,7 @@ def test_a_server_that_does_not_answer_is_one_line():
 # ---- names ----
 
 
-@pytest.mark.parametrize("command", ["show", "head", "verify", "clear"])
+@pytest.mark.parametrize("command", ["show", "head", "export", "verify", "clear"])
 def test_an_unknown_name_is_an_error_with_the_nearest(folder, command):
     assert "did you mean 'en_sentences'?" in refused(command, folder, "sentences")
     far = refused(command, folder, "zzzz")

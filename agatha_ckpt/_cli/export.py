@@ -1,0 +1,95 @@
+"""``agatha-ckpt export``: the records of a checkpoint for other programs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, BinaryIO
+
+import click
+
+from agatha_ckpt._cli.common import (
+    check_names,
+    complete_name,
+    pickle_advice,
+    pickle_option,
+    takes_root,
+)
+from agatha_ckpt._cli.output import output_option, whole_file
+from agatha_ckpt._cli.plain import NotPlainError, plain_line
+from agatha_ckpt._cli.table import printable, terminal_columns
+from agatha_ckpt._cli.tabular import (
+    NotTabularError,
+    Records,
+    write_csv,
+    write_parquet,
+)
+from agatha_ckpt._errors import CheckpointNotFoundError
+from agatha_ckpt._store.records import records_of
+from agatha_ckpt._store.store import CheckpointStore
+
+
+@click.command(short_help="Write the records of a checkpoint as JSON, CSV or Parquet.")
+@takes_root()
+@click.argument("name", shell_complete=complete_name)
+@output_option(default="-", show_default=True)
+@click.option(
+    "--format", "fmt", type=click.Choice(["jsonl", "csv", "parquet"]), default="jsonl",
+    show_default=True, help="csv and parquet take flat dicts or rows.",
+)  # fmt: skip
+@pickle_option
+def export(
+    store: CheckpointStore, name: str, output: str, fmt: str, allow_pickle: bool
+) -> None:
+    """Write the records of NAME under ROOT for other programs, by default to stdout.
+
+    FILE is written whole or not at all. The memory does not grow with the checkpoint.
+
+    jsonl is plain JSON, a record a line: tuples and sets are arrays, and what JSON does
+    not have is a string (dates and times in ISO 8601, bytes in base64, nan and inf,
+    decimals). `head` has tags for these instead. csv and parquet have a column for each
+    key of a dict, or for each place in a row, and an empty cell where there is none.
+
+    Example: agatha-ckpt export /data/run-1 terms -o terms.parquet --format parquet
+    """
+    folder = store._folder(name)
+    try:
+        manifest = folder.manifest()
+    except CheckpointNotFoundError:
+        check_names(store, [name])  # raises with the nearest names
+        raise
+    is_terminal = output == "-" and terminal_columns() is not None
+    write: Any = {"csv": write_csv, "parquet": write_parquet}.get(
+        fmt, partial(_write_jsonl, escaped=is_terminal)
+    )
+    if fmt == "parquet":
+        _check_parquet(is_terminal)
+    try:
+        with pickle_advice(folder.describe()), whole_file(output) as file:
+            write(partial(records_of, folder, manifest, None, allow_pickle), file)
+    except NotTabularError as error:
+        raise click.ClickException(
+            f"{folder.describe()} cannot be written as {fmt}: {error}; "
+            "use --format jsonl"
+        ) from None
+    except NotPlainError as error:
+        raise click.ClickException(
+            f"{folder.describe()} cannot be written as plain JSON: a record {error}; "
+            "read it with CheckpointStore.records"
+        ) from None
+
+
+def _check_parquet(is_terminal: bool) -> None:
+    if is_terminal:
+        raise click.UsageError("Parquet is not for a terminal; give -o FILE")
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise click.ClickException(
+            "Parquet needs pyarrow; pip install pyarrow, or use another --format"
+        ) from None
+
+
+def _write_jsonl(records: Records, sink: BinaryIO, escaped: bool) -> None:
+    for record in records():
+        line = plain_line(record)
+        sink.write(f"{printable(line) if escaped else line}\n".encode())
