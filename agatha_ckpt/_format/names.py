@@ -25,6 +25,8 @@ _PARTITION_FILE = re.compile(
     r"(?:(?P<npartitions>[0-9a-f]{8})(?P<digest>[0-9a-f]{16}))?\.(?P<suffix>[a-z]+)"
 )
 _TEMPORARY_FILE = re.compile(r"\.tmp-[0-9a-f]{16}")
+# Windows takes these for devices, whatever follows a dot.
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\..*)?", re.I)
 # Files of the format before its first release: only listed and removed.
 _UNRELEASED_FILE = re.compile(
     r"part-(?:\d{5}|[1-9]\d{5,9})-[0-9a-f]{8}-[0-9a-f]{16,64}\.(?:msgpack|txt)"
@@ -37,7 +39,9 @@ def validate_name(name: object) -> str:
 
     A legal name is one path segment of at most 200 bytes in UTF-8: letters and
     digits of any script in Unicode form NFC, ``_``, ``-``, ``.``, and inner spaces. It
-    does not begin with ``.`` or ``-`` and does not have the reserved form ``__x__``.
+    does not begin with ``.`` or ``-``, does not end with ``.``, does not have the
+    reserved form ``__x__``, and is not that of a device of Windows (``con``,
+    ``nul.txt``).
 
     Raises
     ------
@@ -53,6 +57,8 @@ def validate_name(name: object) -> str:
     if fault:
         legal = "".join(c if _is_legal(c) else "_" for c in redact(name)).strip(" .-")
         advice = repr(legal)
+        if _name_fault(legal) and not _name_fault(f"_{legal}"):
+            legal = f"_{legal}"
         if _name_fault(legal) or legal != redact(legal):
             advice = "letters, digits, '_', '-', '.' and inner spaces"
         raise InvalidNameError(f"invalid name {redact(name)!r}: {fault}; use {advice}")
@@ -68,6 +74,10 @@ def _name_fault(name: str) -> str | None:
         return "names of the form '__x__' are reserved"
     if name != name.strip(" "):
         return "names cannot begin or end with a space"
+    if name[-1] == ".":
+        return "names cannot end with '.', which Windows removes"
+    if _DEVICE.fullmatch(name):
+        return "Windows reserves the names of devices"
     if unicodedata.category(name[0])[0] == "M":
         return f"names cannot begin with {name[0]!r}"
     for character in name:

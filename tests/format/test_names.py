@@ -25,7 +25,7 @@ from agatha_ckpt._format.names import (
 # ---- names ----
 
 LEGAL_WORDS = """
-a 0 _ _a __a a__ __a_b a. a..b a- part-0.pkl con
+a 0 _ _a __a a__ __a_b a..b a- part-0.pkl console com com10 nul_.x lpt
 äöüß é हिन्दी தமிழ் ไทย 中文 日本語 한국어 العربية עברית Ελληνικά русский
 ١٢٣ Ⅻ \N{MATHEMATICAL SCRIPT CAPITAL X}
 """
@@ -52,13 +52,14 @@ a\b \\host\share C:\a C: a:b file://a s3://bucket/a a::b zip::a
 .a .tmp-0123456789abcdef -a -rf -- __done__ __x__ __ ____ __हिन्दी__
 * a* a? run[1] {a,b} a#b a%2Fb a+b ~ ~root $HOME a;b a|b a&b a<b
 a"b a'b a`b a@b a=b a,b 😀
+a. a.. CON con prn aux nul Nul.txt com1 COM0.a.b LPT9 lpt² com¹.x
 """
 HOSTILE = [
     *HOSTILE_WORDS.split(),
     *["", " ", " a", "a ", "a\0", "\0", "a\0b", "a\n", "\na", "a\r", "a\tb"],
     *["a\x7f", "a\x85b", "a\u2028b", "a\u200bb", "a\u202eb", "\ufeffa", "a\u00a0b"],
     *["a\u2003b", "e\u0301", "\u0301a", "ि", "a\ud800", "\ue000", "\x1b[31m"],
-    *["x" * 201, "ह" * 67],
+    *["x" * 201, "ह" * 67, "a .", "nul .x", "con "],
     *[unicodedata.normalize("NFD", "ä"), unicodedata.normalize("NFD", "한국어")],
     *[None, 1, True, b"a", ["a"], ("a",), {"a": 1}, frozenset(), pathlib.PurePath("a")],
 ]
