@@ -16,12 +16,14 @@ _SOURCES = {
     "dask.bag.Bag": "bag",
     "dask.bag.Item": "delayed",
     "dask.delayed.Delayed": "delayed",
+    "dask.array.Array": "array",
 }
 # By the kind in a manifest: module and function.
 _LOADS = {
     "bag": ("bag", "load_bag"),
     "delayed": ("delayed", "load_value"),
     "item": ("delayed", "load_value"),
+    "array": ("array", "load_array"),
 }
 KNOWN = tuple(_SOURCES)
 

@@ -43,7 +43,7 @@ def source_of(value: Delayed | Item, where: str) -> Source:
     )
 
 
-def _one_record(value: Any, index: int) -> list[Any]:
+def _one_record(value: Any, index: int, where: str) -> list[Any]:
     return [value]
 
 

@@ -45,7 +45,7 @@ class SavePartition:
     store: CheckpointStore
     name: str
     options: WriteOptions
-    prepare: Callable[[Any, int], Any] | None = None
+    prepare: Callable[[Any, int, str], Any] | None = None
 
     def __reduce__(self) -> Any:
         return _unpickled, (self._pickled,)
@@ -68,7 +68,7 @@ class SavePartition:
         folder = self._folder
         try:
             if self.prepare is not None:
-                value = self.prepare(value, index)
+                value = self.prepare(value, index, folder.describe(index))
             return write_partition(
                 folder, value, index, fingerprint, code, self.options
             )

@@ -31,9 +31,9 @@ class Source:
     description : mapping
         What a manifest has of it, as JSON: its kind, and what a load needs.
     prepare : callable, optional
-        Called in the task with the value of a partition and its number. Returns what
-        the codec encodes; raises `EncodeError` where it is not what the collection
-        promises.
+        Called in the task with the value of a partition, its number, and the words for
+        it in messages. Returns what the codec encodes; raises `EncodeError` where the
+        value is not what the collection promises.
     """
 
     collection: Any
@@ -43,7 +43,7 @@ class Source:
     layers: tuple[str, ...]
     format: str
     description: Mapping[str, Any] = field(default_factory=lambda: BAG)
-    prepare: Callable[[Any, int], Any] | None = None
+    prepare: Callable[[Any, int, str], Any] | None = None
 
     @property
     def optimize(self) -> Callable[..., Any]:

@@ -1,9 +1,10 @@
 """What a codec is: it encodes the records of a partition to a file and decodes them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
+from agatha_ckpt._errors import EncodeError
 from agatha_ckpt._format.main_classes import MainClasses
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import FileName
@@ -51,6 +52,8 @@ class Footer:
         Code digests of the steps that computed it; empty where they are not known.
     classes : tuple of str
         Names of classes of the program that the pickles in it name.
+    checksums : str
+        Those of the pieces of a file that has none of its own.
     """
 
     records: int
@@ -61,6 +64,7 @@ class Footer:
     digest: str
     code: str = ""
     classes: tuple[str, ...] = ()
+    checksums: str = ""
 
     def info(self, filename: str, fingerprint: str) -> PartitionInfo:
         """Return the manifest's entry for the file."""
@@ -74,6 +78,21 @@ class Footer:
             fingerprint=fingerprint,
             code=self.code,
             classes=MainClasses(self.classes),
+            checksums=self.checksums,
+        )
+
+
+def check_records(records: object, where: str) -> None:
+    """Refuse a partition that is not a sequence of records.
+
+    Raises
+    ------
+    EncodeError
+    """
+    if isinstance(records, str | bytes | dict) or not hasattr(records, "__iter__"):
+        raise EncodeError(
+            f"{where} is a {type(records).__name__}, not a sequence of records; "
+            "let the function given to map_partitions return a list"
         )
 
 
@@ -129,7 +148,7 @@ class Codec(Protocol):
 
     def encode(
         self,
-        records: Iterable[Any],
+        records: Any,
         sink: BinaryIO,
         header: Header,
         *,
@@ -139,12 +158,13 @@ class Codec(Protocol):
     ) -> Footer:
         """Write *records* to *sink* and return what was counted.
 
-        Memory does not grow with the number of records.
+        They are an iterable, of which memory use does not depend on its length; or a
+        frame or an array, where that is what the format is for.
 
         Raises
         ------
         EncodeError
-            A record cannot be stored faithfully.
+            A record cannot be stored faithfully, or *records* is something else.
         """
 
     def attempt_suffix(self, footer: Footer, npartitions: int) -> str:

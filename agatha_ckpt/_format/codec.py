@@ -3,10 +3,16 @@
 from agatha_ckpt._errors import UnsupportedFormatError
 from agatha_ckpt._format.agatha import AgathaCodec
 from agatha_ckpt._format.base import Codec
+from agatha_ckpt._format.npy import NpyCodec
 from agatha_ckpt._format.partition_file import MsgpackCodec
 from agatha_ckpt._format.text import TextCodec
 
-_CODECS: tuple[Codec, ...] = (MsgpackCodec(), TextCodec(), AgathaCodec())
+_CODECS: tuple[Codec, ...] = (
+    MsgpackCodec(),
+    TextCodec(),
+    NpyCodec(),
+    AgathaCodec(),
+)
 _BY_NAME = {codec.name: codec for codec in _CODECS}
 _BY_SUFFIX = {codec.suffix: codec for codec in _CODECS}
 

@@ -84,6 +84,9 @@ class PartitionInfo:
         ``"step=<8 hex digits>;..."``; empty where they are not known.
     classes : tuple of str
         Classes of the program that the pickles in it name.
+    checksums : str
+        The CRC-32 of each 256 KiB of a file that has no checksums of its own, in
+        base64; empty for others.
     """
 
     file: str
@@ -95,6 +98,7 @@ class PartitionInfo:
     fingerprint: str = ""
     code: str = ""
     classes: tuple[str, ...] = ()
+    checksums: str = ""
 
 
 @cache
@@ -211,6 +215,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
                 **{c: [getattr(p, c) for p in partitions] for c in _COLUMNS},
                 "code": [codes[p.code] for p in partitions],
                 **_classes_column(partitions),
+                **_checksums(manifest),
             },
         }
     )
@@ -228,6 +233,12 @@ def _classes_column(partitions: tuple[PartitionInfo, ...]) -> dict[str, Any]:
     if not any(p.classes for p in partitions):
         return {}
     return {"classes": ["\n".join(p.classes) for p in partitions]}
+
+
+def _checksums(manifest: Manifest) -> dict[str, list[str]]:
+    """Return the column for files that have no checksums of their own, if any."""
+    found = [info.checksums for info in manifest.partitions]
+    return {"checksums": found} if any(found) else {}
 
 
 def decode_manifest(data: bytes, where: str) -> Manifest:
@@ -299,11 +310,13 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
         text: MainClasses(text.split("\n") if text else ()) for text in set(classes)
     }
     partitions = []
-    for *row, code, text in zip(*columns, table["code"], classes, strict=True):
+    checksums = table.get("checksums") or [""] * len(table["code"])
+    columns += [table["code"], classes, checksums]
+    for *row, code, text, pieces in zip(*columns, strict=True):
         # The third part of a right name; `manifest_fault` checks that it is one.
         fingerprint = row[0].split("-", 3)[2]
-        rest = {"fingerprint": fingerprint, "code": codes[code], "classes": known[text]}
-        partitions.append(PartitionInfo(*row, **rest))
+        rest = fingerprint, codes[code], known[text], pieces
+        partitions.append(PartitionInfo(*row, *rest))
     return Manifest(
         plan=Plan(
             npartitions=plan["npartitions"],
@@ -331,6 +344,7 @@ def manifest_fault(manifest: Manifest) -> str | None:
     texts += [manifest.name, manifest.scheme, manifest.dask, *manifest.opaque]
     texts += [text for parent in plan.parents for text in parent]
     texts += [partition.code for partition in manifest.partitions]
+    texts += [partition.checksums for partition in manifest.partitions]
     if plan.version is not None:
         texts.append(plan.version)
     if any(type(text) is not str for text in texts):

@@ -14,9 +14,9 @@ from agatha_ckpt._errors import InvalidNameError, redact
 FORMAT_VERSION = 1
 DONE_MARKER = "__done__"
 NO_BASE = "00000000"  # base of a run that found no done marker
-MSGPACK, TEXT = "msgpack", "text"
+MSGPACK, TEXT, PARQUET, NPY = "msgpack", "text", "parquet", "npy"
 LEGACY = "pickle"  # only ever read: what the original Agatha wrote
-SUFFIXES = {MSGPACK: "msgpack", TEXT: "txt"}
+SUFFIXES = {MSGPACK: "msgpack", TEXT: "txt", PARQUET: "parquet", NPY: "npy"}
 
 _MAX_NAME_BYTES = 200
 _PARTITION_FILE = re.compile(

@@ -17,7 +17,13 @@ from agatha_ckpt._errors import (
     PickleNotAllowedError,
     UnsupportedFormatError,
 )
-from agatha_ckpt._format.base import DIGEST_BYTES, Footer, Header, StoredFile
+from agatha_ckpt._format.base import (
+    DIGEST_BYTES,
+    Footer,
+    Header,
+    StoredFile,
+    check_records,
+)
 from agatha_ckpt._format.blocks import (
     CLASSES,
     MAX_RECORDS,
@@ -78,6 +84,7 @@ class MsgpackCodec:
 
         After an error *sink* holds a file without a footer, which no reader accepts.
         """
+        check_records(records, where)
         started = perf_counter()
         size = sink.write(encode_header(header))
         compress = _compressor(header.compression)

@@ -10,7 +10,13 @@ from time import perf_counter
 from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import EncodeError, damaged
-from agatha_ckpt._format.base import DIGEST_BYTES, Footer, Header, StoredFile
+from agatha_ckpt._format.base import (
+    DIGEST_BYTES,
+    Footer,
+    Header,
+    StoredFile,
+    check_records,
+)
 from agatha_ckpt._format.framing import crc32
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import SUFFIXES, TEXT
@@ -36,6 +42,7 @@ class TextCodec:
         where: str,
     ) -> Footer:
         r"""Write *records*, one a line, each ended by ``\n``; see `Codec.encode`."""
+        check_records(records, where)
         started = perf_counter()
         content = _Content()
         for record in records:

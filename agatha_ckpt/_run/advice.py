@@ -4,8 +4,7 @@ _ADVICE = {
     "builtins.dict": "dask.bag.from_sequence(given.items()) makes a bag of its items",
     "builtins.function": "call it, and give the collection that it returns",
     "builtins.str": "dask.bag.read_text(path) makes a bag of the lines of a file",
-    "dask.Array": "dask.bag.from_delayed(list(given.to_delayed().flat)) makes a bag of "
-    "its rows, with a partition for each block",
+    "numpy.ndarray": "dask.array.from_array(given) makes an array",
     "distributed.Future": "give the collection itself; a Future is the result of one "
     "task",
     "pandas.DataFrame": "dask.bag.from_sequence(given.to_dict('records')) makes a bag "

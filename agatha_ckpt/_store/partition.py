@@ -2,7 +2,8 @@
 
 import re
 from collections import UserList
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,6 @@ from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import (
     CheckpointConflictError,
-    EncodeError,
     InvalidValueError,
     error_note,
 )
@@ -21,7 +21,7 @@ from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.framing import COMPRESSIONS
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import NO_BASE, partition_filename
-from agatha_ckpt._store.folder import Folder, missing_file_error
+from agatha_ckpt._store.folder import Folder, PartitionFile, missing_file_error
 
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 _PIECE_BYTES, _MAX_PIECE_BYTES = 128 * 1024, 8 * 1024 * 1024
@@ -59,7 +59,7 @@ class WriteOptions:
 
 def write_partition(
     folder: Folder,
-    records: Iterable[Any],
+    records: Any,
     index: int,
     fingerprint: str,
     code: str,
@@ -70,17 +70,13 @@ def write_partition(
     Raises
     ------
     EncodeError
-        A record cannot be stored faithfully, or *records* is not a sequence.
+        A record cannot be stored faithfully, or *records* is not what the format is
+        for: a sequence, a frame, an array.
     CheckpointConflictError
         The checkpoint was cleared meanwhile.
     """
     where = folder.describe(index)
     _check(where, index, fingerprint, options)
-    if isinstance(records, str | bytes | dict) or not hasattr(records, "__iter__"):
-        raise EncodeError(
-            f"{where} is a {type(records).__name__}, not a sequence of records; "
-            "let the function given to map_partitions return a list"
-        )
     codec = codec_for(options.format)
     header = Header(fingerprint, index, options.npartitions, options.compression)
     footers: list[Footer] = []
@@ -127,6 +123,36 @@ def _check(where: str, index: int, fingerprint: str, options: WriteOptions) -> N
             f"invalid compression {options.compression!r} for {where}: use None or "
             "'zstd'"
         )
+
+
+def read_partition(
+    folder: Folder,
+    index: int,
+    info: PartitionInfo,
+    read: Callable[[PartitionFile, PartitionInfo], Any],
+) -> Any:
+    """Return the value of a partition that is not a list of records, by *read*.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        The file is missing, or not what was saved.
+    """
+    file = folder.partition_file(info.file, info.bytes, index)
+    with _reading(folder, index, info, file):
+        return read(file, info)
+
+
+@contextmanager
+def _reading(
+    folder: Folder, index: int, info: PartitionInfo, file: PartitionFile
+) -> Iterator[None]:
+    """Turn a missing file into the error that names the partition."""
+    with error_note(f"reading {file.where}"):
+        try:
+            yield
+        except FileNotFoundError:
+            raise missing_file_error(folder, index, info) from None
 
 
 class Partition(UserList[Any]):
@@ -212,17 +238,13 @@ class Partition(UserList[Any]):
         return islice(chain.from_iterable(self._blocks(piece)), count)
 
     def _blocks(self, piece: int = 0) -> Iterator[Sequence[Any]]:
-        with error_note(f"reading {self._file.where}"):
-            try:
-                yield from codec_for(self._format).decode(
-                    self._file,
-                    self._info,
-                    allow_pickle=self._allow_pickle,
-                    piece=piece,
-                )
-            except FileNotFoundError:
-                error = missing_file_error(self._folder, self._index, self._info)
-                raise error from None
+        with _reading(self._folder, self._index, self._info, self._file):
+            yield from codec_for(self._format).decode(
+                self._file,
+                self._info,
+                allow_pickle=self._allow_pickle,
+                piece=piece,
+            )
 
     def __len__(self) -> int:
         if self.is_read:
