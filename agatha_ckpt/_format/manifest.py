@@ -315,8 +315,15 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
     for *row, code, text, pieces in zip(*columns, strict=True):
         # The third part of a right name; `manifest_fault` checks that it is one.
         fingerprint = row[0].split("-", 3)[2]
-        rest = fingerprint, codes[code], known[text], pieces
-        partitions.append(PartitionInfo(*row, *rest))
+        partitions.append(
+            PartitionInfo(
+                *row,
+                fingerprint=fingerprint,
+                code=codes[code],
+                classes=known[text],
+                checksums=pieces,
+            )
+        )
     return Manifest(
         plan=Plan(
             npartitions=plan["npartitions"],
