@@ -315,15 +315,8 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
     for *row, code, text, pieces in zip(*columns, strict=True):
         # The third part of a right name; `manifest_fault` checks that it is one.
         fingerprint = row[0].split("-", 3)[2]
-        partitions.append(
-            PartitionInfo(
-                *row,
-                fingerprint=fingerprint,
-                code=codes[code],
-                classes=known[text],
-                checksums=pieces,
-            )
-        )
+        rest = {"fingerprint": fingerprint, "code": codes[code], "checksums": pieces}
+        partitions.append(PartitionInfo(*row, **rest | {"classes": known[text]}))
     return Manifest(
         plan=Plan(
             npartitions=plan["npartitions"],
