@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from agatha_ckpt._caller_frame import checkpoint_variable
 from agatha_ckpt._errors import CheckpointError
+from agatha_ckpt._run.clearing import clear, clear_all
 from agatha_ckpt._run.decision import Action
 from agatha_ckpt._run.explanation import Explanation
-from agatha_ckpt._run.progress import Reporter
 from agatha_ckpt._settings import (
     CallOptions,
     CkptOptions,
@@ -389,12 +389,8 @@ class Checkpointer:
 
     def clear(self, name: str | os.PathLike[str]) -> bool:
         """Remove a checkpoint, done or partial, and return whether there was one."""
-        folder = self.store._folder(name)
-        is_cleared = self.store.clear(name)
-        reporter = Reporter(folder.name, self._settings.verbose)
-        reporter.report("Cleared" if is_cleared else f"No {folder.describe()} to clear")
-        return is_cleared
+        return clear(self.store, name, self._settings)
 
     def clear_all(self) -> None:
         """Clear every checkpoint under the root; foreign files and the root stay."""
-        self.store.clear_all()
+        clear_all(self.store, self._settings)

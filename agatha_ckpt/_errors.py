@@ -124,6 +124,14 @@ def pickle_refusal(where: str) -> PickleNotAllowedError:
 NETWORK_ERRORS = (ConnectionError, TimeoutError)
 
 
+def read_only_refusal(where: str, done: str) -> InvalidValueError:
+    """Return the error for a change that ``read_only=True`` excludes."""
+    return InvalidValueError(
+        f"{where} cannot be {done}, because read_only=True is set; pass "
+        "read_only=False, or use a Checkpointer that may write"
+    )
+
+
 def refusal(error: OSError) -> str:
     """Return why a file cannot be read, as a reason inside a message.
 

@@ -27,6 +27,9 @@ class Settings:
         computed from the same inputs.
     enabled : bool, default True
         If false, a bag that is given is returned unchanged.
+    read_only : bool, default False
+        Load what is done, return a bag that is given unchanged otherwise, and write
+        nothing.
     halt_after : str, optional
         Stop the program after the checkpoint of this name is done.
     allow_pickle : bool, default False
@@ -55,6 +58,7 @@ class Settings:
     verbose: bool = True
     allow_partial: bool = True
     enabled: bool = True
+    read_only: bool = False
     halt_after: str | None = None
     allow_pickle: bool = False
     compression: Compression = "auto"
@@ -126,6 +130,7 @@ def fault_of(name: str, value: object, label: str = "") -> str | None:
 
 class _Others(TypedDict, total=False):
     enabled: bool
+    read_only: bool
     allow_pickle: bool
     compression: Compression
     on_stale: OnStale

@@ -179,10 +179,15 @@ def decide(settings: Settings, request: Request, stored: Stored) -> Decision:
     if not settings.enabled and request.has_bag:
         return Decision(Action.PASS_THROUGH, "checkpoints are disabled")
     if request.overwrite:
-        return _overwrite(request, stored)
-    if stored.manifest is None:
-        return _without_manifest(settings, request, stored)
-    return _with_manifest(settings, request, stored, stored.manifest)
+        decision = _overwrite(request, stored)
+    elif stored.manifest is None:
+        decision = _without_manifest(settings, request, stored)
+    else:
+        decision = _with_manifest(settings, request, stored, stored.manifest)
+    if settings.read_only and decision.action is not Action.LOAD:
+        reason = f"read_only=True; {decision.reason or 'it is not done'}"
+        return Decision(Action.PASS_THROUGH, reason, warn=decision.warn)
+    return decision
 
 
 def _overwrite(request: Request, stored: Stored) -> Decision:

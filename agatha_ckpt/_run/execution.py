@@ -240,7 +240,7 @@ class Call:
     def _ready(self, decision: Decision, stored: Stored) -> Manifest:
         """Report what is loaded, and return its manifest."""
         manifest = _manifest_of(stored)
-        if self.source is not None:
+        if self.source is not None and not self.settings.read_only:
             with suppress(OSError):  # a root that can only be read
                 self.folder.sync()
         is_warned = bool(decision.stale)

@@ -12,7 +12,7 @@ from agatha_ckpt._dask.load import parents_of
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.scheduler import check_keywords, scheduler_in_force
 from agatha_ckpt._dask.source import Source
-from agatha_ckpt._errors import EncodeError, InvalidValueError
+from agatha_ckpt._errors import EncodeError, InvalidValueError, read_only_refusal
 from agatha_ckpt._run.advice import advice_for, named
 from agatha_ckpt._run.decision import Request
 from agatha_ckpt._run.execution import Call
@@ -67,6 +67,9 @@ def call_for(
         {k: v for k, v in given.items() if k in _SETTINGS}
     )
     folder = store._folder(name)
+    if settings.read_only and (given.get("overwrite") or not asked):
+        done = "computed again" if asked else "repaired"
+        raise read_only_refusal(folder.describe(), done)
     others = {k: v for k, v in given.items() if k in asked}
     source, request = request_for(folder, collection, **others)
     return Call(store, folder, source, request, settings, compute_kw, pool)
