@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -80,6 +81,13 @@ class OpenFolder:
         try:
             os.unlink(self._at(name), dir_fd=self.descriptor)
         except FileNotFoundError:
+            return False
+        except (IsADirectoryError, PermissionError):  # the second is that of macOS
+            found = os.stat(
+                self._at(name), dir_fd=self.descriptor, follow_symlinks=False
+            )
+            if not stat.S_ISDIR(found.st_mode):
+                raise
             return False
         return True
 

@@ -121,7 +121,8 @@ class RemoteFiles:
         entries = {
             name: entry
             for name, entry in self._entries(folder, self._ls_files).items()
-            if entry["type"] == "file"
+            # An object with a slash at its end stands for a folder.
+            if entry["type"] == "file" and not entry["name"].endswith("/")
         }
         unknown = [name for name in entries if entries[name].get("size") is None]
         asked = map_ordered(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from agatha_ckpt._errors import error_note
+from agatha_ckpt._errors import NETWORK_ERRORS, CheckpointError, error_note
 from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError
 from agatha_ckpt._format.manifest import Manifest, encode_manifest
 from agatha_ckpt._format.names import DONE_MARKER, is_own_file, new_token
@@ -109,6 +109,22 @@ def clear(folder: Folder) -> bool:
             folder.sync()
         folder.files.remove_folder(folder.path)
     return bool(own)
+
+
+def clear_each(folders: Iterable[Folder]) -> None:
+    """Clear several; then raise the first error of any, with the number of others."""
+    errors = []
+    for folder in folders:
+        try:
+            clear(folder)
+        except NETWORK_ERRORS:
+            raise
+        except (CheckpointError, OSError) as error:
+            errors.append(error)
+    if errors:
+        if len(errors) > 1:
+            errors[0].add_note(f"and {len(errors) - 1} more could not be cleared")
+        raise errors[0]
 
 
 def newest(files: Iterable[FileInfo]) -> str | None:

@@ -12,6 +12,7 @@ from agatha_ckpt._store.status import State, Status, status_of
 
 # A run may be writing what is younger than this, in seconds.
 MIN_AGE = 24 * 3600
+_NO_TIME = "the time of its last write is not known"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def decide(
     reason = None
     if criteria.older_than is not None:
         if age is None:
-            reason = "the time of its last write is not known"
+            reason = _NO_TIME
         elif age < criteria.older_than:
             return None
     if status.state is State.UNSUPPORTED:
@@ -140,6 +141,8 @@ def decide(
     finished = whole and status.state is State.DONE
     if reason is None and criteria.older_than is None and not finished:
         newest = seconds_since(contents.changed, now)
-        if newest is None or newest < MIN_AGE:
+        if newest is None:
+            reason = _NO_TIME
+        elif newest < MIN_AGE:
             reason = "it was written less than 24 h ago, so a run may be saving it"
     return Removal(status, selected, whole, reason)

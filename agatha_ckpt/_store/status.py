@@ -143,6 +143,30 @@ def _status_or_refusal(folder: Folder) -> Status:
         return Status(folder.name, State.UNREADABLE, problem=problem)
 
 
+def is_done(folder: Folder) -> bool:
+    """Return whether a checkpoint is done; one with a damaged marker is not."""
+    try:
+        return folder.find_manifest() is not None
+    except UnsupportedFormatError:
+        return True  # in another version of the format
+    except CheckpointError:
+        return False
+
+
+def done_names(folders: Iterable[Folder], concurrent: bool) -> list[str]:
+    """Return the names of those that are done; what cannot be read is left out."""
+
+    def name_if_done(folder: Folder) -> str:
+        try:
+            return folder.name if is_done(folder) else ""
+        except NETWORK_ERRORS:
+            raise
+        except OSError:
+            return ""
+
+    return list(filter(None, map_ordered(name_if_done, folders, concurrent)))
+
+
 def status_of(folder: Folder) -> Status:
     """Return the status of a checkpoint.
 

@@ -7,14 +7,9 @@ from typing import Any, cast
 
 import fsspec
 
-from agatha_ckpt._errors import (
-    CorruptCheckpointError,
-    UnsupportedFormatError,
-)
 from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._filesystem.factory import files_for
 from agatha_ckpt._filesystem.memory import ElsewhereFiles, this_process
-from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.manifest import (
     Manifest,
     PartitionInfo,
@@ -23,13 +18,19 @@ from agatha_ckpt._format.manifest import (
 )
 from agatha_ckpt._format.names import DONE_MARKER
 from agatha_ckpt._store.commit import mark_done
-from agatha_ckpt._store.contents import clear
+from agatha_ckpt._store.contents import clear, clear_each
 from agatha_ckpt._store.display import notebook_table
 from agatha_ckpt._store.folder import Folder, make_folder
 from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
 from agatha_ckpt._store.records import records_of
 from agatha_ckpt._store.root import Root, check_options, folder_names
-from agatha_ckpt._store.status import Status, status_of, statuses_of
+from agatha_ckpt._store.status import (
+    Status,
+    done_names,
+    is_done,
+    status_of,
+    statuses_of,
+)
 from agatha_ckpt._store.verify import DamagedPartition, verify
 
 
@@ -146,6 +147,8 @@ class CheckpointStore:
     def names(self, pattern: str = "*") -> list[str]:
         """Return the sorted names of the done checkpoints that match *pattern*.
 
+        One that is damaged or unreadable is left out; `statuses` has it.
+
         Parameters
         ----------
         pattern : str
@@ -156,21 +159,15 @@ class CheckpointStore:
         Costs one listing of the root and one read for each folder that matches,
         concurrently.
         """
-        names = self._folder_names(pattern)
-        done = map_ordered(self.is_done, names, self._files.concurrent)
-        return [name for name, is_done in zip(names, done, strict=True) if is_done]
+        folders = map(self._folder, self._folder_names(pattern))
+        return done_names(folders, self._files.concurrent)
 
     def is_done(self, name: str | os.PathLike[str]) -> bool:
         """Return whether a checkpoint is done, from one read of its marker.
 
         A marker that is empty, cut or changed is not done. Nothing is written.
         """
-        try:
-            return self._folder(name).find_manifest() is not None
-        except UnsupportedFormatError:
-            return True  # in another version of the format
-        except CorruptCheckpointError:
-            return False
+        return is_done(self._folder(name))
 
     def status(self, name: str | os.PathLike[str]) -> Status:
         """Return the state of a checkpoint, and its figures."""
@@ -214,12 +211,7 @@ class CheckpointStore:
         Of the pickles that Agatha wrote, only the presence is checked, unless
         *allow_pickle*.
 
-        Raises
-        ------
-        CheckpointNotFoundError
-            The checkpoint is not done.
-        CorruptCheckpointError, UnsupportedFormatError
-            The marker itself cannot be read.
+        Errors are those of `manifest`.
         """
         folder = self._folder(name)
         return verify(folder, folder.manifest(), allow_pickle)
@@ -387,14 +379,7 @@ class CheckpointStore:
         """Clear every checkpoint under the root, and remove empty folders there.
 
         Files that are not this library's stay, and so does the root. Symbolic links
-        are not followed: clear a linked checkpoint by its name.
+        are not followed: clear a linked checkpoint by its name. What one of them raises
+        is raised after the others are cleared.
         """
-        for name in self._folder_names(links=False):
-            self.clear(name)
-
-
-def store_over(files: Files, root: str) -> CheckpointStore:
-    """Return a store over another implementation of *files*."""
-    store = CheckpointStore(root)
-    store._files = files
-    return store
+        clear_each(map(self._folder, self._folder_names(links=False)))

@@ -24,7 +24,7 @@ def ago(days):
         ("partial", 0, Criteria(partial=True), "less than 24 h"),
         ("partial", 1.1, Criteria(partial=True), "removed"),
         ("partial", 0, Criteria(0, partial=True), "removed"),
-        ("partial", None, Criteria(partial=True), "less than 24 h"),
+        ("partial", None, Criteria(partial=True), "is not known"),
         ("partial", 29, Criteria(30 * DAY, partial=True), None),
         ("done", 29, Criteria(30 * DAY), None),
         ("done", 31, Criteria(30 * DAY), "removed"),

@@ -7,11 +7,10 @@ from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.names import new_run
 from agatha_ckpt._store.commit import adopt, commit
 from agatha_ckpt._store.contents import clear
-from agatha_ckpt._store.folder import Marker
+from agatha_ckpt._store.folder import Folder, Marker
 from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
 from agatha_ckpt._store.prune import Criteria, find_removals
 from agatha_ckpt._store.resume import find_reusable
-from agatha_ckpt._store.store import store_over
 from agatha_ckpt._store.verify import find_missing
 from tests.reliability.simulation.world import ROOT, Actor, SimulatedFiles
 
@@ -23,7 +22,7 @@ def fingerprint(value):
 
 
 def folder_of(world):
-    return store_over(SimulatedFiles(world), ROOT)._folder("x")
+    return Folder(SimulatedFiles(world), f"{ROOT}/x", "x", ROOT)
 
 
 def saver(name, inputs, recompute=False):
