@@ -17,19 +17,25 @@
     │                                                       is trusted
     ├── CheckpointConflictError                             load what is stored, clear
     │                                                       it, or use another name
-    └── UnsupportedFormatError                              upgrade, or clear it and
-                                                            compute it again
+    ├── UnsupportedFormatError                              upgrade, or clear it and
+    │                                                       compute it again
+    ├── ClusterError             (also RuntimeError)        use a client that waits, and
+    │                                                       one version everywhere
+    └── PartitionsFailedError    (also ExceptionGroup)      correct what failed, and
+                                                            run again
     CheckpointHalt(SystemExit)                              not an error; status 0
     StaleCheckpointWarning(UserWarning)                     pass on_stale="recompute"
                                                             to update the checkpoint
 
 Each takes one positional argument, the finished message: only in this shape does an
-exception survive pickling, on its way back from a worker process.
+exception survive pickling, on its way back from a worker process. A group takes its
+exceptions as well.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 
 class CheckpointError(Exception):
@@ -74,6 +80,38 @@ class CheckpointConflictError(CheckpointError):
 
 class UnsupportedFormatError(CheckpointError):
     """The files have a format that this version of the library cannot read."""
+
+
+class ClusterError(CheckpointError, RuntimeError):
+    """The client is asynchronous, or workers lack the library or have another version.
+
+    Raised before anything is computed.
+    """
+
+
+class PartitionsFailedError(CheckpointError, ExceptionGroup[Exception]):
+    """Partitions failed, and ``on_error="continue"`` is set; the others are stored.
+
+    Attributes
+    ----------
+    partitions : dict of int to Exception
+        The error of each partition that failed, by its number. In the same order they
+        are the ``exceptions`` of the group.
+    """
+
+    partitions: dict[int, Exception]
+
+    @classmethod
+    def of(cls, message: str, partitions: Mapping[int, Exception]) -> Self:
+        """Return the error of partitions that failed."""
+        error = cls(message, [*partitions.values()])
+        error.partitions = dict(partitions)
+        return error
+
+    def derive(self, excs: Sequence[Exception]) -> Self:  # type: ignore[override]
+        """Return the error of some of the partitions, for `split` and ``except*``."""
+        kept = {i: e for i, e in self.partitions.items() if any(e is x for x in excs)}
+        return self.of(self.message, kept)
 
 
 class CheckpointHalt(SystemExit):

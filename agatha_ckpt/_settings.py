@@ -7,9 +7,11 @@ from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 from agatha_ckpt._errors import InvalidValueError
 
 Compression = Literal["auto", "zstd"] | None
+OnError = Literal["raise", "continue"]
 OnStale = Literal["warn", "recompute", "error"]
 _CHOICES: dict[str, tuple[object, ...]] = {
     "compression": ("auto", None, "zstd"),
+    "on_error": get_args(OnError),
     "on_stale": get_args(OnStale),
 }
 
@@ -43,6 +45,9 @@ class Settings:
         asked for: load it with a `StaleCheckpointWarning` that has the reason, compute
         the partitions that differ, or raise. One with another version label is computed
         again, or raises.
+    on_error : {"raise", "continue"}
+        What to do when a partition fails: raise its error at once, or try the others
+        first, store those that succeed, and raise a `PartitionsFailedError`.
 
     Raises
     ------
@@ -63,6 +68,7 @@ class Settings:
     allow_pickle: bool = False
     compression: Compression = "auto"
     on_stale: OnStale = "warn"
+    on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -134,6 +140,7 @@ class _Others(TypedDict, total=False):
     allow_pickle: bool
     compression: Compression
     on_stale: OnStale
+    on_error: OnError
 
 
 class SettingsDict(_Others, total=False):
@@ -175,6 +182,7 @@ class CallOptions(_Others, LocalOptions, ClusterOptions, total=False):
     """The keyword arguments of ``checkpoint`` that are not among its parameters."""
 
     scheduler: Any
+    compute: bool
 
 
 class RepairOptions(SettingsDict, LocalOptions, ClusterOptions, total=False):

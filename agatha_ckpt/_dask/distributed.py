@@ -4,50 +4,100 @@ The results that a worker holds are lost when it dies, and the scheduler compute
 again. So the client gathers each result and releases its future as it lands.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dask.bag import Bag
 
+from agatha_ckpt._dask.failure import Failure
+from agatha_ckpt._errors import ClusterError
+from agatha_ckpt._format.manifest import library_version
+
+_PACKAGE = "agatha_ckpt"
+
+
+def check_client(client: Any) -> None:
+    """Refuse a cluster that cannot save, before anything is computed.
+
+    Parameters
+    ----------
+    client : distributed.Client
+
+    Raises
+    ------
+    ClusterError
+        The client is asynchronous, or a worker lacks this library or has another
+        version of it.
+    """
+    if client.asynchronous:
+        raise ClusterError(
+            "a save waits for its tasks, which an asynchronous client cannot do in its "
+            "event loop; call it in a thread (asyncio.to_thread), with a client made "
+            "with asynchronous=False"
+        )
+    workers = client.get_versions(packages=[_PACKAGE])["workers"]
+    ours = library_version()
+    for address, found in sorted(workers.items()):
+        version = found["packages"].get(_PACKAGE)
+        if version != ours:
+            has = f"version {version}" if version else "no version"
+            raise ClusterError(
+                f"the worker {address} has {has} of agatha-ckpt, and this program has "
+                f"version {ours}; install the same version on all workers"
+            )
+
+
+@contextmanager
+def seceded() -> Iterator[None]:
+    """Wait outside the thread pool of the worker, if this is one of its tasks.
+
+    As dask's own ``compute`` in a task: the threads of a worker are free for what the
+    task waits for.
+    """
+    from distributed import rejoin, secede
+
+    has_seceded = False
+    with suppress(ValueError, KeyError):  # not in a task, or in ``worker_client``
+        secede()
+        has_seceded = True
+    try:
+        yield
+    finally:
+        if has_seceded:
+            rejoin()
+
 
 def gather(
-    client: Any,
-    bag: Bag,
-    options: Mapping[str, Any],
-    note: Callable[[BaseException, int], None],
-) -> Iterator[tuple[int, Any]]:
+    client: Any, bag: Bag, options: Mapping[str, Any]
+) -> Generator[tuple[int, Any], None, None]:
     """Compute the partitions of *bag* and yield number and result of each as it ends.
+
+    The result of one that failed is a `Failure`.
 
     Parameters
     ----------
     client : distributed.Client
     bag : dask.bag.Bag
+        Which is computed as it is.
     options : mapping
         For ``client.persist``.
-    note : callable
-        Called with an error, and the number of its partition, before it is raised.
     """
     from distributed import as_completed, futures_of
 
-    if client.asynchronous:
-        raise TypeError(
-            "a save cannot run in the event loop of an asynchronous client; call it "
-            "in a thread, with a client made with asynchronous=False"
-        )
     futures: list[Any] = []
     landed = 0
     try:
-        futures += futures_of(client.persist(bag, **options))
+        futures += futures_of(client.persist(bag, optimize_graph=False, **options))
         completed = as_completed(
             futures, loop=client.loop, with_results=True, raise_errors=False
         )
         for future, result in completed:
             if future.status == "error":
                 _, error, traceback = result
-                note(error, future.key[1])
-                raise error.with_traceback(traceback)
-            if isinstance(result, BaseException):  # it was cancelled
+                result = Failure(error.with_traceback(traceback))
+            elif isinstance(result, BaseException):  # it was cancelled
                 break
             landed += 1
             yield future.key[1], result

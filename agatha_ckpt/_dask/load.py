@@ -11,13 +11,14 @@ from dask._task_spec import GraphNode, Task
 from dask.highlevelgraph import MaterializedLayer
 from dask.tokenize import normalize_token
 
+from agatha_ckpt._dask.labels import label, name_in
 from agatha_ckpt._format.blocks import BLOCK_BYTES
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._store.partition import Partition
 from agatha_ckpt._store.store import CheckpointStore
 
 _LOAD_LAYER = re.compile(
-    r"load-(?P<name>.+)-(?P<id>[0-9a-f]{32})-[0-9a-f]{8}", re.DOTALL
+    r"load:(?P<name>.+)-(?P<id>[0-9a-f]{32})-[0-9a-f]{8}", re.DOTALL
 )
 
 
@@ -74,7 +75,7 @@ def layer_of(store: CheckpointStore, name: str, manifest: Manifest) -> str:
     the same name in every run.
     """
     place = hashlib.sha256(store.url.encode()).hexdigest()[:8]
-    return f"load-{name}-{manifest.id}-{place}"
+    return f"{label('load', name)}-{manifest.id}-{place}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def parents_of(collection: Any) -> Parents:
     layers = getattr(graph, "layers", None) or {"": MaterializedLayer(graph)}
     for name, layer in layers.items():
         if match := _LOAD_LAYER.fullmatch(str(name)):
-            found.add((match["name"], match["id"], False))  # also where it is persisted
+            # Also where it is persisted.
+            found.add((name_in(match["name"]), match["id"], False))
         if isinstance(layer, MaterializedLayer):  # no other has tasks that load
             tasks = islice(layer.mapping.values(), 1 if match else None)
             found |= {

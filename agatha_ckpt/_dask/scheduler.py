@@ -11,6 +11,7 @@ from dask.bag import Bag
 from dask.base import get_scheduler
 from dask.local import get_async, get_sync
 
+from agatha_ckpt._dask.distributed import check_client
 from agatha_ckpt._errors import InvalidValueError
 from agatha_ckpt._settings import ClusterOptions, LocalOptions
 
@@ -47,6 +48,23 @@ def client_of(schedule: Callable[..., Any]) -> Any:
     """Return the distributed client whose method *schedule* is, or None."""
     owner = getattr(schedule, "__self__", None)
     return owner if type(owner).__module__.startswith("distributed.") else None
+
+
+def check_scheduler(scheduler: object, kind: type) -> None:
+    """Refuse a cluster that cannot save.
+
+    Parameters
+    ----------
+    scheduler, kind : object
+        As for `scheduler_in_force`.
+
+    Raises
+    ------
+    ClusterError
+    """
+    client = client_of(scheduler_in_force(scheduler, kind))
+    if client is not None:
+        check_client(client)
 
 
 def is_local(schedule: Callable[..., Any]) -> bool:

@@ -14,7 +14,9 @@ from typing import Any
 from agatha_ckpt._dask.adapter import load_collection
 from agatha_ckpt._dask.fingerprint import Fingerprints
 from agatha_ckpt._dask.pool import WarmPool
-from agatha_ckpt._dask.save import SavePartition, save_partitions
+from agatha_ckpt._dask.save import save_partitions
+from agatha_ckpt._dask.save_partition import SavePartition
+from agatha_ckpt._dask.scheduler import check_scheduler
 from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import (
     CheckpointConflictError,
@@ -282,22 +284,15 @@ class Call:
     def _save(self, decision: Decision, stored: Stored) -> Manifest:
         started = perf_counter()
         where = self.request.where
+        kind = type(self._inputs.source.collection)
+        check_scheduler(self.compute_kw.get("scheduler"), kind)
         make_folder(self.folder.files, self.folder.path, f"the folder of {where}")
         save = self._plan_save(decision, stored)
         line = save.line(decision)
         if not self.folder.files.atomic_swap(self.folder.path):
             line += f"; {WEAK_COMMIT}"
         self.reporter.report(line, decision.warn)
-        try:
-            manifest, is_ours = self._write_and_commit(save, stored.marker)
-        except CheckpointConflictError:
-            raise
-        except Exception as error:
-            error.add_note(
-                f"{where} is not known to be done; what was saved stays, and the next "
-                "call with the same bag keeps it"
-            )
-            raise
+        manifest, is_ours = self._write_and_commit(save, stored.marker)
         if is_ours:
             seconds = perf_counter() - started
             self.reporter.report(done(manifest, save.missing, seconds))
@@ -319,7 +314,16 @@ class Call:
         ours = make_manifest(
             folder.name, save.plan, infos, prints, save.metadata, described
         )
-        manifest = commit(folder, ours, marker, self.run)
+        try:
+            manifest = commit(folder, ours, marker, self.run)
+        except CheckpointConflictError:
+            raise
+        except Exception as error:
+            error.add_note(
+                f"{self.request.where} is not known to be done; what was saved stays, "
+                "and the next call with the same bag keeps it"
+            )
+            raise
         return manifest, manifest is ours
 
     def _write(self, save: Save, marker: Marker) -> dict[int, PartitionInfo]:
@@ -333,12 +337,19 @@ class Call:
             self._compression(),
             self.settings.allow_pickle,
         )
+        task = SavePartition(
+            self.store,
+            self.folder.name,
+            options,
+            source.prepare,
+            self.settings.on_error == "continue",
+        )
         with self.reporter.bar(plan.npartitions, save.kept.values()) as landed:
             return save_partitions(
                 source,
                 save.missing,
                 save.fingerprints,
-                SavePartition(self.store, self.folder.name, options, source.prepare),
+                task,
                 self.compute_kw,
                 self.pool,
                 landed,

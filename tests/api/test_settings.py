@@ -15,6 +15,7 @@ DEFAULTS = {
     "allow_pickle": False,
     "compression": "auto",
     "on_stale": "warn",
+    "on_error": "raise",
 }
 # Another good value of each, and values that it does not take.
 GOOD = {
@@ -26,6 +27,7 @@ GOOD = {
     "allow_pickle": [True],
     "compression": [None, "zstd"],
     "on_stale": ["recompute", "error"],
+    "on_error": ["continue"],
 }
 BAD = {
     "verbose": [None, 1, 0, "yes"],
@@ -36,6 +38,7 @@ BAD = {
     "allow_pickle": [None, 1, "False"],
     "compression": ["gzip", "", True, 1],
     "on_stale": [None, "ignore", True],
+    "on_error": [None, "ignore", True],
 }
 
 

@@ -200,7 +200,7 @@ def unknown_type_at(index, at, folder, others):
 
 def is_task_of(key, index):
     """Say whether *key* is that of the task that saves a partition."""
-    return isinstance(key, tuple) and key[0].startswith("save-") and key[1] == index
+    return isinstance(key, tuple) and key[0].startswith("save:") and key[1] == index
 
 
 class DieUnreported(WorkerPlugin):
@@ -241,7 +241,7 @@ def priorities(dask_scheduler):
     return {
         key: task.priority[0]
         for key, task in dask_scheduler.tasks.items()
-        if isinstance(key, tuple) and key[0].startswith("save-")
+        if isinstance(key, tuple) and key[0].startswith("save:")
     }
 
 

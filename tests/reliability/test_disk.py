@@ -8,6 +8,7 @@ no other file.
 
 import errno
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -120,8 +121,7 @@ def test_p5_a_program_ends_with_the_error_of_its_worker(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "OSError: [Errno 27] File too large" in done.stderr
-    assert "while saving partition" in done.stderr
-    assert "checkpoint 'x' under" in done.stderr
+    assert re.search(r"partitions? stored; partition \d of 'x' failed", done.stderr)
     check_not_done(tmp_path / "root")
     assert files_in(tmp_path / "root") == partitions_in(tmp_path / "root")
 

@@ -289,7 +289,7 @@ EXPECTED = [
     "Done! 4 partitions",
     "Halting",
     "CheckpointStore(",
-    "what was saved stays",
+    "partitions stored; ",
     '"format_version"',
 ]
 
@@ -535,7 +535,7 @@ def test_the_errors_of_a_missing_bucket_contain_no_secret(bucket, output):
         Checkpointer(store).checkpoint("x")
     with output.error(FileNotFoundError):
         save(Checkpointer(store))
-    output.check("saving partition")
+    output.check("partition 0 of")
 
 
 # ---- errors on workers ----
@@ -547,7 +547,7 @@ def test_the_error_of_a_worker_process_contains_no_secret(bucket, output):
     bag = dask.bag.from_sequence([object], npartitions=1)
     with output.error(EncodeError):
         save(Checkpointer(store), bag=bag, scheduler="processes", num_workers=1)
-    output.check("while saving partition 0 of")
+    output.check("partition 0 of 'x' failed")
 
 
 @ON_S3
@@ -573,7 +573,7 @@ def test_a_cluster_logs_no_secret_when_its_tasks_fail(bucket, vault, tmp_path, o
                 store.fs.rm_file(path)
             with output.error(CorruptCheckpointError):
                 loaded.compute()
-    output.check("Compute Failed", "while saving partition 1 of")
+    output.check("Compute Failed", "partition 1 of 'x' failed")
 
 
 # ---- the command line ----

@@ -5,6 +5,7 @@ Takes the scheduler, a folder, and the cases from its command line.
 
 import contextlib
 import os
+import re
 import sys
 import warnings
 
@@ -126,13 +127,12 @@ def fail(root, how):
     for name, (build, index) in FAILING.items():
         error, notes = error_of(root, name, build(numbers()), how)
         assert type(error) is Own, type(error)
-        found = [note for note in notes if note.startswith("while saving partition ")]
-        if index is None:
-            assert any(f"checkpoint {name!r} under " in note for note in notes), notes
-        else:
-            (note,) = found
-            start = f"while saving partition {index} of checkpoint {name!r} under "
-            assert note.startswith(start), note
+        (note,) = notes
+        # On a cluster, an error of what many need is that of the first of them.
+        what = f"({name!r} is not done|partition [0-7] of {name!r} failed)"
+        if index is not None:
+            what = f"partition {index} of {name!r} failed"
+        assert re.fullmatch(f"[0-7] of 8 partitions stored; {what}", note), note
         print("named", name)
 
 
@@ -141,7 +141,7 @@ def callbacks(root, how):
     seen = []
     with Callback(posttask=lambda key, *_: seen.append(key)):
         save(root, how)
-    saves = [key for key in seen if key[0].startswith("save-x-")]
+    saves = [key for key in seen if key[0].startswith("save:x-")]
     assert len(saves) == PARTITIONS, seen
     assert Callback.active == set()
 
