@@ -8,7 +8,7 @@ from agatha_ckpt._cli.common import Commands, Group, storage_options
 
 _COMMANDS = Commands(
     ls="ls", show="show", head="head", export="export", verify="verify",
-    report="report", clear="delete", prune="delete",
+    report="report", probe="probe", clear="delete", prune="delete",
 )  # fmt: skip
 _HELP = {"help_option_names": ["-h", "--help"]}
 
