@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from agatha_ckpt._caller_frame import checkpoint_variable
@@ -21,7 +21,8 @@ from agatha_ckpt._settings import (
     SettingsDict,
 )
 from agatha_ckpt._store.display import notebook_table
-from agatha_ckpt._store.given import store_of
+from agatha_ckpt._store.given import Given, store_of, stores_of
+from agatha_ckpt._store.several import is_done_in, names_in, status_in
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -44,6 +45,8 @@ class Checkpointer:
         ``DASK_AGATHA_CKPT__ROOT``), looked up when it is first needed.
     storage_options, fsync : optional
         As for `CheckpointStore`, with a path or URL.
+    read_from : iterable of stores, Checkpointers, paths and URLs, optional
+        Where else to look, in this order, for what is done. Nothing is written there.
     **settings
         The fields of `Settings`.
 
@@ -78,13 +81,15 @@ class Checkpointer:
 
     def __init__(
         self,
-        store: CheckpointStore | str | os.PathLike[str] | None = None,
+        store: Given | None = None,
         *,
         storage_options: Mapping[str, Any] | None = None,
         fsync: bool | None = None,
+        read_from: Iterable[Given | Checkpointer] = (),
         **settings: Unpack[SettingsDict],
     ) -> None:
         self._store = store_of(store, storage_options, fsync)
+        self._read_from = stores_of(read_from)
         self._settings = Settings(**settings)
         self._lock = threading.Lock()
         self._pool: WarmPool | None = None
@@ -133,7 +138,7 @@ class Checkpointer:
             return self._store
 
     @store.setter
-    def store(self, store: CheckpointStore | str | os.PathLike[str] | None) -> None:
+    def store(self, store: Given | None) -> None:
         store = store_of(store)
         with self._lock:
             self._store = store
@@ -157,7 +162,8 @@ class Checkpointer:
             self._settings = self._settings.override(**changes)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._store!r}, {self._settings!r})"
+        others = f", read_from={[*self._read_from]!r}" if self._read_from else ""
+        return f"{type(self).__name__}({self._store!r}, {self._settings!r}{others})"
 
     def _repr_html_(self) -> str:
         return notebook_table(repr(self), lambda: self.store.statuses())
@@ -277,11 +283,6 @@ class Checkpointer:
             ``str`` of it is readable. A `CheckpointError` that the call would raise
             before it computes anything is in ``error``.
 
-        Notes
-        -----
-        It costs what the call costs before it begins: one read of the marker, with
-        the bag one listing, and one read for each file that an unfinished run left.
-
         Examples
         --------
         >>> import dask.bag
@@ -289,8 +290,6 @@ class Checkpointer:
         >>> numbers = dask.bag.from_sequence(range(6), npartitions=2)
         >>> print(ckpt.explain("numbers", numbers))
         numbers: compute. Saving 2 of 2 partitions
-        >>> ckpt.explain("numbers").error
-        CheckpointNotFoundError("checkpoint 'numbers' under 'memory://doctest-explain'...
         """
         try:
             return self._call(name, bag, options).explain()
@@ -373,19 +372,24 @@ class Checkpointer:
         store, settings = self.store, self._settings
         with self._lock:
             self._pool = self._pool or WarmPool()
-        return call_for(store, settings, self._pool, name, bag, given, asked)
+        others = [each for each in self._read_from if each != store]
+        return call_for(store, settings, self._pool, name, bag, given, asked, others)
+
+    @property
+    def _stores(self) -> list[CheckpointStore]:
+        return [self.store, *self._read_from]
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the sorted names of the done checkpoints that match *pattern*."""
-        return self.store.names(pattern)
+        return names_in(self._stores, pattern)
 
     def is_done(self, name: str | os.PathLike[str]) -> bool:
         """Return whether a checkpoint is done; nothing is written."""
-        return self.store.is_done(name)
+        return is_done_in(self._stores, name)
 
     def status(self, name: str | os.PathLike[str]) -> Status:
         """Return whether a checkpoint is absent, partial or done, and its figures."""
-        return self.store.status(name)
+        return status_in(self._stores, name)
 
     def clear(self, name: str | os.PathLike[str]) -> bool:
         """Remove a checkpoint, done or partial, and return whether there was one."""

@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,12 +17,9 @@ from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.save import save_partitions
 from agatha_ckpt._dask.save_partition import SavePartition
 from agatha_ckpt._dask.scheduler import check_scheduler
-from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import (
     CheckpointConflictError,
-    CorruptCheckpointError,
     StaleCheckpointWarning,
-    UnsupportedFormatError,
     pickle_refusal,
 )
 from agatha_ckpt._format.codec import codec_for
@@ -30,7 +27,6 @@ from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.names import new_run
 from agatha_ckpt._run.decision import (
     Action,
-    Comparison,
     Decision,
     Request,
     Stored,
@@ -39,6 +35,7 @@ from agatha_ckpt._run.decision import (
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._run.halt import halt_of
 from agatha_ckpt._run.inputs import Inputs, edited, make_manifest
+from agatha_ckpt._run.lookup import Found, find
 from agatha_ckpt._run.progress import (
     WEAK_COMMIT,
     Reporter,
@@ -55,7 +52,7 @@ from agatha_ckpt._store.folder import Folder, Marker, make_folder
 from agatha_ckpt._store.partition import ClearedError, WriteOptions
 from agatha_ckpt._store.resume import Reusable, find_reusable
 from agatha_ckpt._store.store import CheckpointStore
-from agatha_ckpt._store.verify import find_missing, verify
+from agatha_ckpt._store.verify import verify
 
 _ADOPTED = "Another run with the same inputs was first; taking its records"
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
@@ -105,8 +102,8 @@ class Call:
     store : CheckpointStore
     folder : Folder
         That of the checkpoint.
-    source : Source, optional
-        The collection that was given.
+    inputs : Inputs, optional
+        Those of the collection that was given.
     request : Request
         What is asked for.
     settings : Settings
@@ -115,17 +112,20 @@ class Call:
         For dask.
     pool : WarmPool
         For dask's process scheduler.
+    read_from : sequence of CheckpointStore
+        Other stores, in which what is done is looked for.
     run : str
         8 hex digits, in the names of the files that it writes.
     """
 
     store: CheckpointStore
     folder: Folder
-    source: Source | None
+    inputs: Inputs | None
     request: Request
     settings: Settings
     compute_kw: Mapping[str, Any]
     pool: WarmPool
+    read_from: Sequence[CheckpointStore] = ()
     run: str = field(default_factory=new_run)
 
     @cached_property
@@ -135,7 +135,7 @@ class Call:
 
     def checkpoint(self) -> Any:
         """Execute the call; return the collection that its caller gets."""
-        return self._execute(self._look())
+        return self._execute(self._find())
 
     def repair(self) -> Any:
         """Read the done checkpoint in full, and compute again what is damaged."""
@@ -148,8 +148,10 @@ class Call:
         textfile = codec_for(manifest.plan.format).is_text
         call = replace(self, request=replace(self.request, textfile=textfile))
         call.reporter.report(verified(manifest, len(damaged)))
-        compared = call._compare(manifest)
-        return call._execute(Stored(Marker(data, manifest), damaged, None, compared))
+        compared = call._given.compare(self.store, self.folder.name, manifest)
+        stored = Stored(Marker(data, manifest), damaged, None, compared)
+        decision = decide(self.settings, call.request, stored)
+        return call._execute(Found(self.store, self.folder, stored, decision))
 
     def explain(self) -> Explanation:
         """Return what the call would do, from the same look and decision.
@@ -159,8 +161,8 @@ class Call:
         CheckpointError
             As the call would.
         """
-        stored = self._look()
-        decision = decide(self.settings, self.request, stored)
+        found = self._find()
+        stored, decision = found.stored, found.decision
         name, action, reason = self.folder.name, decision.action, decision.reason
         if action is Action.PASS_THROUGH:
             return Explanation(name, action, passing(decision), reason)
@@ -184,65 +186,45 @@ class Call:
     def _halts(self) -> bool:
         return self.settings.halt_after == self.folder.name
 
-    # ---- what is stored ----
+    def _find(self) -> Found:
+        stores = [self.store, *self.read_from]
+        return find(stores, self.folder.name, self.inputs, self.request, self.settings)
 
-    def _look(self) -> Stored:
-        """Return what is stored; with a collection, also how it compares."""
-        if self.source is not None and not self.settings.enabled:
-            return Stored()
-        data = self.folder.read_marker()
-        if data is None:
-            return Stored()
-        try:
-            manifest = self.folder.manifest_from(data)
-        except (CorruptCheckpointError, UnsupportedFormatError) as error:
-            is_corrupt = isinstance(error, CorruptCheckpointError)
-            if self.source is None or not (is_corrupt or self.request.overwrite):
-                raise
-            return Stored(Marker(data), problem=str(error).split(";")[0])
-        marker = Marker(data, manifest)
-        if self.source is None or self.request.overwrite:
-            return Stored(marker)
-        damaged = tuple(find_missing(self.folder, manifest))
-        return Stored(marker, damaged, comparison=self._compare(manifest))
-
-    @cached_property
-    def _inputs(self) -> Inputs:
-        if self.source is None:
+    @property
+    def _given(self) -> Inputs:
+        if self.inputs is None:
             raise TypeError("a save needs a collection")
-        return Inputs(self.source)
-
-    def _compare(self, manifest: Manifest) -> Comparison:
-        return self._inputs.compare(self.store, self.folder.name, manifest)
+        return self.inputs
 
     # ---- effects ----
 
-    def _execute(self, stored: Stored) -> Any:
-        decision = decide(self.settings, self.request, stored)
+    def _execute(self, found: Found) -> Any:
+        decision = found.decision
         if decision.action is Action.PASS_THROUGH:
             self.reporter.report(passing(decision))
-            return self.source and self.source.collection
+            return self.inputs and self.inputs.source.collection
         if decision.action is Action.LOAD:
-            manifest = self._ready(decision, stored)
+            manifest = self._ready(found)
         else:
-            manifest = self._save(decision, stored)
+            manifest = self._save(decision, found.stored)
         if self._halts:
             self.reporter.report("Halting")
-            raise halt_of(self.request.where)
+            raise halt_of(found.folder.describe())
         if self.request.textfile:
             return None
         return load_collection(
-            self.store,
+            found.store,
             self.folder.name,
             manifest,
             self.settings.allow_pickle,
             bool(decision.stale or self.request.stale_parents),
         )
 
-    def _ready(self, decision: Decision, stored: Stored) -> Manifest:
+    def _ready(self, found: Found) -> Manifest:
         """Report what is loaded, and return its manifest."""
-        manifest = _manifest_of(stored)
-        if self.source is not None and not self.settings.read_only:
+        decision, manifest = found.decision, _manifest_of(found.stored)
+        is_own = found.store is self.store and not self.settings.read_only
+        if self.inputs is not None and is_own:
             with suppress(OSError):  # a root that can only be read
                 self.folder.sync()
         is_warned = bool(decision.stale)
@@ -251,7 +233,7 @@ class Call:
         )
         if is_warned:
             warnings.warn(
-                f"{self.request.where} is stale ({decision.stale}) and was loaded "
+                f"{found.folder.describe()} is stale ({decision.stale}) and was loaded "
                 "anyway; pass on_stale='recompute' to update it",
                 StaleCheckpointWarning,
                 stacklevel=_stacklevel(),
@@ -266,7 +248,7 @@ class Call:
                 plan = replace(plan, version=stored.manifest.plan.version)
             if metadata is None:
                 metadata = stored.manifest.metadata
-        fingerprints = self._inputs.fingerprints(plan)
+        fingerprints = self._given.fingerprints(plan)
         reusable = Reusable({})
         if decision.keep_partial:
             reusable = find_reusable(
@@ -284,7 +266,7 @@ class Call:
     def _save(self, decision: Decision, stored: Stored) -> Manifest:
         started = perf_counter()
         where = self.request.where
-        kind = type(self._inputs.source.collection)
+        kind = type(self._given.source.collection)
         check_scheduler(self.compute_kw.get("scheduler"), kind)
         make_folder(self.folder.files, self.folder.path, f"the folder of {where}")
         save = self._plan_save(decision, stored)
@@ -310,7 +292,7 @@ class Call:
             wanted, run = prints.partitions, self.run
             kept = {info.file for info in save.kept.values()}
             return adopt(folder, save.plan.format, wanted, marker, run, kept), False
-        described = self._inputs.source.description
+        described = self._given.source.description
         ours = make_manifest(
             folder.name, save.plan, infos, prints, save.metadata, described
         )
@@ -328,7 +310,7 @@ class Call:
 
     def _write(self, save: Save, marker: Marker) -> dict[int, PartitionInfo]:
         """Compute and write the missing partitions."""
-        plan, source = save.plan, self._inputs.source
+        plan, source = save.plan, self._given.source
         options = WriteOptions(
             plan.format,
             plan.npartitions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from agatha_ckpt._errors import EncodeError, InvalidValueError, read_only_refusa
 from agatha_ckpt._run.advice import advice_for, named
 from agatha_ckpt._run.decision import Request
 from agatha_ckpt._run.execution import Call
+from agatha_ckpt._run.inputs import Inputs
 from agatha_ckpt._run.metadata import checked_metadata
 from agatha_ckpt._settings import Settings, fault_of
 from agatha_ckpt._store.folder import Folder
@@ -32,6 +33,7 @@ def call_for(
     collection: Any,
     given: Mapping[str, Any],
     asked: Collection[str],
+    read_from: Sequence[CheckpointStore] = (),
 ) -> Call:
     """Return the call that a caller asks for.
 
@@ -47,6 +49,8 @@ def call_for(
         The keyword arguments: settings, what dask takes, and others.
     asked : collection of str
         The names of those others.
+    read_from : sequence of CheckpointStore
+        Other stores, in which what is done is looked for.
 
     Raises
     ------
@@ -72,7 +76,8 @@ def call_for(
         raise read_only_refusal(folder.describe(), done)
     others = {k: v for k, v in given.items() if k in asked}
     source, request = request_for(folder, collection, **others)
-    return Call(store, folder, source, request, settings, compute_kw, pool)
+    inputs = None if source is None else Inputs(source)
+    return Call(store, folder, inputs, request, settings, compute_kw, pool, read_from)
 
 
 def _check_options(
