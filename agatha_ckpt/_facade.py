@@ -17,7 +17,6 @@ from agatha_ckpt._settings import (
     OnStale,
     Settings,
 )
-from agatha_ckpt._store.folder import make_folder
 from agatha_ckpt._store.root import make_root
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -280,7 +279,7 @@ def get_or_make_ckpt_dir(name: str | os.PathLike[str]) -> Path | str:
     """
     store = _default.store
     folder = store._folder(name)
-    make_folder(folder.files, folder.path, f"the folder of {folder.describe()}")
+    folder.make()
     return store.path(name)
 
 

@@ -48,12 +48,16 @@ class Files(Protocol):
         Whether other processes see other files.
     concurrent : bool
         Whether several threads may use it at once.
+    has_folders : bool
+        Whether folders exist by themselves. Otherwise they are parts of keys, which
+        are exact: names that differ in case are those of different files.
     """
 
     local: bool
     remote: bool
     one_process: bool
     concurrent: bool
+    has_folders: bool
 
     def read(self, path: str) -> bytes:
         """Return the content of a file; only FileNotFoundError means absent.

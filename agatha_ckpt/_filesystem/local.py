@@ -27,6 +27,7 @@ class LocalFiles:
     remote = False
     one_process = False
     concurrent = True
+    has_folders = True
 
     def __init__(self, fsync: bool) -> None:
         self._fsync = fsync

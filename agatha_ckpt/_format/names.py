@@ -65,6 +65,22 @@ def validate_name(name: object) -> str:
     return name
 
 
+def is_variant(name: str, other: str) -> bool:
+    """Return whether names differ in case or Unicode form alone; some disks take both.
+
+    Examples
+    --------
+    >>> is_variant("Terms", "terms"), is_variant("Terms", "Terms")
+    (True, False)
+    """
+    return name != other and _folded(name) == _folded(other)
+
+
+def _folded(name: str) -> str:
+    once = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", once)
+
+
 def _name_fault(name: str) -> str | None:
     if not name:
         return "names cannot be empty"

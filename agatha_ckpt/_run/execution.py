@@ -20,6 +20,7 @@ from agatha_ckpt._dask.scheduler import check_scheduler
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     StaleCheckpointWarning,
+    error_note,
     pickle_refusal,
 )
 from agatha_ckpt._format.codec import codec_for
@@ -48,7 +49,7 @@ from agatha_ckpt._run.progress import (
 )
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.commit import adopt, commit
-from agatha_ckpt._store.folder import Folder, Marker, make_folder
+from agatha_ckpt._store.folder import Folder, Marker
 from agatha_ckpt._store.partition import ClearedError, WriteOptions
 from agatha_ckpt._store.resume import Reusable, find_reusable
 from agatha_ckpt._store.store import CheckpointStore
@@ -268,10 +269,12 @@ class Call:
         where = self.request.where
         kind = type(self._given.source.collection)
         check_scheduler(self.compute_kw.get("scheduler"), kind)
-        make_folder(self.folder.files, self.folder.path, f"the folder of {where}")
+        self.folder.make()
         save = self._plan_save(decision, stored)
         line = save.line(decision)
-        if not self.folder.files.atomic_swap(self.folder.path):
+        with error_note(f"looking for locks on the folder of {where}"):
+            is_atomic = self.folder.files.atomic_swap(self.folder.path)
+        if not is_atomic:
             line += f"; {WEAK_COMMIT}"
         self.reporter.report(line, decision.warn)
         manifest, is_ours = self._write_and_commit(save, stored.marker)

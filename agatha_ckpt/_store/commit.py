@@ -11,6 +11,7 @@ A run that loses adopts the winner's manifest if its fingerprints are the same.
 """
 
 from collections.abc import Iterable, Sequence, Set
+from dataclasses import replace
 
 from agatha_ckpt._errors import CheckpointConflictError, EncodeError, error_note
 from agatha_ckpt._filesystem.base import FolderGoneError
@@ -69,7 +70,7 @@ def mark_done(
                 f"{folder.describe()} is not what was to be replaced; another run has "
                 "replaced or cleared it; load it again"
             )
-    return commit(folder, manifest, marker)
+    return commit(folder, replace(manifest, name=folder.name), marker)
 
 
 def _commit(folder: Folder, manifest: Manifest, replaces: Marker, run: str) -> Manifest:

@@ -99,6 +99,7 @@ def clear(folder: Folder) -> bool:
     with error_note(f"clearing {folder.describe()}; clear it again"):
         own = folder.own_files(folder.list())
         if own:
+            folder.check_spelling()
             marker = [DONE_MARKER]
             if DONE_MARKER in own:
                 folder.files.remove(folder.path, marker)

@@ -1,13 +1,16 @@
 """The folder of one checkpoint: its done marker and its partition files."""
 
 import errno
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO
+from unicodedata import normalize
 
 from agatha_ckpt._errors import (
+    CheckpointConflictError,
     CheckpointError,
     CheckpointNotFoundError,
     CorruptCheckpointError,
@@ -23,6 +26,7 @@ from agatha_ckpt._format.names import (
     NO_BASE,
     FileName,
     is_own_file,
+    is_variant,
     parse_filename,
 )
 
@@ -102,6 +106,48 @@ class Folder:
         with suppress(FileNotFoundError):  # another run may remove it
             self.files.sync_folder(self.path)
 
+    def make(self) -> None:
+        """Make the folder, to write to it.
+
+        Raises
+        ------
+        CheckpointConflictError
+            As `check_spelling`.
+        RootNotSetError
+            As `make_folder`.
+        """
+        if self.files.has_folders and any(map(is_own_file, self.list())):
+            self.check_spelling()
+        make_folder(self.files, self.path, f"the folder of {self.describe()}")
+
+    def check_spelling(self) -> None:
+        """Refuse a folder that was made for a name in other case or Unicode form.
+
+        Disks of macOS and Windows, and others, take both names for one folder.
+
+        Raises
+        ------
+        CheckpointConflictError
+        """
+        if not self.files.has_folders:  # and so names are exact
+            return
+        with error_note(f"listing the root of {self.describe()}"):
+            found = self.files.folders(os.path.dirname(self.path), True)
+        names = [normalize("NFC", name) for name in found]
+        other = next((name for name in names if is_variant(name, self.name)), None)
+        if other is None or self.name in names:
+            return
+        manifest = self.find_marker().manifest
+        if manifest is None or manifest.name != self.name:
+            raise self._variant_error(other)
+
+    def _variant_error(self, other: str) -> CheckpointConflictError:
+        return CheckpointConflictError(
+            f"the folder of {self.describe()} is that of {other!r}, a name that "
+            f"differs in case or Unicode form alone; use {other!r}, or a name that "
+            "differs in more"
+        )
+
     # ---- the done marker ----
 
     def read_marker(self) -> bytes | None:
@@ -159,9 +205,14 @@ class Folder:
         ------
         CorruptCheckpointError, UnsupportedFormatError
             As `manifest`.
+        CheckpointConflictError
+            It is that of a checkpoint whose name differs in case or Unicode form alone.
         """
         if data.startswith(b"{"):
-            return decode_manifest(data, self.describe())
+            manifest = decode_manifest(data, self.describe())
+            if is_variant(manifest.name, self.name):
+                raise self._variant_error(manifest.name)
+            return manifest
         listed = self.list()
         if not data.strip() and any(map(parse_filename, listed)):
             # A marker that was touched by hand has no partition files beside it.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -156,16 +157,16 @@ def folder_names(root: Root, files: Files, pattern: str, links: bool) -> list[st
             f"invalid pattern {pattern!r}: patterns are strings; use one such as "
             "'*_sentences'"
         )
-    found = []
+    found = set()
     with error_note(f"listing the checkpoints under {root.shown!r}"):
         folders = files.folders(root.base, links)
-    for name in folders:
+    for name in (normalize("NFC", folder) for folder in folders):  # macOS takes apart
         try:
             validate_name(name)
         except InvalidNameError:
             continue
         if fnmatchcase(name, os.fspath(pattern)):
-            found.append(name)
+            found.add(name)
     return sorted(found)
 
 

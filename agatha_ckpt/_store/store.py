@@ -20,7 +20,7 @@ from agatha_ckpt._format.names import DONE_MARKER
 from agatha_ckpt._store.commit import mark_done
 from agatha_ckpt._store.contents import clear, clear_each
 from agatha_ckpt._store.display import notebook_table
-from agatha_ckpt._store.folder import Folder, make_folder
+from agatha_ckpt._store.folder import Folder
 from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
 from agatha_ckpt._store.records import records_of
 from agatha_ckpt._store.root import Root, check_options, folder_names
@@ -306,7 +306,7 @@ class CheckpointStore:
         partition can change the file.
         """
         folder = self._folder(name)
-        make_folder(folder.files, folder.path, f"the folder of {folder.describe()}")
+        folder.make()
         options = WriteOptions(
             plan.format,
             plan.npartitions,

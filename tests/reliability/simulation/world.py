@@ -177,6 +177,7 @@ class SimulatedFiles:
     remote = False
     one_process = False
     concurrent = False
+    has_folders = False
 
     def __init__(self, world: World) -> None:
         self._world = world
