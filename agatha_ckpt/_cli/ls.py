@@ -80,6 +80,7 @@ def json_object(status: Status) -> dict[str, Any]:
     return {
         "name": status.name,
         "state": status.state,
+        "kind": manifest.collection["kind"] if manifest else None,
         "format": status.format,
         "partitions": status.partitions if is_known else None,
         "expected": status.expected,

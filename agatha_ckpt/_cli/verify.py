@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,13 +45,14 @@ _ADVICE = {
 @takes_root(optional=True)
 @click.argument("pattern", metavar="[GLOB]", default="*")
 @click.option("--fast", is_flag=True, help="Only compare the sizes of the files.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array instead.")
 @click.option(
     "--allow-pickle", is_flag=True,
     help="Unpickle what Agatha itself wrote, which can run any code. Otherwise only "
     "the presence of those files is checked.",
 )  # fmt: skip
 def verify(
-    store: CheckpointStore, pattern: str, fast: bool, allow_pickle: bool
+    store: CheckpointStore, pattern: str, fast: bool, allow_pickle: bool, as_json: bool
 ) -> None:
     """Read the done checkpoints under ROOT that match GLOB, and name what is damaged.
 
@@ -65,6 +67,7 @@ def verify(
     done = [(s.name, s.manifest) for s in statuses if s.manifest]
     room = max((terminal_columns() or 1_000) - _VERDICT_COLUMNS, _VERDICT_COLUMNS)
     column = max((width(shorten(s.name, room)) for s in statuses), default=0)
+    objects: list[dict[str, Any]] = []
     hidden = fast or os.environ.get("TERM") == "dumb"
     verdicts: Counter[State] = Counter()
     with tqdm(
@@ -81,12 +84,19 @@ def verify(
             faults = next(checked) if status.manifest else []
             verdict = _verdict(status, faults)
             verdicts[verdict] += 1
+            if as_json:
+                objects.append(
+                    _json_object(status, verdict, faults, fast, allow_pickle)
+                )
+                continue
             lines = [status.problem] if status.problem else group_faults(faults)
             with bar.external_write_mode(sys.stdout):
                 text = _result(status, verdict, allow_pickle)
                 click.echo(f"{pad(shorten(status.name, room), column)}  {text}")
                 for line in lines:
                     click.echo(f"    {line}")
+    if as_json:
+        click.echo(json.dumps(objects, indent=2))
     if summary := _summary(verdicts):
         raise click.ClickException(summary)
 
@@ -94,7 +104,7 @@ def verify(
 def _verdict(status: Status, faults: list[tuple[int, Fault]]) -> State:
     if status.state is not State.DONE or not faults:
         return status.state
-    if all(isinstance(fault, OSError) for _, fault in faults):
+    if all(_is_unread(fault) for _, fault in faults):
         return State.UNREADABLE
     return State.DAMAGED
 
@@ -106,6 +116,41 @@ def _result(status: Status, verdict: State, allow_pickle: bool) -> str:
         return f"{state_cell(status)}, not checked"
     unread = status.manifest.is_agatha and not allow_pickle
     return coloured("ok") + (", content of pickles not checked" if unread else "")
+
+
+def _json_object(
+    status: Status,
+    verdict: State,
+    faults: list[tuple[int, Fault]],
+    fast: bool,
+    allow_pickle: bool,
+) -> dict[str, Any]:
+    checked = None
+    if status.manifest:
+        unread = status.manifest.is_agatha and not allow_pickle
+        checked = "sizes" if fast else "presence" if unread else "content"
+    return {
+        "name": status.name,
+        "state": verdict,
+        "checked": checked,
+        "problem": status.problem,
+        "partitions": [
+            {
+                "index": index,
+                "state": State.UNREADABLE if _is_unread(fault) else State.DAMAGED,
+                "reason": _reason(fault),
+            }
+            for index, fault in faults
+        ],
+    }
+
+
+def _is_unread(fault: Fault) -> bool:
+    return isinstance(fault, OSError)
+
+
+def _reason(fault: Fault) -> str:
+    return refusal(fault) if isinstance(fault, OSError) else fault
 
 
 def _summary(verdicts: Counter[State]) -> str:
@@ -165,7 +210,6 @@ def group_faults(faults: Iterable[tuple[int, Fault]]) -> Iterator[str]:
     """
     by_reason: dict[str, list[int]] = {}
     for index, fault in faults:
-        reason = refusal(fault) if isinstance(fault, OSError) else fault
-        by_reason.setdefault(reason, []).append(index)
+        by_reason.setdefault(_reason(fault), []).append(index)
     for reason, indexes in by_reason.items():
         yield f"{format_partitions(indexes)}: {reason}"

@@ -83,6 +83,7 @@ def test_json_has_exact_figures(folder):
     assert sentences == {
         "name": "en_sentences",
         "state": "done",
+        "kind": "bag",
         "format": "msgpack",
         "partitions": 2,
         "expected": 2,
