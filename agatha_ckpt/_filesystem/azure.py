@@ -1,6 +1,6 @@
 """Azure Blob Storage."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fsspec.asyn import sync
@@ -10,6 +10,8 @@ from agatha_ckpt._filesystem.object_store import ObjectStoreFiles
 
 class AzureFiles(ObjectStoreFiles):
     """An adlfs filesystem."""
+
+    batch_size = 256
 
     def _read_tagged(self, path: str) -> tuple[str, bytes]:
         from azure.core.exceptions import ResourceNotFoundError
@@ -29,11 +31,37 @@ class AzureFiles(ObjectStoreFiles):
         self._fs.pipe_file(path, data, overwrite=True, **_unchanged(tag))
 
     def _remove_if(self, path: str, tag: str) -> None:
-        async def remove() -> None:
-            async with self._blob(path) as blob:
-                await blob.delete_blob(**_unchanged(tag))
+        self._delete(path, **_unchanged(tag))
 
-        sync(self._fs.loop, remove)
+    def _remove_one(self, path: str) -> None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        try:
+            self._delete(path)
+        except ResourceNotFoundError as error:
+            raise FileNotFoundError(path) from error
+
+    def _delete(self, path: str, **condition: Any) -> None:
+        async def delete() -> None:
+            async with self._blob(path) as blob:
+                await blob.delete_blob(**condition)
+
+        sync(self._fs.loop, delete)
+
+    def _remove_batch(self, paths: Sequence[str]) -> Sequence[str]:
+        container, _, _ = self._fs.split_path(paths[0])
+        blobs = [self._fs.split_path(path)[1] for path in paths]
+        service = self._fs.service_client
+
+        async def delete() -> list[int]:
+            async with service.get_container_client(container=container) as client:
+                answers = await client.delete_blobs(*blobs, raise_on_any_failure=False)
+                return [answer.status_code async for answer in answers]
+
+        # In the order of the paths.
+        statuses: list[int] = sync(self._fs.loop, delete)
+        done = {n for n, status in enumerate(statuses) if status in (202, 404)}
+        return [path for number, path in enumerate(paths) if number not in done]
 
     def _ls_files(self, folder: str) -> Iterable[Any]:
         # adlfs sends a second request where a `find` finds nothing.

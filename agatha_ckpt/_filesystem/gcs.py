@@ -1,7 +1,9 @@
 """Google Cloud Storage."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from email import message_from_bytes
 from typing import Any
 from urllib.parse import quote
 
@@ -40,8 +42,38 @@ class GCSFiles(ObjectStoreFiles):
         bucket, key, _ = self._fs.split_path(path)
         self._fs.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=tag)
 
+    def _remove_batch(self, paths: Sequence[str]) -> Sequence[str]:
+        server, _, _ = self._fs.url(paths[0]).partition("/download/")
+        body = []
+        for number, path in enumerate(paths):
+            bucket, key, _ = self._fs.split_path(path)
+            target = f"/storage/v1/b/{quote(bucket)}/o/{quote(key, safe='')}"
+            body += [f"--{_BOUNDARY}", "Content-Type: application/http"]
+            body += [f"Content-ID: <{number}>", "", f"DELETE {target} HTTP/1.1"]
+            body += ["Content-Length: 0", "", ""]
+        headers, content = self._fs.call(
+            "POST",
+            f"{server}/batch/storage/v1",
+            headers={"Content-Type": f'multipart/mixed; boundary="{_BOUNDARY}"'},
+            data="\r\n".join([*body, f"--{_BOUNDARY}--", ""]).encode(),
+        )
+        done = _removed(headers["Content-Type"], content)
+        return [path for number, path in enumerate(paths) if number not in done]
+
     def _ls_files(self, folder: str) -> Iterable[Any]:
         # gcsfs sends a second request where a `find` finds nothing.
         bucket, _, key = folder.partition("/")
         entries: Iterable[Any] = self._fs.ls(bucket, detail=True, prefix=f"{key}/")
         return entries
+
+
+def _removed(content_type: str, content: bytes) -> set[int]:
+    """Return the numbers of the objects that are not there after a batch request."""
+    head = f"Content-Type: {content_type}\r\n\r\n"
+    done = set()
+    for part in message_from_bytes(head.encode() + content).walk():
+        number = re.search(r"\d+", part.get("Content-ID", ""))
+        status = re.match(r"\s*HTTP/\S+ (\d+)", str(part.get_payload()))
+        if number and status and status[1] in ("200", "204", "404"):
+            done.add(int(number[0]))
+    return done

@@ -1,15 +1,19 @@
 """What S3, GCS and Azure have in common: requests on a condition."""
 
-import contextlib
+import errno
 import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._filesystem.remote import SPOOL_BYTES, RemoteFiles
 
 _TRIES = 12  # of a conditional write, while another one is under way
+# What a server answers that cannot remove several objects at once, or lets this account
+# remove them only one by one.
+_NO_BATCHES = (400, 404, 405, 411, 501)
 _MIB = 1024 * 1024
 _MAX_PARTS = 9_000  # S3 takes 10,000 parts in one upload
 
@@ -21,6 +25,7 @@ class ObjectStoreFiles(RemoteFiles, ABC):
     """
 
     has_folders = False
+    batch_size = 100  # objects that one request removes
 
     @abstractmethod
     def _read_tagged(self, path: str) -> tuple[str, bytes]:
@@ -80,16 +85,40 @@ class ObjectStoreFiles(RemoteFiles, ABC):
         return True
 
     def remove(self, folder: str, names: Iterable[str]) -> None:
-        # fsspec takes a path with one of these for a pattern, and would remove
-        # neighbours of the folder.
-        if any(character in folder for character in "*?["):
-            super().remove(folder, names)
-        elif paths := [f"{folder}/{name}" for name in names]:
-            self._remove_paths(paths)
+        paths: Sequence[str] = [f"{folder}/{name}" for name in names]
+        for start in range(0, len(paths), self.batch_size):
+            left = paths[start : start + self.batch_size]
+            if len(left) > 1:
+                left = self._remaining(left)
+            # Alone each gets an error of its own.
+            for _ in map_ordered(self._remove_if_there, left):
+                pass
 
-    def _remove_paths(self, paths: Sequence[str]) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm(paths)
+    def _remaining(self, paths: Sequence[str]) -> Sequence[str]:
+        """Remove objects by one request; return those that it may have left."""
+        try:
+            return self._remove_batch(paths)
+        except Exception as error:
+            if _http_status(error) not in _NO_BATCHES and not _is_forbidden(error):
+                raise
+            return paths
+
+    @abstractmethod
+    def _remove_batch(self, paths: Sequence[str]) -> Sequence[str]:
+        """Remove at most `batch_size` objects; return those that were refused."""
+
+    def _remove_if_there(self, path: str) -> None:
+        try:
+            self._remove_one(path)
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            if not _is_forbidden(error) or isinstance(error, PermissionError):
+                raise
+            raise PermissionError(errno.EACCES, str(error), path) from error
+
+    def _remove_one(self, path: str) -> None:
+        self._fs.rm_file(path)
 
     def _ls_files(self, folder: str) -> Iterable[Any]:
         # By prefix: a listing of an absent folder costs a second request, which asks
@@ -111,14 +140,20 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, FileExistsError) or _http_status(error) == 412
 
 
+def _is_forbidden(error: Exception) -> bool:
+    # gcsfs raises an OSError without a number.
+    forbidden = isinstance(error, OSError) and str(error).startswith("Forbidden")
+    return forbidden or _http_status(error) == 403
+
+
 def _is_absence(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError) or _http_status(error) == 404
 
 
 def _http_status(error: Exception) -> int | None:
-    """Return the status of the answer that an error of botocore or Azure is about."""
+    """Return the status of the answer that an error of a client is about."""
     cause = error.__cause__ or error
-    status = getattr(cause, "status_code", None)
+    status = getattr(cause, "status_code", None) or getattr(cause, "code", None)
     response = getattr(cause, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

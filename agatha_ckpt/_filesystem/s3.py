@@ -17,6 +17,8 @@ class S3Files(ObjectStoreFiles):
     that they do not support.
     """
 
+    batch_size = 1_000
+
     def __init__(self, fs: AbstractFileSystem) -> None:
         super().__init__(fs)
         # With more than one connection, s3fs asks for the size first. Older versions
@@ -43,9 +45,14 @@ class S3Files(ObjectStoreFiles):
         bucket, key, _ = self._fs.split_path(path)
         return self._fs.call_s3(operation, Bucket=bucket, Key=key, **options)
 
-    def _remove_paths(self, paths: Sequence[str]) -> None:
+    def _remove_batch(self, paths: Sequence[str]) -> Sequence[str]:
         # s3fs does not report what a bulk delete could not remove.
-        if len(paths) == 1:
-            self._fs.rm_file(paths[0])
-        else:
-            super()._remove_paths(paths)
+        bucket, _, _ = self._fs.split_path(paths[0])
+        by_key = {self._fs.split_path(path)[1]: path for path in paths}
+        objects = [{"Key": key} for key in by_key]
+        answer = self._fs.call_s3(
+            "delete_objects", Bucket=bucket, Delete={"Objects": objects, "Quiet": True}
+        )
+        refused = {error.get("Key") for error in answer.get("Errors", [])}
+        # Some servers do not name the key.
+        return [by_key[key] for key in refused] if refused <= by_key.keys() else paths

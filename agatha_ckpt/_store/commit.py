@@ -11,6 +11,7 @@ A run that loses adopts the winner's manifest if its fingerprints are the same.
 """
 
 from collections.abc import Iterable, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 
 from agatha_ckpt._errors import CheckpointConflictError, EncodeError, error_note
@@ -164,4 +165,5 @@ def _removed(folder: Folder) -> CheckpointConflictError:
 
 
 def _remove(folder: Folder, names: Iterable[str]) -> None:
-    folder.files.remove(folder.path, sorted(names))
+    with suppress(PermissionError):  # an account that may not delete can save
+        folder.files.remove(folder.path, sorted(names))

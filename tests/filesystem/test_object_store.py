@@ -1,6 +1,8 @@
 """Object stores behind a proxy: requests, refusals, lost answers."""
 
+import re
 import time
+from functools import partial
 from itertools import product
 
 import dask.bag
@@ -153,6 +155,107 @@ def test_conflicts_are_tried_again_a_few_times(proxy, monkeypatch):
     proxy.fault = lambda request: left.pop() if left and is_write(request) else None
     assert proxy.place.files.swap(path, b"old", b"new")
     assert content(proxy, path) == b"new"
+
+
+# ---- removing many ----
+
+
+def is_batch(request):
+    """Whether a request removes several objects."""
+    return request.method == "POST" and (
+        "delete" in request.query
+        or request.path.endswith("/batch/storage/v1")
+        or request.query.get("comp") == ["batch"]
+    )
+
+
+def written(proxy, count=6):
+    names = [f"{number} +ü" for number in range(count)]
+    for name in names:
+        proxy.place.write(name, b"1")
+    proxy.forget()
+    return names
+
+
+@CONDITIONAL
+def test_many_objects_are_removed_by_one_request(proxy):
+    names = written(proxy)
+    proxy.place.files.remove(proxy.place.folder, [*names[1:], "absent"])
+    assert list(proxy.place.files.list(proxy.place.folder)) == names[:1]
+    assert len([r for r in proxy.requests if is_write(r)]) == 1
+
+
+@CONDITIONAL
+def test_more_objects_than_one_request_takes_are_removed_by_several(proxy):
+    files, names = proxy.place.files, written(proxy)
+    files.batch_size = 4
+    files.remove(proxy.place.folder, names)
+    assert files.list(proxy.place.folder) == {}
+    assert len([r for r in proxy.requests if is_write(r)]) == 2
+
+
+@CONDITIONAL
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+def test_a_server_without_bulk_deletion_is_asked_for_each_object(proxy, status):
+    if status == 501 and "gs" in proxy.direct.protocol:
+        pytest.skip("gcsfs tries this again for minutes")
+    names = written(proxy)
+    refused = Status(status, "NotImplemented")
+    proxy.fault = lambda request: refused if is_batch(request) else None
+    proxy.place.files.remove(proxy.place.folder, names)
+    assert proxy.place.files.list(proxy.place.folder) == {}
+    assert len([r for r in proxy.requests if r.method == "DELETE"]) == len(names)
+
+
+class OneRefused(Fault):
+    """The server removes all objects but one, and answers so."""
+
+    def happen(self, handler, request):
+        handler._body = handler._body.replace(b"refuse-me", b"not-there")
+        status, headers, body = handler.ask_server()
+        if "delete" in request.query:
+            [key] = re.findall(rb"<Key>([^<]*/)not-there</Key>", handler._body)
+            error = b"<Error><Key>%srefuse-me</Key><Code>InternalError</Code></Error>"
+            body = b"<DeleteResult>%s</DeleteResult>" % (error % key)
+        body = body.replace(b"HTTP/1.1 404", b"HTTP/1.1 403")
+        headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+        handler.answer(status, headers, body)
+
+
+@CONDITIONAL
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_object_that_a_batch_refuses_is_removed_alone_or_raises_P5(proxy, alone):
+    names = written(proxy)
+    proxy.place.write("refuse-me", b"1")
+    proxy.forget()
+    refused = Status(403, "AccessDenied")
+    faults = {"DELETE": None if alone else refused}
+    proxy.fault = lambda r: OneRefused() if is_batch(r) else faults.get(r.method)
+    remove = partial(proxy.place.files.remove, proxy.place.folder)
+    if alone:
+        remove([*names, "refuse-me"])
+    else:
+        with pytest.raises(PermissionError, match=r"AccessDenied|Forbidden"):
+            remove([*names, "refuse-me"])
+    assert [r.method for r in proxy.requests] == ["POST", "DELETE"]
+    left = [] if alone else ["refuse-me"]
+    assert list(proxy.place.files.list(proxy.place.folder)) == left
+
+
+@CONDITIONAL
+def test_an_account_that_may_not_delete_can_save(proxy):
+    store = CheckpointStore(proxy.root)
+    checkpointer = Checkpointer(store, verbose=False)
+    bag = dask.bag.from_sequence(range(8), npartitions=4)
+    checkpointer.checkpoint("x", bag, scheduler="sync")
+    old = set(store.manifest("x").files)
+    refused = Status(403, "AccessDenied")
+    proxy.fault = lambda r: refused if is_batch(r) or r.method == "DELETE" else None
+    loaded = checkpointer.checkpoint("x", bag, overwrite=True, scheduler="sync")
+    assert loaded.compute(scheduler="sync") == list(range(8))
+    folder = f"{store._root.base}/x"
+    files = {path.rpartition("/")[2] for path in proxy.direct.find(folder)}
+    assert files == {*old, *store.manifest("x").files, "__done__"}
 
 
 class RefusedInBulk(Fault):
