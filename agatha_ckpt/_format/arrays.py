@@ -94,6 +94,8 @@ def encode_array(value: Any) -> bytes:
 
 
 def _order(value: Any) -> int:
+    if value.ndim < 2:
+        return 0
     flags = value.flags
     return _FORTRAN * (flags.f_contiguous and not flags.c_contiguous)
 
@@ -118,7 +120,9 @@ def _head(dtype: Any, shape: tuple[int, ...], flags: int) -> bytes:
         except (TypeError, ValueError) as error:
             fault = str(error)
     if fault:
-        copy = pickle.loads(pickle.dumps(dtype))
+        # Of some, a pickle loses the byte order. Protocol 5 does so where the array is
+        # not contiguous; 4 always does.
+        copy = pickle.loads(pickle.dumps(numpy.zeros(1, dtype), protocol=4)).dtype
         kind = Unstorable if _is_same(dtype, copy) else Refused
         raise kind(f"a numpy value of dtype {dtype} ({fault})")
     head = msgpack.packb([layout, shape, record, flags][: 4 if flags else 3])
@@ -255,7 +259,7 @@ def decode_array(payload: bytes) -> Any:
     if size:  # a copy, as the payload's own memory is read-only
         return make(shape, dtype, payload, start, None, order).copy(order)
     # zeros() would make an empty text one letter wide, and room for all of them.
-    return make(shape, dtype, bytearray(1))
+    return make(shape, dtype, bytearray(1), 0, None, order)
 
 
 def decode_scalar(payload: bytes) -> Any:

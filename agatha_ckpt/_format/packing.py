@@ -231,8 +231,10 @@ def _mark_bytearrays(value: Any) -> Any:
         return {mark(key): mark(member) for key, member in value.items()}
     if cls is deque:
         return deque([mark(member) for member in value], value.maxlen)
-    if cls in (Counter, OrderedDict, defaultdict) and not attributes(value):
-        copy = value.copy()  # with its factory, if it has one
+    # One with a factory or attributes is not packed but pickled, as it is.
+    is_packed = not (attributes(value) or getattr(value, "default_factory", None))
+    if cls in (Counter, OrderedDict, defaultdict) and is_packed:
+        copy = value.copy()
         copy.clear()
         for key, member in value.items():
             copy[mark(key)] = mark(member)

@@ -189,7 +189,9 @@ def _build_zone(items: list[Any]) -> Any:
 def _split_path(value: Any) -> list[str]:
     cls, text = type(value), str(value)
     if cls(text) != value:  # such as PureWindowsPath("./c:a")
-        raise Unstorable(f"a {cls.__name__} whose text does not restore it")
+        # A pickle has the parts.
+        error = Unstorable if cls(*value.parts) == value else Refused
+        raise error(f"a {cls.__name__} whose text does not restore it")
     return [text]
 
 

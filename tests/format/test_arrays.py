@@ -155,3 +155,6 @@ def test_p9_dtypes_that_would_come_back_as_others_are_refused():
     for allow_pickle in (False, True):
         with pytest.raises(EncodeError, match=r"dtype [^;]*; change the records$"):
             round_trip([np.zeros(1, [("a", "q")])], allow_pickle)
+        swapped = np.dtype(np.dtype("m8[D]").newbyteorder(), metadata={"unit": "m"})
+        with pytest.raises(EncodeError, match="metadata"):
+            round_trip([np.zeros(2, swapped)], allow_pickle)

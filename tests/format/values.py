@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from agatha_ckpt import Checkpointer
-from agatha_ckpt._format.blocks import decode_block, encode_blocks
+from agatha_ckpt._format.blocks import CLASSES, decode_block, encode_blocks
+from agatha_ckpt._format.main_classes import PickleReader, decode_definitions
 
 WHERE = "partition 1 of checkpoint 'x'"
 ZONES = sorted(zoneinfo.available_timezones() & {"Europe/Berlin", "Asia/Kolkata"})
@@ -56,7 +57,7 @@ def assert_same(left, right):
             else:
                 assert a.tobytes() == b.tobytes()
         else:
-            assert _atom(a) == _atom(b)
+            assert _atom(a) == _atom(b), (a, b)
 
 
 def assert_same_dtype(a, b):
@@ -74,7 +75,12 @@ def assert_same_dtype(a, b):
 
 
 def in_fortran_order(array):
-    return array.flags.f_contiguous and not array.flags.c_contiguous
+    return (
+        array.ndim > 1
+        and array.nbytes
+        and array.flags.f_contiguous
+        and not array.flags.c_contiguous
+    )
 
 
 def _atom(value):
@@ -103,11 +109,13 @@ def _fingerprint(value):
 
 def round_trip(records, allow_pickle=False):
     """Encode and decode *records* as blocks."""
-    return [
-        record
-        for block in encode_blocks(iter(records), allow_pickle, WHERE)
-        for record in decode_block(block, allow_pickle, WHERE)
-    ]
+    found, pickles = [], PickleReader()
+    for block in encode_blocks(iter(records), allow_pickle, WHERE):
+        if block.flags == CLASSES:
+            pickles.definitions |= decode_definitions(block.payload)
+        else:
+            found += decode_block(block, allow_pickle, WHERE, pickles)
+    return found
 
 
 def load(root, name="a", **settings):
