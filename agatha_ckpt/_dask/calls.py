@@ -1,10 +1,12 @@
 """How calls count that dask itself adds to a graph."""
 
+from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any
 
 from dask._task_spec import DataNode, Dict, List, Task
 
-from agatha_ckpt._dask.canonical.callables import found_by_name, is_named, parameter
+from agatha_ckpt._dask.canonical.callables import is_global, is_named
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
 from agatha_ckpt._dask.graph import Call, Graph, Special, join
 from agatha_ckpt._dask.load import LoadPartition
@@ -68,10 +70,8 @@ def _content(info: PartitionInfo) -> bytes:
 
 def _name_of(function: Any) -> tuple[str, str]:
     """Return module and name of a function that is found by them."""
-    if is_named(function):
-        module, name = getattr(function, "__module__", None), function.__qualname__
-        if found_by_name(function, module, name):
-            return str(module), str(name)
+    if is_named(function) and is_global(function):
+        return str(function.__module__), str(function.__qualname__)
     return "", ""
 
 
@@ -176,39 +176,59 @@ def _map(call: Call) -> bytes | None:
     graph = call.graph
     called, *rest = call.arguments
     function = graph.walk.function(called)
-    graph.encoder.steps += function.steps
+    graph.encoder.steps |= function.steps
     parts = [graph.walk.function(call.function).data, function.data]
-    opaque = graph.encoder.opaque
     for part in rest:
-        kind = type(part)
-        tag: bytes | None = None
-        if part is None:
-            parts.append(b"N")
+        tag, members = _unpacked(part)
+        if not tag:
+            parts.append(call.read(part))
             continue
-        if kind is list:
-            tag, members = b"l", part
-        elif kind is dict:
-            tag, members = b"m", [member for item in part.items() for member in item]
-        elif isinstance(part, Task):
-            tag, members = _members(part) or (None, ())
+        read, found = call.read, []
+        named: Iterable[tuple[Any, Any]] = enumerate(members)
+        if tag == b"m":
+            read = graph.argument
+            named = zip(members[::2], members[1::2], strict=True)
+        for place, member in named:
+            found.append(graph.argument(place))
+            found.append(graph.named(called, place, member, read))
+        parts.append(tagged(tag, *found))
+    return tagged(b"c", *parts)
+
+
+def _unpacked(part: Any) -> tuple[bytes, list[Any]]:
+    """Return tag and members of a list or dict, also of one that is a task."""
+    if type(part) is list:
+        return b"l", part
+    if type(part) is dict:
+        return b"m", [member for item in part.items() for member in item]
+    found = _members(part) if isinstance(part, Task) else None
+    return found if found and found[0] in (b"l", b"m") else (b"", [])
+
+
+def _checkpoint(call: Call) -> bytes:
+    """Encode a task that waits for others: the same in any order and any groups."""
+    return b"\3" + (_sum(call, call.arguments) % (1 << 128)).to_bytes(16)
+
+
+def _sum(call: Call, parts: Any) -> int:
+    total = 0
+    for part in parts:
+        tag, members = _unpacked(part)
         if tag == b"l":
-            found = []
-            for place, member in enumerate(members):
-                marked = len(opaque)
-                found.append(call.read(member))
-                if len(opaque) > marked:
-                    name = parameter(called, place)
-                    graph.name_argument(marked, called, name, member)
-            parts.append(tagged(b"l", *found))
-        elif tag == b"m":
-            found = []
-            for name, member in zip(members[::2], members[1::2], strict=True):
-                found.append(graph.argument(name))
-                found.append(graph.named(called, repr(name), member, graph.argument))
-            parts.append(tagged(b"m", *found))
-        else:
-            parts.append(graph.named(called, "", part, call.read))
-    return tagged(b"c%d." % len(call.arguments), *parts)
+            total += _sum(call, members)
+            continue
+        data = call.read(part)
+        if data[:1] != b"\3":
+            data = b"\3" + blake2b(data, digest_size=16).digest()
+        total += int.from_bytes(data[1:])
+    return total
+
+
+def _bind(call: Call) -> bytes:
+    """Encode a task that has the result of the first after the others."""
+    first = call.read(call.arguments[0])
+    rest = _checkpoint(call._replace(arguments=call.arguments[1:]))
+    return tagged(b"bind", first, rest)
 
 
 def _folder(_: Call) -> bytes | None:
@@ -230,6 +250,8 @@ _SPECIAL: dict[tuple[str, str], Special] = {
     ("dask.bag.core", "map_chunk"): _map,
     ("dask.bag.core", "reify"): _same,
     ("dask.bag.core", "starmap_chunk"): _map,
+    ("dask.graph_manipulation", "chunks.bind"): _bind,
+    ("dask.graph_manipulation", "chunks.checkpoint"): _checkpoint,
     ("dask.utils", "apply"): _apply,
     ("partd.file", "File"): _folder,
     _CAST: _container,

@@ -7,19 +7,18 @@ functions that are called, not the keys of the tasks, which may be random.
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
 import dask
-from dask.core import flatten
 
 from agatha_ckpt._dask import calls
-from agatha_ckpt._dask.blocks import tasks_of
 from agatha_ckpt._dask.canonical import libraries, plain
 from agatha_ckpt._dask.canonical.callables import Names
 from agatha_ckpt._dask.canonical.encoder import Encoder, tagged, text
-from agatha_ckpt._dask.graph import Graph, handlers_of
-from agatha_ckpt._dask.walk import Steps, Walk
+from agatha_ckpt._dask.graph import Graph, handlers_of, opened
+from agatha_ckpt._dask.walk import Steps, Walk, code_of
 
 SCHEME = "1"
 """Of how fingerprints are made; those of another scheme are not comparable."""
@@ -41,8 +40,8 @@ class Fingerprints:
     partitions : tuple of str
         32 hexadecimal digits for each partition.
     codes : tuple of str
-        The functions that compute each partition, in order of use, with digests of
-        their code: ``"step=<8 digits>;step=<8 digits>"``.
+        The functions that compute each partition, in alphabetical order, with digests
+        of their code: ``"step=<8 digits>;step=<8 digits>"``.
     opaque : tuple of str
         What was not looked into, for messages: ``"argument 'nlp' of 'parse', a
         spacy.Language"``.
@@ -72,10 +71,7 @@ def fingerprints_of(
     CheckpointError
         The graph refers to a task that it does not hold, or in a circle.
     """
-    if hasattr(collection, "expr"):  # what is computed is known after optimizing only
-        collection = collection.optimize()
-    tasks = tasks_of(collection.__dask_graph__())
-    keys = list(flatten(collection.__dask_keys__()))
+    tasks, keys = opened(collection)
     try:
         return _fingerprints(tasks, keys, version, format)
     except RecursionError:
@@ -102,8 +98,8 @@ def _fingerprints(
     head = tagged(b"partition", *parts)
     return Fingerprints(
         tuple(blake2b(head + d, digest_size=16).hexdigest() for d, _ in found),
-        tuple(walk.code(steps) for _, steps in found),
-        tuple(dict.fromkeys(opaque.label for opaque in encoder.opaque)),
+        tuple(map(cache(code_of), (steps for _, steps in found))),
+        tuple(dict.fromkeys(encoder.opaque)),
     )
 
 

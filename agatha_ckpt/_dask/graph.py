@@ -1,9 +1,8 @@
 """Digests of the tasks of a graph, as a Merkle hash without the keys."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from dask._task_spec import (
     Alias,
@@ -16,9 +15,10 @@ from dask._task_spec import (
     TaskRef,
     Tuple,
 )
+from dask.core import flatten
 
-from agatha_ckpt._dask.blocks import Block
-from agatha_ckpt._dask.canonical.callables import display_function, parameter
+from agatha_ckpt._dask.blocks import Block, tasks_of
+from agatha_ckpt._dask.canonical.callables import argument_label
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
 from agatha_ckpt._dask.canonical.plain import FLAT
 from agatha_ckpt._dask.walk import Steps, Walk
@@ -26,37 +26,28 @@ from agatha_ckpt._errors import CheckpointError
 
 _DEEPEST = 20  # tasks that are encoded inside one another
 
+Read = Callable[[Any], bytes]
 
-@dataclass(slots=True)
-class Call:
-    """A call in a task.
 
-    Attributes
-    ----------
-    graph : Graph
-    function : callable
-    arguments : sequence
-    keywords : mapping
-    read : callable
-        Encodes an argument as dask reads it.
-    """
+class Call(NamedTuple):
+    """A call in a task; *read* encodes an argument as dask reads it."""
 
     graph: "Graph"
     function: Any
     arguments: Sequence[Any]
     keywords: Mapping[str, Any]
-    read: Callable[[Any], bytes]
+    read: Read
 
 
 Special = Callable[[Call], bytes | None]
 """What encodes the calls of a function; None where they count as any others."""
 
 
-class _DeeperError(Exception):
+class _DeeperError(CheckpointError):  # which values let through
     """A task has to be encoded before the one that led to it."""
 
     def __init__(self, graph: "Graph", key: Hashable) -> None:
-        super().__init__(key)
+        super().__init__(f"{key!r} is nested too deeply")
         self.graph, self.key = graph, key
 
 
@@ -91,9 +82,10 @@ class Graph:
         self.refs: list[Steps] = []
         self._busy: set[Hashable] = set()
         self._literals: dict[int, tuple[Any, bytes]] = {}
-        kinds = set(map(type, tasks)) | set(map(type, self.known))
-        self._has_strings = outer is not None or bool(kinds - {tuple, int, bytes})
-        self._has_others = outer is not None or bool(kinds - {tuple, str})
+        # The types of literals that may be keys.
+        kinds = set(map(type, tasks)) if outer is None else {object}
+        strings = _PLAIN & {str} if kinds - {tuple, int, bytes} else frozenset()
+        self._keys = strings | (_PLAIN - {str} if kinds - {tuple, str} else frozenset())
 
     def holds(self, key: Any) -> bool:
         """Return whether a value is the key of a task."""
@@ -106,12 +98,15 @@ class Graph:
     def digest(self, key: Hashable) -> tuple[bytes, Steps]:
         """Return digest and steps of a task, however long the chain of its inputs."""
         todo, depth = [key], self.walk.depth
+        places = self.encoder.places
+        place = len(places)
         while todo:
             self.walk.depth = 0
             try:
                 self._resolve(todo[-1])
                 todo.pop()
             except _DeeperError as deeper:
+                del places[place:]
                 if deeper.graph is not self:
                     raise
                 todo.append(deeper.key)
@@ -148,26 +143,25 @@ class Graph:
         if walk.depth >= _DEEPEST:
             raise _DeeperError(self, key)
         refs, self.refs = self.refs, []
-        steps, encoder.steps = encoder.steps, []
-        marked = len(encoder.opaque)
+        steps, encoder.steps = encoder.steps, set()
         walk.depth += 1
         self._busy.add(key)
+        task = self.tasks[key]
+        what = "a record" if isinstance(task, list) else "a value of the graph"
+        encoder.places.append((what, None))
         try:
-            task = self.tasks[key]
             if type(task) is Block:
                 data = self._call(task.function, *task.at(key), self.argument)
             else:
                 data = self.expression(task)
-            if data[:1] != b"\0":  # else another task has the same result
+            if data[0] not in _DIGESTS:  # else another task has the same result
                 data = b"\0" + blake2b(data, digest_size=16).digest()
-            if len(encoder.opaque) > marked:
-                what = "a record" if isinstance(task, list) else "a value of the graph"
-                encoder.name(marked, what)
             found = self.known[key] = data, walk.merge(self.refs, encoder.steps)
         finally:
             self.refs, encoder.steps = refs, steps
             self._busy.discard(key)
             walk.depth -= 1
+        encoder.places.pop()
         return found
 
     def expression(self, part: Any) -> bytes:
@@ -179,21 +173,16 @@ class Graph:
             if self.holds(part):
                 return self.reference(part)
             return self._container(b"t", part)
-        if kind is str:
-            if self._has_strings and self.holds(part):
-                return self.reference(part)
-            return self.encoder.encode(part)
-        if kind is int or kind is float or kind is bool:
-            if self._has_others and self.holds(part):
-                return self.reference(part)
-            return self.encoder.encode(part)
+        if kind in _PLAIN:
+            if kind not in self._keys or not self.holds(part):
+                return self.encoder.encode(part)
+            if kind is bytes:  # a key for some versions of dask, a value for others
+                return tagged(b"or", self.encoder.encode(part), self.reference(part))
+            return self.reference(part)
         if kind is list:
             return self._container(b"l", part)
-        if part is None:
-            return b"N"
         if kind is dict:
-            nodes = [isinstance(m, GraphNode | TaskRef) for m in part.values()]
-            if any(nodes):
+            if any(isinstance(m, GraphNode | TaskRef) for m in part.values()):
                 members = [member for item in part.items() for member in item]
                 return tagged(b"m", *map(self.argument, members))
             return self.encoder.value(part)
@@ -207,10 +196,7 @@ class Graph:
             refs = len(self.refs)
             parts = [self.expression(member) for member in part]
             if len(self.refs) > refs:
-                return tagged(b"like", self.encoder.of_type(kind), *parts)
-        elif kind is bytes and self._has_others and self.holds(part):
-            # A key for some versions of dask, a value for others.
-            return tagged(b"or", self.encoder.encode(part), self.reference(part))
+                return tagged(b"like", self.encoder.encode(kind), *parts)
         elif getattr(kind, "__dask_future__", False):
             return future(self.encoder, part)
         return self.encoder.value(part)
@@ -226,9 +212,8 @@ class Graph:
         known = self._literals.get(id(members))
         if known is not None:
             return known[1]
-        plain = set(map(type, members)) <= _PLAIN
-        if plain and not (
-            (self._has_strings or self._has_others) and any(map(self.holds, members))
+        if set(map(type, members)) <= _PLAIN and not (
+            self._keys and any(map(self.holds, members))
         ):
             if len(members) < FLAT:  # as a value, but without looking for circles
                 return join(tag, self.encoder.encode_all(members))
@@ -257,7 +242,7 @@ class Graph:
         if isinstance(node, TaskRef):
             return future(self.encoder, node)
         if isinstance(node, Task):
-            kind_name = self.encoder.of_type(kind)
+            kind_name = self.encoder.encode(kind)
             call = self._call(node.func, node.args, node.kwargs, self.argument)
             return tagged(b"task", kind_name, call)
         needs = sorted(map(self.reference, node.dependencies))
@@ -268,7 +253,7 @@ class Graph:
         function: Any,
         arguments: Sequence[Any],
         keywords: Mapping[str, Any],
-        read: Callable[[Any], bytes],
+        read: Read,
     ) -> bytes:
         """Encode a call; *read* encodes its arguments."""
         known = self.walk.functions.get(id(function)) or self.walk.function(function)
@@ -277,39 +262,29 @@ class Graph:
             found = known.special(call)
             if found is not None:
                 return found
-        self.encoder.steps += known.steps
+        self.encoder.steps |= known.steps
         parts = [known.data]
-        opaque = self.encoder.opaque
-        for place, part in enumerate(arguments):
-            marked = len(opaque)
-            parts.append(read(part))
-            if len(opaque) > marked:
-                self.name_argument(marked, function, parameter(function, place), part)
+        if getattr(function, "__module__", None) in ("itertools", "builtins"):
+            parts += map(read, arguments)  # what encloses it knows a better name
+        else:
+            for place, part in enumerate(arguments):
+                parts.append(self.named(function, place, part, read))
         for name, part in keywords.items():
-            parts += text(name), self.named(function, repr(name), part, read)
+            parts += text(name), self.named(function, name, part, read)
         return tagged(b"c%d." % len(arguments), *parts)
 
-    def named(
-        self, function: Any, name: str, part: Any, read: Callable[[Any], bytes]
-    ) -> bytes:
-        """Encode the argument *name* of a function."""
-        marked = len(self.encoder.opaque)
+    def named(self, function: Any, place: int | str, part: Any, read: Read) -> bytes:
+        """Encode an argument of a function, by its number or name."""
+        places = self.encoder.places
+        places.append(((argument_label, function, place), part))
         data = read(part)
-        if len(self.encoder.opaque) > marked:
-            self.name_argument(marked, function, name, part)
+        places.pop()
         return data
-
-    def name_argument(self, start: int, function: Any, name: str, part: Any) -> None:
-        """Name opaque values by the argument that they are, or are in."""
-        if getattr(function, "__module__", None) in ("itertools", "builtins"):
-            return  # what encloses it knows a better name
-        holder = None if isinstance(part, tuple | GraphNode) else part
-        label = f"argument {name} of {display_function(function)!r}"
-        self.encoder.name(start, label, holder)
 
 
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 _CONTAINERS = frozenset({Dict, List, Set, Tuple})
+_DIGESTS = b"\0\3"  # of tasks; the second of those that wait for others
 
 
 def join(tag: bytes, parts: list[bytes]) -> bytes:
@@ -332,20 +307,46 @@ def handlers_of(graph: Graph) -> dict[str, Handler]:
             parts = (value.value, None, None)
         else:
             parts = (value.key, getattr(value, "target", None), None)
-        kind = encoder.of_type(type(value))
+        kind = encoder.encode(type(value))
         return tagged(b"node", kind, *encoder.encode_all(parts))
 
     def reference(encoder: Encoder, value: Any) -> bytes:
         if type(value) is not TaskRef:
             return future(encoder, value)
         if graph.holds(value.key):
-            with encoder.suspended():
+            with encoder.suspended(lasting=False):
                 data, steps = graph.digest(value.key)
             graph.refs.append(steps)
             return data
         return tagged(b"ref", encoder.encode(value.key))
 
+    def collection(encoder: Encoder, value: Any) -> bytes:
+        walk, key = graph.walk, id(value)
+        parts = [encoder.encode(type(value))]
+        if key in walk.busy:  # one of its tasks holds it
+            return tagged(b"collection", *parts)
+        walk.busy.add(key)
+        try:
+            tasks, keys = opened(value)
+            inner = Graph(tasks, walk)
+            with encoder.suspended(lasting=True):
+                for data, steps in map(inner.digest, keys):
+                    parts.append(data)
+                    encoder.steps.update(steps)
+        finally:
+            walk.busy.discard(key)
+        return tagged(b"collection", *parts)
+
     return {
+        "dask.base.DaskMethodsMixin": collection,
         "dask._task_spec.GraphNode": node,
         "dask._task_spec.TaskRef": reference,
     }
+
+
+def opened(collection: Any) -> tuple[Mapping[Hashable, Any], list[Hashable]]:
+    """Return the tasks of a collection of dask, and the keys of its partitions."""
+    if hasattr(collection, "expr"):  # what is computed is known after optimizing only
+        collection = collection.optimize()
+    tasks = tasks_of(collection.__dask_graph__())
+    return tasks, list(flatten(collection.__dask_keys__()))

@@ -1,19 +1,16 @@
 """The functions that a graph calls, and the steps that lead to a partition."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agatha_ckpt._dask.canonical.encoder import Encoder, tagged
 
 _LONGEST_CODE = 2_000  # characters
 
-Step = tuple[str, str]
-Steps = tuple[Step, ...]
+Steps = tuple[str, ...]  # which the garbage collector need not follow, unlike sets
 
 
-@dataclass(slots=True)
-class Function:
+class Function(NamedTuple):
     """What is known of a function that tasks call.
 
     Attributes
@@ -22,7 +19,7 @@ class Function:
         Kept so that its id is not given to another object.
     data : bytes
         Its encoding.
-    steps : tuple of (str, str)
+    steps : set of str
         The functions of the user that it calls, with digests of their code.
     special : callable, optional
         What encodes its calls, where they do not count as any others.
@@ -30,7 +27,7 @@ class Function:
 
     function: Any
     data: bytes
-    steps: Steps
+    steps: set[str]
     special: Callable[[Any], bytes | None] | None
 
 
@@ -44,56 +41,48 @@ class Walk:
         What is known of them, by the id of the function.
     depth : int
         How many tasks are being encoded inside one another.
+    busy : set
+        Ids of the collections that are being encoded.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        special_of: Callable[[Any], Callable[[Any], bytes | None] | None],
-    ) -> None:
+    def __init__(self, encoder: Encoder, special_of: Callable[[Any], Any]) -> None:
         self.encoder = encoder
-        self.depth = 0
-        self._special_of = special_of
         self.functions: dict[int, Function] = {}
-        self._merged: dict[Any, Steps] = {}
-        self._codes: dict[Steps, str] = {}
+        self.depth = 0
+        self.busy: set[int] = set()
+        self._special_of = special_of
+        self._merged: dict[tuple[Any, ...], Steps] = {}
 
     def function(self, function: Any) -> Function:
         """Return what is known of a function that a task calls."""
         found = self.functions.get(id(function))
         if found is None:
             encoder = self.encoder
-            steps, encoder.steps = encoder.steps, []
+            steps, encoder.steps = encoder.steps, set()
             data = encoder.named(function, "a function")
             made = getattr(function, "__init__", None)
             if isinstance(function, type) and hasattr(made, "__code__"):
                 data = tagged(b"new", data, encoder.value(made))
             special = self._special_of(function)
-            found = Function(function, data, tuple(encoder.steps), special)
+            found = Function(function, data, encoder.steps, special)
             encoder.steps = steps
             self.functions[id(function)] = found
         return found
 
-    def merge(self, before: list[Steps], own: list[Step]) -> Steps:
-        """Return the steps of a task: those of what it needs, then its own."""
+    def merge(self, before: list[Steps], own: set[str]) -> Steps:
+        """Return the steps of a task: those of what it needs, and its own."""
         if not own and len(before) == 1:
             return before[0]
-        key = tuple(before), tuple(own)
+        key = *own, *before
         found = self._merged.get(key)
         if found is None:
-            steps = [step for steps in dict.fromkeys(before) for step in steps]
-            found = self._merged[key] = tuple(dict.fromkeys((*steps, *own)))
+            found = self._merged[key] = tuple(sorted(own.union(*before)))
         return found
 
-    def code(self, steps: Steps) -> str:
-        """Return steps as they are stored: whole entries, no more than fit."""
-        found = self._codes.get(steps)
-        if found is None:
-            entries, length = [], -1
-            for name, digest in steps:
-                length += len(name) + len(digest) + 2
-                if length > _LONGEST_CODE:
-                    break
-                entries.append(f"{name}={digest}")
-            found = self._codes[steps] = ";".join(entries)
-        return found
+
+def code_of(steps: Steps) -> str:
+    """Return steps as they are stored: whole entries, no more than fit."""
+    count = len(steps)
+    while len(code := ";".join(steps[:count])) > _LONGEST_CODE:
+        count -= 1
+    return code

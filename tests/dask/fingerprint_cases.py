@@ -14,6 +14,7 @@ import enum
 import fractions
 import functools
 import importlib.util
+import ipaddress
 import json
 import math
 import operator
@@ -22,6 +23,7 @@ import random
 import re
 import sys
 import types
+import typing
 import uuid
 import zoneinfo
 
@@ -29,7 +31,7 @@ import dask.bag as db
 import fsspec
 import numpy as np
 import toolz
-from dask import delayed
+from dask import delayed, graph_manipulation
 
 from agatha_ckpt import Checkpointer
 from agatha_ckpt._dask.fingerprint import fingerprints_of
@@ -117,6 +119,14 @@ Pair = collections.namedtuple("Pair", "first second")
 
 def capturing(value):
     return lambda x: (x, value)
+
+
+def local_dataclass(value):
+    @dataclasses.dataclass(frozen=True)
+    class Local:
+        x: object
+
+    return Local(value)
 
 
 def circle():
@@ -227,6 +237,12 @@ def bags(folder):
         ).map(add),
         "loaded": ckpt.checkpoint("numbers", one).map(add),
         "loaded and persisted": ckpt.checkpoint("numbers").persist(scheduler="sync"),
+        "after another": graph_manipulation.bind(one, numbers(30).map(add)),
+        "after itself": graph_manipulation.wait_on(numbers(30).map(add)),
+        "clone": graph_manipulation.clone(one.map(add)),
+        "checkpoint of dask": db.from_delayed(
+            [graph_manipulation.checkpoint(numbers(30))]
+        ),
         "counted": as_bag(ckpt.checkpoint("numbers").count()),
     }
     if HAS_PANDAS:
@@ -298,6 +314,11 @@ def values():
         "range and slice": [range(1, 10, 3), slice(1, None, 2)],
         "dates": [now, now.date(), now.timetz(), now - now, now.tzinfo],
         "zone": now.astimezone(zoneinfo.ZoneInfo("Europe/Berlin")),
+        "views": [{"a": 1}.items(), {"a": 1}.keys(), memoryview(b"ab")],
+        "proxy": types.MappingProxyType({"a": {"x", "y"}}),
+        "local dataclass": local_dataclass({"x", "y"}),
+        "unions": [int | str, typing.Literal[1], dict[str, int]],
+        "address": ipaddress.ip_network("10.0.0.0/8"),
         "decimal": [decimal.Decimal("1.00"), fractions.Fraction(1, 3)],
         "uuid": uuid.UUID(int=7),
         "paths": [pathlib.PurePosixPath("/a"), pathlib.Path("b")],

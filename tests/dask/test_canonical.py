@@ -8,6 +8,7 @@ import decimal
 import enum
 import functools
 import io
+import ipaddress
 import math
 import operator
 import pathlib
@@ -188,7 +189,9 @@ DISTINCT = {
         Words([1, 2]), Labelled({1: 2}), Pair(1, 2), collections.deque([1, 2]),
         collections.deque([1, 2], maxlen=2), collections.OrderedDict({1: 2}),
         collections.defaultdict(list, {1: 2}), collections.defaultdict(int, {1: 2}),
-        collections.Counter({1: 2}),
+        collections.Counter({1: 2}), types.MappingProxyType({1: 2}), {1: 2}.keys(),
+        types.MappingProxyType({1: 3}), {1: 2}.items(), {1: 3}.items(), {1: 2}.values(),
+        memoryview(b"a"), memoryview(b"b"), struct.Struct("i"), struct.Struct("d"),
         types.SimpleNamespace(a=1), types.SimpleNamespace(b=1),
         {frozenset({1})}, {frozenset({2})},
         {frozenset({1}), 2}, range(3), range(0, 4, 2), slice(3), [0, 1, 2],
@@ -240,7 +243,8 @@ DISTINCT = {
         datetime.timedelta(1), datetime.timedelta(seconds=1), datetime.UTC,
         datetime.timezone(datetime.timedelta(hours=1)),
         datetime.timezone(datetime.timedelta(hours=1), "CET"),
-        zoneinfo.ZoneInfo("UTC"), decimal.Decimal(1), decimal.Decimal("1.0"),
+        zoneinfo.ZoneInfo("UTC"), zoneinfo.ZoneInfo("Europe/Rome"),
+        decimal.Decimal(1), decimal.Decimal("1.0"),
         decimal.Decimal("1.00"), decimal.Decimal("NaN"), decimal.Decimal("-0"),
         re.compile("a"), re.compile("b"), re.compile("a", re.IGNORECASE),
         re.compile(b"a"), pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("a"),
@@ -297,7 +301,9 @@ DISTINCT = {
         functools.reduce, types.MethodType(add, 1), types.MethodType(add, 2),
         iter([1]), iter([2]), iter((1,)), map(str, [1]), map(str, [2]),
         (1).__add__, (2).__add__, (1).__sub__, add.__code__, even.__code__,
-        list[int], list[str], dict[str, int],
+        list[int], list[str], dict[str, int], int | str, int | float,
+        Cached.__dict__["size"],
+        functools.cached_property(add), types.CellType(1), types.CellType(2),
     ],
     "filesystems": lambda: [
         fsspec.filesystem("memory"), fsspec.filesystem("file"),
@@ -318,6 +324,55 @@ def s3(endpoint, **options):
     return S3FileSystem(
         endpoint_url=endpoint, key="a", secret="b", skip_instance_cache=True, **options
     )
+
+
+# The two of each pair are equal.
+EQUAL = {
+    "zone": lambda: (
+        zoneinfo.ZoneInfo("UTC"),
+        zoneinfo.ZoneInfo.no_cache("UTC"),
+    ),
+    "cached property": lambda: (Cached(1), used(Cached(1), "size")),
+    "address": lambda: (
+        ipaddress.ip_network("10.0.0.0/8"),
+        used(ipaddress.ip_network("10.0.0.0/8"), "hostmask"),
+    ),
+    "memoize": lambda: (toolz.memoize(add), filled(toolz.memoize(add))),
+    "lru_cache": lambda: (functools.lru_cache(add), filled(functools.lru_cache(add))),
+    "masked array": lambda: (
+        np.ma.array([[1, 2], [3, 4]], mask=[[0, 1], [0, 0]]),
+        np.ma.array([[1, 2], [3, 4]], mask=[[0, 1], [0, 0]], order="F"),
+    ),
+    "path": lambda: (pathlib.Path("a/b"), used(pathlib.Path("a/b"), "parts")),
+    "pattern": lambda: (re.compile("a"), copy.deepcopy(re.compile("a"))),
+    "generator": lambda: (np.random.default_rng(1), np.random.default_rng(1)),
+}
+
+
+class Cached:
+    def __init__(self, value):
+        self.value = value
+
+    @functools.cached_property
+    def size(self):
+        return [self.value] * 3
+
+
+def used(value, attribute):
+    hash(value)
+    getattr(value, attribute)
+    return value
+
+
+def filled(function):
+    function(1)
+    return function
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_equal_values_have_equal_fingerprints(kind):
+    one, two = EQUAL[kind]()
+    assert known_of(one) == known_of(two)
 
 
 @pytest.mark.parametrize("kind", DISTINCT)

@@ -11,10 +11,11 @@ import types
 from collections.abc import Iterator
 from functools import cache, partial
 from hashlib import blake2b
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
-from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
+from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, by, tagged, text
 from agatha_ckpt._dask.canonical.objects import full_name, module_name
 
 _LIBRARIES = sys.stdlib_module_names | frozenset(
@@ -69,6 +70,8 @@ class Names:
         return _HANDLERS | own
 
     def _function(self, encoder: Encoder, value: Any) -> bytes:
+        if not is_users(value) and is_global(value):
+            return tagged(b"B", text(full_name(value)))
         code = value.__code__
         name = full_name(value)
         if code.co_qualname != value.__qualname__:  # renamed, as by functools.wraps
@@ -81,46 +84,35 @@ class Names:
         if self._is_ambiguous(f"globals of {name}", id(value.__globals__)):
             # Loaded twice: the same code may find other things under a name.
             for used in sorted(global_names(code) & value.__globals__.keys()):
-                label = f"global {used!r} of {display_function(value)!r}"
                 parts.append(text(used))
-                parts.append(encoder.named(value.__globals__[used], label))
+                parts.append(
+                    encoder.named(value.__globals__[used], (_label, "global", value))
+                )
         if is_users(value):
-            encoder.steps.append((step_name(value), digest[:8]))
-        shown = display_function(value)
+            encoder.steps.add(f"{step_name(value)}={digest[:8]}")
         if code.co_qualname.startswith("singledispatch.<locals>."):
             return tagged(b"f", *parts, encoder.encode(dict(value.registry)))
-        held: list[bytes] = []
-        for variable, cell in captured(value):
-            label = f"variable {variable!r} of {shown!r}"
-            held += text(variable), self._held(encoder, value, cell, label)
-        defaults = dict(enumerate(value.__defaults__ or ()))
-        for place, default in (defaults | (value.__kwdefaults__ or {})).items():
-            label = f"a default of {shown!r}"
-            parts.append(encoder.encode(place))
-            parts.append(self._held(encoder, value, default, label))
+        held: dict[Any, Any] = dict(captured(value))
+        if code.co_qualname == "memoize.<locals>.memof":  # toolz: what it has computed
+            held.pop("cache")
+        held |= enumerate(value.__defaults__ or ())
+        held |= {f"{name}=": d for name, d in (value.__kwdefaults__ or {}).items()}
+        for variable, content in held.items():
+            parts.append(encoder.encode(variable))
+            if type(content) is object and (sentinel := _sentinel(value, content)):
+                parts.append(tagged(b"sentinel", text(sentinel)))
+            else:
+                parts.append(encoder.named(content, (_label, variable, value)))
         if value.__dict__:
-            parts.append(encoder.named(value.__dict__, f"an attribute of {shown!r}"))
-        return tagged(b"f", tagged(b"captured", *held), *parts)
-
-    def _held(self, encoder: Encoder, function: Any, value: Any, label: str) -> bytes:
-        """Encode a default or a variable; the sentinel of a module by its name."""
-        if type(value) is object:
-            places = [function.__globals__]
-            places += [vars(m) for m in places[0].values() if type(m) is ModuleType]
-            for place in places:
-                for name, found in list(place.items()):
-                    if found is value:
-                        module = module_name(place.get("__name__"))
-                        return tagged(b"sentinel", text(module), text(name))
-        return encoder.named(value, label)
+            parts.append(encoder.named(value.__dict__, (_label, None, value)))
+        return tagged(b"f", *parts)
 
     def _class(self, encoder: Encoder, value: Any) -> bytes:
         """Encode a class by its name, and by its content where that is not enough."""
         name = full_name(value)
         if not value.__flags__ & _HEAP_TYPE:
             return tagged(b"C", text(name))
-        found = found_by_name(value, value.__module__, value.__qualname__)
-        if not self._is_ambiguous(f"class {name}", id(value)) and found:
+        if not self._is_ambiguous(f"class {name}", id(value)) and is_global(value):
             return tagged(b"C", text(name))
         parts = encoder.encode_all(value.__bases__)
         for name_, member in vars(value).items():
@@ -134,6 +126,24 @@ class Names:
         if self._codes.setdefault(name, what) != what:
             self.clashes.add(name)
         return False
+
+
+def _label(held: Any, function: Any) -> str:
+    """Return how messages speak of what a function holds."""
+    what = f"variable {held!r}" if type(held) is str else "a default"
+    what = {None: "an attribute", "global": "a global"}.get(held, what)
+    return f"{what} of {display_function(function)!r}"
+
+
+def _sentinel(function: Any, value: object) -> str:
+    """Return the name of a plain object in the modules that a function sees."""
+    places = [function.__globals__]
+    places += [vars(m) for m in places[0].values() if type(m) is ModuleType]
+    for place in places:
+        for name, found in list(place.items()):
+            if found is value:
+                return f"{module_name(place.get('__name__'))}.{name}"
+    return ""
 
 
 def captured(function: Any) -> Iterator[tuple[str, Any]]:
@@ -205,74 +215,62 @@ def _constant(value: Any) -> Any:
     return type(value).__name__, repr(value)
 
 
-def found_by_name(value: Any, module: Any, name: Any) -> bool:
-    """Return whether *name* in an imported module is *value*."""
-    place: Any = sys.modules.get(module) if isinstance(module, str) else None
-    for part in str(name).split("."):
+def is_global(value: Any, name: str = "", module: Any = None) -> bool:
+    """Return whether a callable is found by its name in its module."""
+    place: Any = sys.modules.get(str(module or getattr(value, "__module__", None)))
+    for part in (name or value.__qualname__).split("."):
         place = getattr(place, "__dict__", {}).get(part)
+        if type(place) is staticmethod:
+            place = place.__func__
     return place is value
 
 
-def _is_global(value: Any) -> bool:
+def _is_bound_global(value: Any) -> bool:
     """Return whether a method is a function of its module, as ``random.choice``."""
-    module = type(value.__self__).__module__
-    return found_by_name(value, module, value.__name__)
+    return is_global(value, value.__name__, type(value.__self__).__module__)
 
 
 def _method(encoder: Encoder, value: Any) -> bytes:
-    if type(value.__func__) is types.FunctionType and _is_global(value):
+    if type(value.__func__) is types.FunctionType and _is_bound_global(value):
         return tagged(b"M", text(full_name(value.__func__)))
-    shown = display_function(value.__func__)
-    owner = encoder.named(value.__self__, f"the object of {shown!r}")
+    owner = encoder.named(value.__self__, (_owner_label, value.__func__, None))
     return tagged(b"M", owner, encoder.encode(value.__func__))
 
 
 def _builtin(encoder: Encoder, value: Any) -> bytes:
     """Encode a function or method that is written in C."""
-    owner, module = value.__self__, getattr(value, "__module__", None)
-    named = isinstance(owner, ModuleType | None) or _is_global(value)
-    if named or found_by_name(value, module, value.__qualname__):
+    owner = value.__self__
+    if isinstance(owner, ModuleType | None) or _is_bound_global(value):
         return tagged(b"B", text(full_name(value)))
-    name = display_function(value)
-    return tagged(b"B", text(name), encoder.named(owner, f"the object of {name!r}"))
+    if is_global(value):
+        return tagged(b"B", text(full_name(value)))
+    held = encoder.named(owner, (_owner_label, value, None))
+    return tagged(b"B", text(display_function(value)), held)
+
+
+def _owner_label(function: Any, _: None) -> str:
+    return f"the object of {display_function(function)!r}"
 
 
 def _of_type(encoder: Encoder, value: Any) -> bytes:
-    return tagged(b"B", encoder.of_type(value.__objclass__), text(value.__name__))
+    return tagged(b"B", encoder.encode(value.__objclass__), text(value.__name__))
 
 
 def _partial(encoder: Encoder, value: Any) -> bytes:
     """Encode ``functools.partial`` and toolz's ``curry``."""
-    shown = display_function(value.func)
-    parts = [encoder.of_type(type(value)), encoder.encode(value.func)]
+    parts = encoder.encode_all((type(value), value.func))
     if type(value) is partial:
         parts.append(encoder.encode(value.__dict__))
-    for place, argument in enumerate(value.args):
-        label = f"argument {parameter(value.func, place)} of {shown!r}"
-        parts.append(encoder.named(argument, label))
-    for name, argument in (value.keywords or {}).items():
-        label = f"argument {name!r} of {shown!r}"
-        parts += text(name), encoder.named(argument, label)
-    return tagged(b"P%d" % len(value.args), *parts)
+    arguments = dict(enumerate(value.args)) | (value.keywords or {})
+    for place, argument in arguments.items():
+        label = argument_label, value.func, place
+        parts += encoder.encode(place), encoder.named(argument, label)
+    return tagged(b"P", *parts)
 
 
-def _compose(encoder: Encoder, value: Any) -> bytes:
-    """Encode toolz's ``compose``, the functions in the order in which they run."""
-    return tagged(b"Q", *encoder.encode_all((value.first, *value.funcs)))
-
-
-def _cached(encoder: Encoder, value: Any) -> bytes:
-    return tagged(b"A", encoder.encode(value.__wrapped__))
-
-
-def _property(encoder: Encoder, value: Any) -> bytes:
-    return tagged(
-        b"property", *encoder.encode_all((value.fget, value.fset, value.fdel))
-    )
-
-
-def _wrapped(encoder: Encoder, value: Any) -> bytes:
-    return tagged(b"W", text(type(value).__name__), encoder.encode(value.__func__))
+def argument_label(function: Any, place: int | str) -> str:
+    """Return how messages speak of an argument of a function."""
+    return f"argument {_parameter(function, place)} of {display_function(function)!r}"
 
 
 def _module(encoder: Encoder, value: Any) -> bytes:
@@ -286,8 +284,10 @@ def _code(_: Encoder, value: Any) -> bytes:
     return tagged(b"X", text(code_digest(value)))
 
 
-def parameter(function: Any, place: int) -> str:
-    """Return the name of the parameter number *place* of a function, or its number."""
+def _parameter(function: Any, place: int | str) -> str:
+    """Return the name of a parameter of a function, or its number."""
+    if isinstance(place, str):
+        return repr(place)
     while type(function) in (partial, types.MethodType):
         if type(function) is partial:
             function, place = function.func, place + len(function.args)
@@ -309,15 +309,20 @@ _HANDLERS: dict[str, Handler] = {
     "builtins.classmethod_descriptor": _of_type,
     "builtins.getset_descriptor": _of_type,
     "builtins.member_descriptor": _of_type,
-    "builtins.property": _property,
-    "builtins.staticmethod": _wrapped,
-    "builtins.classmethod": _wrapped,
+    "builtins.property": by(attrgetter("fget", "fset", "fdel")),
+    "builtins.staticmethod": by(lambda held: [held.__func__]),
+    "builtins.classmethod": by(lambda held: [held.__func__]),
     "builtins.module": _module,
     "builtins.code": _code,
+    "builtins.cell": by(lambda held: [held.cell_contents]),
+    "functools.cached_property": by(lambda held: [held.func]),
     "functools.partial": _partial,
-    "functools._lru_cache_wrapper": _cached,
+    "functools._lru_cache_wrapper": by(lambda held: [held.__wrapped__]),
+    "types.GenericAlias": by(attrgetter("__origin__", "__args__")),
+    "types.UnionType": by(lambda held: [held.__args__]),
+    "typing._BaseGenericAlias": by(attrgetter("__origin__", "__args__")),
     "toolz.functoolz.curry": _partial,
-    "toolz.functoolz.Compose": _compose,
+    "toolz.functoolz.Compose": by(attrgetter("first", "funcs")),
     "cytoolz.functoolz.curry": _partial,
-    "cytoolz.functoolz.Compose": _compose,
+    "cytoolz.functoolz.Compose": by(attrgetter("first", "funcs")),
 }

@@ -12,9 +12,8 @@ import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from agatha_ckpt._dask.canonical.objects import (
     article,
@@ -22,7 +21,7 @@ from agatha_ckpt._dask.canonical.objects import (
     display,
     full_name,
     is_opaque_type,
-    read_state,
+    reduced,
     state_of,
 )
 from agatha_ckpt._errors import CheckpointError
@@ -39,30 +38,21 @@ _DEPTH = 100  # nested containers and objects
 _NOT_SEEN = 1 << 62
 
 Handler = Callable[["Encoder", Any], bytes]
+Label = tuple[Callable[..., str], Any, Any]
+"""How messages speak of a place: a function, and what it is called with."""
 
 
 class TooLargeError(Exception):
     """A value cannot be encoded as a whole; the message is the reason."""
 
 
-@dataclass
-class Opaque:
-    """A value that was not looked into, and how messages speak of it."""
-
-    value: Any
-    why: str = ""
-    label: str = ""
-
-
-@dataclass(slots=True)
-class _Known:
+class _Known(NamedTuple):
     """A value that was encoded; kept, so that its id is not given to another one."""
 
     value: Any
     data: bytes
     size: int
-    steps: tuple[Any, ...]
-    opaque: tuple[Opaque, ...]
+    steps: set[str]
 
 
 def pack(data: bytes) -> bytes:
@@ -74,10 +64,7 @@ def pack(data: bytes) -> bytes:
 
 def tagged(tag: bytes, *parts: bytes) -> bytes:
     """Return the encoding of a value that is made of encoded parts."""
-    data = b"(%b %d:%b" % (tag, len(parts), b"".join(parts))
-    if len(data) <= _SHORT:
-        return data
-    return b"#" + blake2b(data, digest_size=16).digest()
+    return pack(b"(%b %d:%b" % (tag, len(parts), b"".join(parts)))
 
 
 def text(value: str) -> bytes:
@@ -111,10 +98,12 @@ class Encoder:
 
     Attributes
     ----------
-    opaque : list of Opaque
-        What was not looked into, in order.
-    steps : list
-        The functions met, each with a digest of its code, in order.
+    opaque : list of str
+        What was not looked into, in order, by the innermost place that is known.
+    places : list of (label, value)
+        Where in the graph the encoder is.
+    steps : set of str
+        The functions met, each with a digest of its code.
     """
 
     def __init__(
@@ -124,16 +113,18 @@ class Encoder:
         limit: int = LIMIT,
     ) -> None:
         self.limit = limit
-        self.opaque: list[Opaque] = []
-        self.steps: list[Any] = []
+        self.opaque: list[str] = []
+        self.places: list[tuple[Label | str, Any]] = []
+        self.steps: set[str] = set()
         self.size = 0
         self._named = handlers
         self._scalars = frozenset(scalars)
         self._of_type: dict[type, Handler] = {}
         self._known: dict[int, _Known] = {}
+        # Numbers of the values that enclose this one, and of those beside it that
+        # refer to one of these; in order.
         self._open: dict[int, int] = {}
-        self._path: list[int] = []
-        self._count = self._depth = 0
+        self._depth = 0
         self._low = _NOT_SEEN  # the first of the open values that is referred to
         self._lasting = True
 
@@ -153,40 +144,37 @@ class Encoder:
 
         What is too large or nested too deeply is opaque as a whole.
         """
-        opaque, steps, path = len(self.opaque), len(self.steps), len(self._path)
-        saved = self._count, self._depth, self._low, self._lasting
+        opened, opaque = len(self._open), len(self.opaque)
+        saved = self._depth, self._low, self._lasting
         base, self.size = self.size, 0
         try:
             return self.encode(value)
         except TooLargeError as error:
-            self._forget(path)
-            del self.opaque[opaque:], self.steps[steps:]
-            self._count, self._depth, self._low, self._lasting = saved
+            self._close(opened)
+            del self.opaque[opaque:]
+            self._depth, self._low, self._lasting = saved
             length = b"%d" % len(value) if type(value) in _SIZED else b""
             return self.refuse(value, str(error), length)
         finally:
             self.size = base
 
-    def named(self, value: Any, label: str) -> bytes:
+    def named(self, value: Any, label: Label | str) -> bytes:
         """Return the encoding of a value that messages know by *label*."""
-        start = len(self.opaque)
-        data = self.value(value)
-        if len(self.opaque) > start:
-            self.name(start, label, value)
-        return data
-
-    def name(self, start: int, label: str, holder: Any = None) -> None:
-        """Name the opaque values from number *start* on that have no name yet."""
-        for found in self.opaque[start:]:
-            if not found.label:
-                what = article(display(type(found.value))) + found.why
-                if holder is not None and holder is not found.value:
-                    what = f"{what} in {article(display(type(holder)))}"
-                found.label = f"{label}, {what}"
+        self.places.append((label, value))
+        try:
+            return self.value(value)
+        finally:
+            self.places.pop()
 
     def refuse(self, value: Any, why: str = "", *facts: bytes) -> bytes:
         """Return the encoding of a value that is not looked into, and list it."""
-        self.opaque.append(Opaque(value, f" ({why})" if why else ""))
+        label, holder = self.places[-1] if self.places else ("a value", None)
+        what = article(display(type(value))) + (f" ({why})" if why else "")
+        own = isinstance(holder, tuple) or type(holder).__module__ == "dask._task_spec"
+        if not (holder is value or holder is None or own):
+            what = f"{what} in {article(display(type(holder)))}"
+        name = label if isinstance(label, str) else label[0](*label[1:])
+        self.opaque.append(f"{name}, {what}")
         return tagged(b"O", text(full_name(type(value))), *facts)
 
     def count(self, size: int) -> None:
@@ -195,26 +183,19 @@ class Encoder:
         if self.size > self.limit:
             raise TooLargeError(ABOVE_LIMIT)
 
-    def of_type(self, cls: type) -> bytes:
-        """Return the encoding of a type."""
-        return self.encode(cls)
-
     @contextmanager
-    def suspended(self) -> Iterator[None]:
+    def suspended(self, *, lasting: bool) -> Iterator[None]:
         """Encode something else in the middle of a value.
 
-        What encloses it holds for this place only, and is not remembered.
+        What encloses it is remembered only if *lasting*.
         """
-        saved = self._open, self._path, self._count, self._depth, self._low, self.size
-        self._open, self._path, self.size = {}, [], 0
-        self._count = self._depth = 0
+        saved = self._open, self._depth, self._low, self.size
+        self._open, self._depth, self.size = {}, 0, 0
         try:
             yield
         finally:
-            self._open, self._path, self._count, self._depth, self._low, self.size = (
-                saved
-            )
-            self._lasting = False
+            self._open, self._depth, self._low, self.size = saved
+            self._lasting = self._lasting and lasting
 
     def _find(self, cls: type) -> Handler:
         """Return what encodes values of *cls*, and remember it."""
@@ -222,13 +203,11 @@ class Encoder:
         first = next((n for n in names if n in _FIRST), None)
         if not first and is_opaque_type(cls):
             handler: Handler = Encoder.refuse
-        elif not first and defines(cls, "__dask_graph__"):
-            handler = _visited(_collection)
         elif not first and defines(cls, "__dask_tokenize__"):
             handler = _visited(_tokenized)
         else:
             # Two plain objects differ by identity only.
-            inner: Handler = Encoder.refuse if cls is object else _object
+            inner: Handler = Encoder.refuse if cls is object else objects
             base, whole = cls, True
             for candidate, name in zip(cls.__mro__, names, strict=True):
                 if name in self._named and (not first or name == first):
@@ -254,94 +233,87 @@ class Encoder:
         key = id(value)
         if known := self._known.get(key):
             self.count(known.size)
-            self.steps += known.steps
-            self.opaque += known.opaque
-            self._count += 1
+            self.steps |= known.steps
             return known.data
-        number = self._open.get(key)
-        if number is not None:
+        place = len(self._open)
+        number = self._open.setdefault(key, place)
+        if number != place:
             self._low = min(self._low, number)
-            return b"@%d;" % (self._count - number)
+            return b"@%d;" % (place - number)
         if self._depth >= _DEPTH:
             raise TooLargeError("nested too deeply")
-        number, place, size = self._count, len(self._path), self.size
-        steps, opaque = len(self.steps), len(self.opaque)
-        self._open[key] = number
-        self._path.append(key)
-        self._count += 1
-        low, lasting = self._low, self._lasting
-        self._low, self._lasting = _NOT_SEEN, True
+        depth, size, opaque = self._depth, self.size, len(self.opaque)
+        (low, lasting), (self._low, self._lasting) = (
+            (self._low, self._lasting),
+            (_NOT_SEEN, True),
+        )
+        steps, self.steps = self.steps, set()
         self._depth += 1
-        depth = self._depth
         try:
             data = inner(self, value)
         except (TooLargeError, RecursionError, CheckpointError):
             raise
         except Exception:  # of a library, or of a value's own methods
-            self._forget(place + 1)
-            del self.opaque[opaque:], self.steps[steps:]
-            self._count, self._depth, self.size = number + 1, depth, size
-            self._low, self._lasting = _NOT_SEEN, True
+            self._close(place + 1)
+            del self.opaque[opaque:]
+            self.size, self._low, self._lasting = size, _NOT_SEEN, True
             data = self.refuse(value)
-        self._depth -= 1
+        finally:
+            own, self.steps = self.steps, steps
+            steps |= own
+        self._depth = depth
         self.count(len(data) + 32)
-        if self._low >= number:
-            self._forget(place)
-            self._count = number + 1
+        if self._low >= place:
+            self._close(place)
             if self._lasting:
-                self._known[key] = _Known(
-                    value,
-                    data,
-                    self.size - size,
-                    tuple(self.steps[steps:]),
-                    tuple(self.opaque[opaque:]),
-                )
+                self._known[key] = _Known(value, data, self.size - size, own)
         else:
             low = min(low, self._low)
         self._low, self._lasting = low, lasting and self._lasting
         return data
 
-    def _forget(self, place: int) -> None:
+    def _close(self, place: int) -> None:
         """Take what was met since *place* from the values that are being encoded."""
-        for key in self._path[place:]:
-            del self._open[key]
-        del self._path[place:]
+        while len(self._open) > place:
+            self._open.popitem()
 
     def unordered(self, values: Iterable[Any]) -> list[bytes]:
         """Return the sorted encodings of the members of a set."""
         low, self._low = self._low, _NOT_SEEN
-        steps, found = self.steps, []
-        try:
-            for value in list(values):
-                self.steps = []
-                found.append((self.encode(value), self.steps))
-        finally:
-            self.steps = steps
-        found.sort()
-        for _, own in found:
-            steps += own
+        found = sorted(self.encode_all(list(values)))
         if self._low != _NOT_SEEN:
             raise TooLargeError("a set that holds itself")  # its order would count
         self._low = low
-        return [data for data, _ in found]
+        return found
 
 
 def _visited(inner: Handler) -> Handler:
     return lambda encoder, value: encoder.visit(value, inner)
 
 
+def by(parts: Callable[[Any], Iterable[Any]]) -> Handler:
+    """Return what encodes values by their type and parts."""
+
+    def encode(encoder: Encoder, value: Any) -> bytes:
+        return tagged(b"A", *encoder.encode_all((type(value), *parts(value))))
+
+    return encode
+
+
 # Types whose encoding says all of the types that are derived from them.
 _WHOLE = re.compile(
-    r"builtins\.type|fsspec\.spec\.AbstractFileSystem|pandas\..*|pyarrow\..*"
-    r"|pathlib\..*|numpy\.(generic|dtype)"
+    r"builtins\.type|fsspec\.spec\.AbstractFileSystem|pandas\..*|polars\..*|pyarrow\..*"
+    r"|pathlib\..*|numpy\.(generic|dtype)|numpy\.random\..*|dask\..*|enum\.Enum|typing\..*"
 )
 
 # What is looked for before a type's own __dask_tokenize__, or before str and int.
 _FIRST = (
     "fsspec.spec.AbstractFileSystem",
+    "dask.base.DaskMethodsMixin",
     "dask._task_spec.GraphNode",
     "dask._task_spec.TaskRef",
     "builtins.type",
+    "enum.Enum",
 )
 
 # Objects
@@ -352,27 +324,19 @@ def _derived(inner: Handler) -> Handler:
 
     def encode(encoder: Encoder, value: Any) -> bytes:
         content = inner(encoder, value)
-        parts = encoder.of_type(type(value)), content
+        parts = encoder.encode(type(value)), content
         return tagged(b"D", *parts, encoder.encode(state_of(value)))
 
     return encode
 
 
-def _object(encoder: Encoder, value: Any) -> bytes:
+def objects(encoder: Encoder, value: Any) -> bytes:
     """Encode an object by its type and state."""
     cls = type(value)
-    parts = [encoder.of_type(cls), encoder.encode(read_state(value))]
+    parts = encoder.encode_all((cls, *reduced(value)))
     if callable(value) and isinstance(cls.__call__, types.FunctionType):
         parts.append(encoder.encode(cls.__call__))
     return tagged(b"o", *parts)
 
 
-def _tokenized(encoder: Encoder, value: Any) -> bytes:
-    """Encode an object whose type defines what identifies it."""
-    token = value.__dask_tokenize__()
-    return tagged(b"K", encoder.of_type(type(value)), encoder.encode(token))
-
-
-def _collection(encoder: Encoder, value: Any) -> bytes:
-    """Encode a dask collection inside a value: its graph is not looked into."""
-    return tagged(b"G", encoder.refuse(value), _tokenized(encoder, value))
+_tokenized = by(lambda value: [..., value.__dask_tokenize__()])

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import PurePath
 from typing import Any
 
@@ -17,24 +18,11 @@ from agatha_ckpt._dask.canonical.encoder import (
     Encoder,
     Handler,
     binary,
+    by,
     tagged,
     text,
 )
-from agatha_ckpt._dask.canonical.objects import attributes, full_name
-
-
-def _path(encoder: Encoder, value: Any) -> bytes:
-    parts = encoder.of_type(type(value)), text(PurePath.__str__(value))
-    return tagged(b"path", *parts, encoder.encode(attributes(value)))
-
-
-def _pattern(encoder: Encoder, value: Any) -> bytes:
-    return tagged(b"regex", *encoder.encode_all((value.pattern, value.flags)))
-
-
-def _defaultdict(encoder: Encoder, value: Any) -> bytes:
-    items = encoder.encode(dict(dict.items(value)))
-    return tagged(b"dd", encoder.encode(value.default_factory), items)
+from agatha_ckpt._dask.canonical.objects import full_name
 
 
 def _ndarray(encoder: Encoder, value: Any) -> bytes:
@@ -64,14 +52,14 @@ def _dtype(encoder: Encoder, dtype: Any) -> bytes:
     for name in dtype.names or ():
         inner, *place = dtype.fields[name]
         parts += text(name), _dtype(encoder, inner), encoder.encode(place)
-    return tagged(b"dtype", encoder.of_type(dtype.type), *parts)
+    return tagged(b"dtype", encoder.encode(dtype.type), *parts)
 
 
 def _scalar(encoder: Encoder, value: Any) -> bytes:
     numpy: Any = sys.modules["numpy"]
     array = numpy.asarray(value)
     parts = _dtype(encoder, array.dtype), *_content(encoder, array)
-    return tagged(b"scalar", encoder.of_type(type(value)), *parts)
+    return tagged(b"scalar", encoder.encode(type(value)), *parts)
 
 
 def _ufunc(encoder: Encoder, value: Any) -> bytes:
@@ -81,35 +69,33 @@ def _ufunc(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"ufunc", text(name))
 
 
-def _by_name(_: Encoder, value: Any) -> bytes:
-    return tagged(b"B", text(full_name(value)))
+def _masked(value: Any) -> tuple[Any, ...]:
+    mask = sys.modules["numpy"].ma.getmaskarray(value)
+    return value.data, mask, value.fill_value, value.hardmask
 
 
-def _frame(encoder: Encoder, value: Any) -> bytes:
+def _zone(encoder: Encoder, value: Any) -> bytes:
+    return tagged(b"zone", text(value.key)) if value.key else encoder.refuse(value)
+
+
+def _frame(value: Any) -> tuple[Any, ...]:
     columns = [value.iloc[:, place].array for place in range(value.shape[1])]
-    parts = encoder.encode_all((value.columns, value.index, *columns))
-    return tagged(b"frame", *parts, *_extras(encoder, value))
+    return value.columns, value.index, *columns, *_extras(value)
 
 
-def _series(encoder: Encoder, value: Any) -> bytes:
-    parts = encoder.encode_all((value.name, value.index, value.array))
-    return tagged(b"series", *parts, *_extras(encoder, value))
+def _series(value: Any) -> tuple[Any, ...]:
+    return value.name, value.index, value.array, *_extras(value)
 
 
-def _extras(encoder: Encoder, value: Any) -> list[bytes]:
-    unique = value.flags.allows_duplicate_labels
+def _extras(value: Any) -> tuple[Any, ...]:
     own = {name: getattr(value, name, None) for name in value._metadata}
-    return encoder.encode_all((dict(value.attrs), unique, own, type(value)))
+    return dict(value.attrs), value.flags.allows_duplicate_labels, own
 
 
-def _index(encoder: Encoder, value: Any) -> bytes:
-    names, frequency = list(value.names), getattr(value, "freqstr", None)
-    if value.nlevels > 1:
-        values = [value.get_level_values(place) for place in range(value.nlevels)]
-    else:
-        values = [value.array]
-    parts = encoder.encode_all((type(value), names, frequency, *values))
-    return tagged(b"index", *parts)
+def _index(value: Any) -> tuple[Any, ...]:
+    levels = range(value.nlevels if value.nlevels > 1 else 0)
+    values = [value.get_level_values(place) for place in levels] or [value.array]
+    return list(value.names), getattr(value, "freqstr", None), *values
 
 
 def _extension(encoder: Encoder, value: Any) -> bytes:
@@ -130,15 +116,6 @@ def _extension(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"ext", *head, *encoder.encode_all(members))
 
 
-def _timestamp(encoder: Encoder, value: Any) -> bytes:
-    zone, fold = getattr(value, "tzinfo", None), getattr(value, "fold", 0)
-    return tagged(b"stamp", *encoder.encode_all((type(value), value.asm8, zone, fold)))
-
-
-def _singleton(encoder: Encoder, value: Any) -> bytes:
-    return tagged(b"one", encoder.of_type(type(value)))
-
-
 def _arrow(encoder: Encoder, value: Any) -> bytes:
     """Encode an Arrow array or table: its type or schema, and each member."""
     if value.nbytes > encoder.limit:
@@ -148,14 +125,6 @@ def _arrow(encoder: Encoder, value: Any) -> bytes:
     head = encoder.encode_all((type(value), value.type if schema is None else schema))
     members = [encoder.encode(column.to_pylist()) for column in columns]
     return tagged(b"arrow", *head, *members)
-
-
-def _arrow_scalar(encoder: Encoder, value: Any) -> bytes:
-    return tagged(b"arrow1", *encoder.encode_all((value.type, value.as_py())))
-
-
-def _arrow_buffer(encoder: Encoder, value: Any) -> bytes:
-    return tagged(b"buffer", encoder.encode(value.to_pybytes()))
 
 
 def _arrow_type(encoder: Encoder, value: Any) -> bytes:
@@ -197,7 +166,7 @@ def public_options(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _filesystem(encoder: Encoder, value: Any) -> bytes:
+def _filesystem(value: Any) -> tuple[Any, ...]:
     protocol = value.protocol
     names = [protocol] if isinstance(protocol, str) else sorted(protocol)
     parameters = list(inspect.signature(type(value)).parameters)
@@ -207,46 +176,57 @@ def _filesystem(encoder: Encoder, value: Any) -> bytes:
         options |= options.pop("client_kwargs", None) or {}
         found = next((os.environ[n] for n in _ENDPOINTS if n in os.environ), None)
         options["endpoint_url"] = options.get("endpoint_url") or found
-    options["account"] = getattr(value, "account_name", None)
-    parts = encoder.encode_all((names, options))
-    return tagged(b"fs", encoder.of_type(type(value)), *parts)
+    return names, options, getattr(value, "account_name", None)
 
 
-def _open_file(encoder: Encoder, value: Any) -> bytes:
-    parts = (value.fs, value.path, value.mode, value.compression)
-    rest = (value.encoding, value.errors, value.newline)
-    return tagged(b"file", *encoder.encode_all((*parts, *rest)))
+def _polars_series(value: Any) -> tuple[Any, ...]:
+    return value.name, repr(value.dtype), value.to_list()
 
 
 HANDLERS: dict[str, Handler] = {
-    "collections.defaultdict": _defaultdict,
-    "pathlib.PurePath": _path,
-    "pathlib._local.PurePath": _path,
-    "re.Pattern": _pattern,
+    "enum.Enum": by(attrgetter("_name_", "_value_")),
+    "pathlib.PurePath": by(lambda p: (PurePath.__str__(p), getattr(p, "__dict__", 0))),
+    "re.Pattern": by(attrgetter("pattern", "flags")),
+    "zoneinfo.ZoneInfo": _zone,
     "numpy.ndarray": _ndarray,
     "numpy.generic": _scalar,
     "numpy.dtype": _dtype,
+    "numpy.ma.MaskedArray": by(_masked),
+    "numpy.random.bit_generator.BitGenerator": by(attrgetter("state", "seed_seq")),
+    "numpy.random.bit_generator.SeedSequence": by(lambda seed: [seed.state]),
+    "numpy.random._generator.Generator": by(lambda random: [random.bit_generator]),
     "numpy.ufunc": _ufunc,
-    "numpy._ArrayFunctionDispatcher": _by_name,
-    "pandas.DataFrame": _frame,
-    "pandas.core.frame.DataFrame": _frame,
-    "pandas.Series": _series,
-    "pandas.core.series.Series": _series,
-    "pandas.Index": _index,
-    "pandas.core.indexes.base.Index": _index,
+    "numpy._ArrayFunctionDispatcher": lambda _, value: text(full_name(value)),
+    "pandas.DataFrame": by(_frame),
+    "pandas.Series": by(_series),
+    "pandas.Index": by(_index),
     "pandas.api.extensions.ExtensionArray": _extension,
-    "pandas.core.arrays.base.ExtensionArray": _extension,
-    "pandas._libs.tslibs.nattype._NaT": _singleton,
-    "pandas._libs.missing.C_NAType": _singleton,
-    "pandas._libs.tslibs.timestamps._Timestamp": _timestamp,
-    "pandas._libs.tslibs.timedeltas._Timedelta": _timestamp,
+    "pandas._libs.tslibs.nattype._NaT": by(lambda _: []),
+    "pandas._libs.missing.C_NAType": by(lambda _: []),
+    "pandas._libs.tslibs.timestamps._Timestamp": by(
+        attrgetter("asm8", "tzinfo", "fold")
+    ),
+    "pandas._libs.tslibs.timedeltas._Timedelta": by(lambda delta: [delta.asm8]),
+    "polars.dataframe.frame.DataFrame": by(lambda frame: frame.get_columns()),
+    "polars.series.series.Series": by(_polars_series),
     "pyarrow._fs.FileSystem": _arrow_filesystem,
     "pyarrow.lib._PandasConvertible": _arrow,
-    "pyarrow.lib.Buffer": _arrow_buffer,
-    "pyarrow.lib.Scalar": _arrow_scalar,
+    "pyarrow.lib.Buffer": by(lambda buffer: [buffer.to_pybytes()]),
+    "pyarrow.lib.Scalar": by(lambda scalar: [scalar.type, scalar.as_py()]),
     "pyarrow.lib.Schema": _arrow_type,
     "pyarrow.lib.Field": _arrow_type,
     "pyarrow.lib.DataType": _arrow_type,
-    "fsspec.spec.AbstractFileSystem": _filesystem,
-    "fsspec.core.OpenFile": _open_file,
+    "fsspec.spec.AbstractFileSystem": by(_filesystem),
+    "fsspec.core.OpenFile": by(
+        attrgetter("fs", "path", "mode", "compression", "encoding", "errors", "newline")
+    ),
+}
+# Where older versions keep them.
+HANDLERS |= {
+    "pathlib._local.PurePath": HANDLERS["pathlib.PurePath"],
+    "numpy.ma.core.MaskedArray": HANDLERS["numpy.ma.MaskedArray"],
+    "pandas.core.frame.DataFrame": HANDLERS["pandas.DataFrame"],
+    "pandas.core.series.Series": HANDLERS["pandas.Series"],
+    "pandas.core.indexes.base.Index": HANDLERS["pandas.Index"],
+    "pandas.core.arrays.base.ExtensionArray": _extension,
 }

@@ -1,11 +1,9 @@
 """What is known of an object from outside: its type's name, and its state."""
 
 import re
-import struct
 import sys
-import types
 import warnings
-from contextlib import suppress
+from functools import cached_property, lru_cache
 from typing import Any
 
 # Types of these packages hold connections, locks or models, not data.
@@ -16,15 +14,8 @@ _OPAQUE_PACKAGES = re.compile(
     "spacy|sqlalchemy|subprocess|tempfile|tensorflow|threading|torch|tornado|"
     "transformers|urllib3"
 )
-_TRUSTED = re.compile(r"(numpy|pandas|pyarrow|scipy|shapely|sklearn)\b")
-_DESCRIPTORS = (
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
-    types.MethodDescriptorType,
-    types.WrapperDescriptorType,
-)
-_IN_MEMORY = frozenset({"BytesIO", "StringIO"})
-_STORES = frozenset({"CheckpointStore", "Checkpointer"})
+_OPAQUE_TYPES = ("agatha_ckpt.CheckpointStore", "agatha_ckpt.Checkpointer")
+_IN_MEMORY = ("_io.BytesIO", "_io.StringIO")
 
 
 def full_name(cls: Any) -> str:
@@ -36,7 +27,7 @@ def full_name(cls: Any) -> str:
 def module_name(module: Any) -> str:
     """Return the name of a module; of the main one, that of its file."""
     if module != "__main__":
-        return str(module)
+        return str(module).replace("pathlib._local", "pathlib")  # Python 3.13 alone
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:
@@ -64,121 +55,43 @@ def is_opaque_type(cls: type) -> bool:
     """Return whether values of a type hold connections, locks or models."""
     for base in cls.__mro__:
         package = str(base.__module__).partition(".")[0]
-        if package == "_io" and base.__name__ in _IN_MEMORY:
+        if f"{package}.{base.__name__}" in _IN_MEMORY:
             return False
         if _OPAQUE_PACKAGES.fullmatch(package):
             return True
-        if package == "agatha_ckpt" and base.__name__ in _STORES:
+        if f"{package}.{base.__name__}" in _OPAQUE_TYPES:
             return True
     return False
 
 
-def state_of(value: Any) -> Any:
-    """Return the state of an object: what pickle would store of it.
-
-    Nothing of the object's own is called but ``__getstate__``.
-    """
-    if has_getstate(type(value)):
-        return value.__getstate__()
-    return attributes(value), _slots(value)
-
-
-def has_getstate(cls: Any) -> bool:
-    """Return whether a type defines the state of its values."""
-    return cls.__getstate__ is not object.__getstate__
-
-
-def attributes(value: Any) -> Any:
-    """Return the attributes of an object, or None if it has none."""
-    cls = type(value)
-    for base in cls.__mro__:
-        found = vars(base).get("__dict__")
-        if isinstance(found, _DESCRIPTORS):  # and not a property of the class
-            return found.__get__(value) or None
-    if cls.__dictoffset__:
-        raise TypeError(f"the attributes of {cls.__name__} cannot be read")
-    return None
-
-
-def _slots(value: Any) -> Any:
-    found = {}
-    for base, name in _slot_names(type(value)):
-        member = vars(base).get(name)
-        if not isinstance(member, _DESCRIPTORS):
-            raise TypeError(f"the slot {name!r} of {base.__name__} cannot be read")
-        with suppress(AttributeError):  # it is not set
-            found[name] = member.__get__(value)
-    return found or None
-
-
-def _slot_names(cls: type) -> list[tuple[type, str]]:
-    found = []
-    for base in cls.__mro__:
-        names = vars(base).get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            if name in ("__dict__", "__weakref__"):
-                continue
-            if name.startswith("__") and not name.endswith("__"):
-                name = f"_{base.__name__.lstrip('_')}{name}"
-            found.append((base, name))
-    return found
-
-
-def has_state(cls: type) -> bool:
-    """Return whether all state of a type's values is where Python code can see it.
-
-    This is what pickle checks: nothing but a dict, slots and weak references is in
-    the memory of the object.
-    """
-    word = struct.calcsize("P")
-    size = object.__basicsize__ + word * len(_slot_names(cls))
-    if cls.__dictoffset__ != 0 and not cls.__flags__ & (1 << 4):  # a managed dict
-        size += word
-    if cls.__weakrefoffset__ > 0:
-        size += word
-    return not cls.__itemsize__ and cls.__basicsize__ <= size
-
-
-def read_state(value: Any) -> Any:
-    """Return the state of an object, also of one that is written in C.
+def reduced(value: Any) -> tuple[Any, ...]:
+    """Return what pickle would store of an object, but for cached properties.
 
     Raises
     ------
     TypeError
-        It cannot be read.
+        It cannot be pickled.
     """
-    cls = type(value)
-    if has_state(cls):
-        return state_of(value)
-    try:
-        return reduced(value)
-    except TypeError:
-        state = value.__getstate__() if has_getstate(cls) else None
-        if state is None:  # which some types have beside what they are made of
-            raise
-        return state
-
-
-def reduced(value: Any) -> Any:
-    """Return the state of an object that is written in C, by its own pickling.
-
-    Raises
-    ------
-    TypeError
-        It cannot be pickled, or only by code that is not of a library known here.
-    """
-    cls = type(value)
-    for base in cls.__mro__:
-        method = vars(base).get("__reduce_ex__", vars(base).get("__reduce__"))
-        if method is not None:
-            break
-    known = isinstance(method, _DESCRIPTORS) or _TRUSTED.match(str(base.__module__))
-    if base is object or not known:
-        raise TypeError(f"the state of {cls.__name__} cannot be read")
+    cls: Any = type(value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = value.__reduce_ex__(4)
+        found = cls.__reduce_ex__(value, 4)
     if isinstance(found, str):  # it is found by its name
-        return value.__module__, found
+        return getattr(value, "__module__", cls.__module__), found
     made, arguments, *rest = found
-    return made, arguments, [list(r) if hasattr(r, "__next__") else r for r in rest]
+    if rest and type(rest[0]) is dict and (cached := _cached_properties(cls)):
+        rest[0] = {name: rest[0][name] for name in rest[0] if name not in cached}
+    members = [list(each) if hasattr(each, "__next__") else each for each in rest]
+    return made, arguments, *(members if any(members) else ())
+
+
+def state_of(value: Any) -> Any:
+    """Return the state of an object beside what it is made of."""
+    cls: Any = type(value)
+    return cls.__getstate__(value)
+
+
+@lru_cache(maxsize=1_000)
+def _cached_properties(cls: type) -> frozenset[str]:
+    found = {n: m for base in cls.__mro__[::-1] for n, m in vars(base).items()}
+    return frozenset(n for n, m in found.items() if type(m) is cached_property)

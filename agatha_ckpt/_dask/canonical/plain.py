@@ -10,6 +10,8 @@ from agatha_ckpt._dask.canonical.encoder import (
     Encoder,
     Handler,
     binary,
+    by,
+    objects,
     pack,
     tagged,
 )
@@ -122,6 +124,13 @@ SCALARS: dict[str, Handler] = {
 
 HANDLERS: dict[str, Handler] = SCALARS | {
     "builtins.bytearray": _bytearray,
+    "builtins.dict_items": by(lambda view: [list(view)]),
+    "builtins.dict_keys": by(lambda view: [list(view)]),
+    "builtins.dict_values": by(lambda view: [list(view)]),
+    "builtins.mappingproxy": by(lambda proxy: [dict(proxy)]),
+    "builtins.memoryview": by(lambda v: [v.format, v.shape, v.tobytes()]),
+    "_struct.Struct": by(lambda struct: [struct.format]),
+    "collections.defaultdict": objects,
     "builtins.list": _sequence(b"l", list),
     "builtins.tuple": _sequence(b"t", tuple),
     "builtins.dict": _dict,
