@@ -84,15 +84,17 @@ def format_duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> format_duration(0), format_duration(0.0012), format_duration(0.25)
-    ('0 s', '1.2 ms', '250 ms')
+    >>> format_duration(0), format_duration(0.00012), format_duration(0.25)
+    ('0 s', '120 us', '250 ms')
     >>> format_duration(3.14), format_duration(59.99), format_duration(754)
     ('3.1 s', '60 s', '12 min 34 s')
     >>> format_duration(7384)
     '2 h 3 min'
     """
+    if seconds < 0.000_95:
+        return f"{_two_digits(seconds * 1_000_000)} us" if seconds else "0 s"
     if seconds < 1:
-        return f"{_two_digits(seconds * 1000)} ms" if seconds else "0 s"
+        return f"{_two_digits(seconds * 1000)} ms"
     if round(seconds, 1) <= 60:
         return f"{_two_digits(seconds)} s"
     if seconds < 3600:

@@ -57,6 +57,12 @@ def export(
     except CheckpointNotFoundError:
         check_names(store, [name])  # raises with the nearest names
         raise
+    chunks = manifest.collection.get("chunks", ())
+    if any(len(sizes) > 1 for sizes in chunks[1:]):
+        raise click.ClickException(
+            f"{folder.describe()} is an array whose blocks hold parts of rows; save it "
+            "with whole rows (rechunk), or read the blocks (CheckpointStore.files)"
+        )
     is_terminal = output == "-" and terminal_columns() is not None
     write: Any = {"csv": write_csv, "parquet": write_parquet}.get(
         fmt, partial(_write_jsonl, escaped=is_terminal)

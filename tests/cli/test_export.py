@@ -10,10 +10,12 @@ from decimal import Decimal
 from fractions import Fraction
 from uuid import UUID
 
+import dask.array
 import numpy as np
 import pyarrow.parquet
 import pytest
 
+from agatha_ckpt import Checkpointer
 from agatha_ckpt._cli.plain import NotPlainError, plain_line
 from tests.cli.cases import damage_one_partition, refused, run, save
 
@@ -150,6 +152,16 @@ def test_a_damaged_checkpoint_leaves_the_file_before(tmp_path):
     )
     assert path.read_text() == "before"
     assert {p.name for p in tmp_path.iterdir()} == {"root", "out"}
+
+
+def test_an_array_is_written_by_row_unless_its_blocks_hold_parts_of_rows(tmp_path):
+    checkpointer = Checkpointer(tmp_path, verbose=False)
+    array = dask.array.arange(8).reshape(4, 2)
+    for name, chunks in (("rows", (2, 2)), ("blocks", (2, 1))):
+        checkpointer.checkpoint(name, array.rechunk(chunks), scheduler="sync")
+    lines = run("export", tmp_path, "rows").stdout.splitlines()
+    assert lines == ["[0, 1]", "[2, 3]", "[4, 5]", "[6, 7]"]
+    assert "parts of rows; save it" in refused("export", tmp_path, "blocks")
 
 
 def test_pickled_values_need_a_permission(tmp_path):
