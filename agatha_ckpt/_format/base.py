@@ -1,6 +1,13 @@
 """What a codec is: it encodes the records of a partition to a file and decodes them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import (
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
@@ -85,15 +92,42 @@ class Footer:
 def check_records(records: object, where: str) -> None:
     """Refuse a partition that is not a sequence of records.
 
+    dask iterates over whatever a function returns, and would make records of the keys
+    of a dict, the columns of a frame, or the characters of a string.
+
     Raises
     ------
     EncodeError
     """
-    if isinstance(records, str | bytes | dict) or not hasattr(records, "__iter__"):
-        raise EncodeError(
-            f"{where} is a {type(records).__name__}, not a sequence of records; "
-            "let the function given to map_partitions return a list"
-        )
+    if _is_sequence(records):
+        return
+    cls = type(records)
+    package = cls.__module__.partition(".")[0]
+    name = cls.__name__ if package == "builtins" else f"{package}.{cls.__name__}"
+    advice = "[value] makes it one record"
+    if hasattr(cls, "columns") and hasattr(cls, "to_dict"):
+        advice += ", value.to_dict('records') a record of each row"
+    elif isinstance(records, Mapping):
+        advice += ", list(value.items()) a record of each item"
+    elif hasattr(cls, "__iter__") and getattr(records, "ndim", None) != 0:
+        advice += ", list(value) a record of each member"
+    raise EncodeError(
+        f"{where} is of type {name}, not a sequence of records; let the function given "
+        f"to map_partitions return a list: {advice}"
+    )
+
+
+def _is_sequence(value: object) -> bool:
+    """Return whether the members of *value* are records, in an order."""
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        return False
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a record, if anything
+        return False
+    cls = type(value)
+    if cls.__module__ == "numpy" and hasattr(value, "ndim"):
+        return bool(value.ndim) and cls.__name__ == "ndarray"
+    views = KeysView, ValuesView, ItemsView  # in the order of their dict
+    return isinstance(value, (Iterator, Sequence, *views))
 
 
 class StoredFile(Protocol):

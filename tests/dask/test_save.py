@@ -4,11 +4,17 @@ import os
 import pickle
 import uuid
 import weakref
+from array import array
+from collections import Counter, OrderedDict, UserList, deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
 import cloudpickle
 import dask
 import dask.bag
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from dask._task_spec import Task
 
@@ -158,11 +164,92 @@ def test_a_bag_without_partitions_is_a_done_empty_checkpoint(checkpointer):
     assert checkpointer.checkpoint("empty").npartitions == 0
 
 
-@pytest.mark.parametrize("function", [len, str, max], ids=["int", "str", "record"])
-def test_a_partition_that_is_no_sequence_of_records_is_refused(checkpointer, function):
-    bag = in_memory().map_partitions(function)
-    with pytest.raises(EncodeError, match=r"partition . of checkpoint 'x' .* a list"):
-        checkpointer.checkpoint("x", bag, scheduler="sync")
+Stats = namedtuple("Stats", "n mean")
+NO_SEQUENCES = {
+    "int": 1,
+    "NoneType": None,
+    "float": 1.5,
+    "str": "abc",
+    "bytes": b"abc",
+    "bytearray": bytearray(b"abc"),
+    "memoryview": memoryview(b"abc"),
+    "dict": {"n": 2},
+    "Counter": Counter("aab"),
+    "OrderedDict": OrderedDict(a=1),
+    "mappingproxy": MappingProxyType({"n": 2}),
+    "set": {1, 2},
+    "frozenset": frozenset({1}),
+    "Stats": Stats(2, 3.5),
+    "ndarray": np.array(3),
+    "int64": np.int64(3),
+    "DataFrame": pd.DataFrame({"a": [1]}),
+    "Series": pd.Series([1, 2]),
+    "Index": pd.Index([1, 2]),
+    "Table": pa.table({"a": [1]}),
+    "object": object(),
+}
+SEQUENCES = {
+    "list": [1, 2],
+    "tuple": (1, 2),
+    "range": range(1, 3),
+    "deque": deque([1, 2]),
+    "UserList": UserList([1, 2]),
+    "array": array("b", [1, 2]),
+    "ndarray": np.array([1, 2]),
+    "keys": {1: 0, 2: 0}.keys(),
+    "values": {0: 1, 3: 2}.values(),
+    "subclass": type("Mine", (list,), {})([1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", NO_SEQUENCES)
+def test_a_partition_that_is_not_a_sequence_of_records_is_refused(local, name):
+    checkpointer = Checkpointer(local, verbose=False)
+    bag = in_memory().map_partitions(lambda _: NO_SEQUENCES[name])
+    message = rf"partition . of checkpoint 'x' .* is of type .*{name}, .* a list: "
+    for textfile in (False, True):
+        with pytest.raises(EncodeError, match=message):
+            checkpointer.checkpoint("x", bag, scheduler="sync", textfile=textfile)
+    assert checkpointer.status("x").state == "absent"
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_partition_that_is_a_sequence_is_stored_as_dask_computes_it(local, name):
+    bag = dask.bag.from_sequence([0], npartitions=1).map_partitions(
+        lambda _: SEQUENCES[name]
+    )
+    loaded = Checkpointer(local, verbose=False).checkpoint("x", bag, scheduler="sync")
+    computed = bag.compute(scheduler="sync")
+    assert list(loaded.compute(scheduler="sync")) == list(computed) == [1, 2]
+
+
+def test_what_dask_itself_makes_of_partitions_is_stored(local):
+    bag = in_memory()
+    pairs = bag.map(lambda n: (n % 3, n))
+    bags = {
+        "distinct": bag.distinct(),
+        "frequencies": bag.frequencies(),
+        "topk": bag.topk(3),
+        "foldby": pairs.foldby(lambda p: p[0], lambda t, p: t + p[1], 0, add, 0),
+        "groupby": bag.groupby(is_even),
+        "accumulate": bag.accumulate(add),
+        "sample": bag.random_sample(0.5, 1),
+        "flatten": pairs.flatten(),
+        "pluck": pairs.pluck(1),
+        "join": bag.join([1, 2], is_even),
+        "product": bag.product(bag),
+        "concat": dask.bag.concat([bag, bag]),
+        "delayed": dask.bag.from_delayed([dask.delayed(range)(3)]),
+        "repartition": bag.repartition(2),
+        "persisted": bag.persist(scheduler="sync"),
+    }
+    for name, each in bags.items():
+        checkpointer = Checkpointer(local, verbose=False)
+        loaded = checkpointer.checkpoint(name, each, scheduler="sync")
+        computed = each.compute(scheduler="sync")
+        assert sorted(map(repr, loaded.compute(scheduler="sync"))) == sorted(
+            map(repr, computed)
+        ), name
 
 
 def test_the_bags_own_functions_raise_through_unchanged_P1(checkpointer):
