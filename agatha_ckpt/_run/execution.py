@@ -233,12 +233,13 @@ class Call:
             loading(decision, manifest), decision.warn and not is_warned
         )
         if is_warned:
-            warnings.warn(
-                f"{found.folder.describe()} is stale ({decision.stale}) and was loaded "
-                "anyway; pass on_stale='recompute' to update it",
-                StaleCheckpointWarning,
-                stacklevel=_stacklevel(),
-            )
+            with suppress(OSError, ValueError):  # of a stderr that is closed
+                warnings.warn(
+                    f"{found.folder.describe()} is stale ({decision.stale}) and was loaded "
+                    "anyway; pass on_stale='recompute' to update it",
+                    StaleCheckpointWarning,
+                    stacklevel=_stacklevel(),
+                )
         return manifest
 
     def _plan_save(self, decision: Decision, stored: Stored) -> Save:

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from time import perf_counter
 
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._human import format_bytes, format_count, format_duration
 from agatha_ckpt._run.decision import Decision, edited_code
+from agatha_ckpt._run.printing import print_line
 from agatha_ckpt._store.resume import Reusable
 
 logger = logging.getLogger("agatha_ckpt")
@@ -20,39 +22,50 @@ WEAK_COMMIT = (
 
 
 class Reporter:
-    """Prints progress messages of one checkpoint, if asked for, and logs them.
+    """Prints progress messages of one checkpoint, if asked for; else logs them.
+
+    Nothing that it does raises.
 
     Parameters
     ----------
     name : str
         Name of the checkpoint.
     verbose : bool
-        Whether to print, and to draw a bar while a bag is saved.
+        Whether to print, and to show how a save advances.
+    clock : callable
+        Returns the time in seconds.
     """
 
-    def __init__(self, name: str, verbose: bool) -> None:
+    def __init__(
+        self, name: str, verbose: bool, clock: Callable[[], float] = perf_counter
+    ) -> None:
         self._name = name
         self._verbose = verbose
+        self._clock = clock
         if verbose:
-            _print(f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}")
+            print_line(f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}")
 
     def report(self, line: str, warn: bool = False) -> None:
-        """Print and log a line; as a warning where *warn* and it is not printed."""
-        if self._verbose:
-            _print(f"\t- {line}")
-        level = logging.WARNING if warn and not self._verbose else logging.INFO
-        logger.log(level, "checkpoint %r: %s", self._name, line)
+        """Print a line, or log it; as a warning where *warn*."""
+        if self._verbose and print_line(f"\t- {line}"):
+            return
+        level = logging.WARNING if warn else logging.INFO
+        with suppress(Exception):  # any, from a handler of the program's own
+            logger.log(level, "checkpoint %r: %s", self._name, line)
 
     @contextmanager
     def bar(
         self, total: int, kept: Collection[PartitionInfo]
     ) -> Iterator[Callable[[PartitionInfo], None] | None]:
-        """Draw a bar of partitions, if asked for, on a terminal or in a notebook.
+        """Show how a save advances, if asked for.
+
+        By a bar on a terminal or in a notebook, else by lines: one for each minute, and
+        of ten partitions or more one for each tenth, a second apart.
 
         Parameters
         ----------
         total : int
-            Number of partitions of the bag.
+            Number of partitions of the collection.
         kept : collection of PartitionInfo
             Those that are stored already.
 
@@ -61,49 +74,72 @@ class Reporter:
         callable or None
             To be called with each partition as it is stored.
         """
-        if not self._verbose or not _is_seen() or len(kept) == total:
-            yield None
-            return
-        from tqdm.auto import tqdm
-
         stored = list(kept)
+        if not self._verbose or len(stored) == total:
+            yield None
+        elif _is_seen():
+            with _drawn(self._name, total, stored) as landed:
+                yield landed
+        else:
+            yield self._lines(total, stored)
+
+    def _lines(
+        self, total: int, stored: list[PartitionInfo]
+    ) -> Callable[[PartitionInfo], None]:
+        last, tenth = self._clock(), len(stored) * 10 // total
 
         def landed(info: PartitionInfo) -> None:
+            nonlocal last, tenth
             stored.append(info)
-            records = sum(info.records for info in stored)
-            text = f"{_size(stored)}, records: {records:,}"
-            if drawn is None:
-                return
-            with suppress(OSError, ValueError):  # the terminal is gone
-                drawn.set_postfix_str(text, refresh=False)
-                drawn.update()
+            passed = self._clock() - last
+            reached = len(stored) * 10 // total
+            is_tenth = total >= 10 and reached > tenth and passed >= 1
+            if len(stored) < total and (is_tenth or passed >= 60):
+                last, tenth = self._clock(), reached
+                counted = (
+                    f"{len(stored):,} of {format_count(total, 'partition')} stored"
+                )
+                self.report(f"{counted}, {_figures(stored)}")
 
-        drawn = None
-        with suppress(OSError, ValueError):
-            drawn = tqdm(
-                desc=self._name,
-                total=total,
-                initial=len(stored),
-                unit="partition",
-                leave=False,
-                dynamic_ncols=True,
-            )
-        try:
-            yield landed
-        finally:
-            with suppress(OSError, ValueError):
-                if drawn is not None:
-                    drawn.close()
+        return landed
 
 
-def _print(line: str) -> None:
-    if "tqdm" not in sys.modules:
-        print(line, flush=True)
-        return
-    from tqdm import tqdm
+@contextmanager
+def _drawn(
+    name: str, total: int, stored: list[PartitionInfo]
+) -> Iterator[Callable[[PartitionInfo], None]]:
+    """Draw a bar of partitions."""
+    from tqdm.auto import tqdm
 
-    with tqdm.external_write_mode():  # bars are redrawn below the line
-        print(line, flush=True)
+    drawn = None
+    with suppress(Exception):  # the terminal is gone, or cannot show the name
+        drawn = tqdm(
+            desc=name,
+            total=total,
+            initial=len(stored),
+            unit="partition",
+            leave=False,
+            dynamic_ncols=True,
+        )
+
+    def landed(info: PartitionInfo) -> None:
+        stored.append(info)
+        if drawn is None:
+            return
+        with suppress(Exception):
+            drawn.set_postfix_str(_figures(stored), refresh=False)
+            drawn.update()
+
+    try:
+        yield landed
+    finally:
+        with suppress(Exception):
+            if drawn is not None:
+                drawn.close()
+
+
+def _figures(stored: Collection[PartitionInfo]) -> str:
+    return f"{_size(stored)}, records: {sum(info.records for info in stored):,}"
 
 
 def _is_seen() -> bool:

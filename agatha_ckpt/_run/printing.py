@@ -1,0 +1,56 @@
+"""Printing that never raises: progress must not end what it tells of."""
+
+import atexit
+import os
+import sys
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+
+def print_line(line: str) -> bool:
+    """Print a line, and return whether it was printed.
+
+    It is not where there is no stdout, or it is closed, or nothing reads it. Characters
+    that it cannot show are escaped.
+    """
+    stream = sys.stdout
+    if stream is None or getattr(stream, "closed", False):
+        return False
+    try:
+        try:
+            _write(stream, line)
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            shown = line.encode(encoding, "backslashreplace").decode(encoding)
+            _write(stream, shown)
+    except OSError:
+        _discard_at_exit(stream)
+        return False
+    except Exception:  # any, from a stream of the program's own
+        return False
+    return True
+
+
+def _write(stream: Any, line: str) -> None:
+    if "tqdm" not in sys.modules:
+        print(line, file=stream, flush=True)
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=stream):  # bars are redrawn below the line
+        print(line, file=stream, flush=True)
+
+
+@cache
+def _discard_at_exit(stream: Any) -> None:
+    """Let Python's exit flush what cannot be written to nowhere, not to an error."""
+
+    def discard() -> None:
+        with suppress(Exception):  # any, from a stream of the program's own
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+    if stream is sys.__stdout__:
+        atexit.register(discard)
