@@ -10,6 +10,7 @@ from dask.utils import ensure_dict
 
 from agatha_ckpt._dask.failure import Failure, add_note, carried, failed_note, stops
 from agatha_ckpt._dask.save_partition import SavePartition
+from agatha_ckpt._dask.tracebacks import shorten
 from agatha_ckpt._store.partition import ClearedError
 
 
@@ -113,6 +114,7 @@ class Guarded:
         except Exception as error:
             failed = error
         # Not in the except clause: what is raised here has no context.
+        shorten(failed)
         if self.index is not None:
             add_note(failed, failed_note(self.save.name, self.index))
         return self._fail(failed)

@@ -17,6 +17,7 @@ from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.save import save_partitions
 from agatha_ckpt._dask.save_partition import SavePartition
 from agatha_ckpt._dask.scheduler import check_scheduler
+from agatha_ckpt._dask.tracebacks import shorten
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     StaleCheckpointWarning,
@@ -207,7 +208,11 @@ class Call:
         if decision.action is Action.LOAD:
             manifest = self._ready(found)
         else:
-            manifest = self._save(decision, found.stored)
+            try:
+                manifest = self._save(decision, found.stored)
+            except Exception as error:
+                shorten(error, keep=1)
+                raise
         if self._halts:
             self.reporter.report("Halting")
             raise halt_of(found.folder.describe())
@@ -235,8 +240,8 @@ class Call:
         if is_warned:
             with suppress(OSError, ValueError):  # of a stderr that is closed
                 warnings.warn(
-                    f"{found.folder.describe()} is stale ({decision.stale}) and was loaded "
-                    "anyway; pass on_stale='recompute' to update it",
+                    f"{found.folder.describe()} is stale ({decision.stale}) and was "
+                    "loaded anyway; pass on_stale='recompute' to update it",
                     StaleCheckpointWarning,
                     stacklevel=_stacklevel(),
                 )

@@ -96,6 +96,10 @@ def fail_at_1(n):
     return n
 
 
+def fail_plainly(value):
+    raise ValueError("no such gene")
+
+
 def unknown_type_at_1(n):
     return object() if n == 1 else n
 

@@ -1,6 +1,8 @@
 """on_error="continue": every partition is tried, and what succeeds is stored."""
 
 import errno
+import os
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import dask
@@ -110,6 +112,49 @@ def test_an_exception_that_does_not_unpickle_keeps_type_and_note(ckpt, how):
         assert caught.__notes__ == ["partition 0 of 'x' failed"]
 
 
+def lines_of(call):
+    """The lines that Python prints for the error of a call."""
+    try:
+        call()
+    except ValueError as error:
+        return "".join(traceback.format_exception(error)).splitlines()
+    raise AssertionError("nothing was raised")
+
+
+def test_a_failing_map_prints_hardly_more_than_dask_does(ckpt, how):
+    for bag in (
+        cases.numbers(30).map(cases.fail_plainly),
+        cases.numbers(30).map_partitions(cases.fail_plainly),
+    ):
+        dasks = lines_of(lambda bag=bag: bag.compute(**how))
+        ours = lines_of(
+            lambda bag=bag: ckpt.checkpoint("x", bag, on_error="raise", **how)
+        )
+        assert len(ours) <= len(dasks) + 8  # a note, and a frame of ours
+        assert [line for line in ours if "error_cases.py" in line]
+        assert not [line for line in ours if "tasks.py" in line]
+
+
+def test_an_error_of_the_storage_keeps_the_frames_of_this_library(ckpt, monkeypatch):
+    real, computed = os.fsync, []
+
+    def fsync(descriptor):
+        if computed:
+            raise PermissionError("no more")
+        real(descriptor)
+
+    def compute(n):
+        computed.append(n)
+        return n
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    bag = cases.numbers(1).map(compute)
+    with pytest.raises(PermissionError) as raised:
+        ckpt.checkpoint("x", bag, scheduler="sync", on_error="raise")
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "_filesystem" in shown
+
+
 def test_a_class_that_only_workers_have_keeps_name_and_message(ckpt):
     how = {"scheduler": "processes", "num_workers": 1}
     bag = cases.numbers(1).map(cases.raise_elsewhere)
@@ -161,10 +206,10 @@ def test_the_frames_of_caught_errors_hold_no_records_P10(ckpt):
     bag = cases.numbers(2).map_partitions(cases.fail_with_a_local)
     error = failing(ckpt, bag, {"scheduler": "sync"})
     for each in error.exceptions:
-        traceback, found = each.__traceback__, []
-        while traceback:
-            found.append(traceback.tb_frame.f_locals)
-            traceback = traceback.tb_next
+        entry, found = each.__traceback__, []
+        while entry:
+            found.append(entry.tb_frame.f_locals)
+            entry = entry.tb_next
         assert all("records" not in f for f in found)
 
 
