@@ -147,8 +147,8 @@ TOKYO = (
 OTHER_ZONES = [ZoneInfo.no_cache(key) for key in ZONES]
 OTHER_ZONES += [ZoneInfo.from_file(BytesIO(TOKYO), key) for key in (*ZONES, "Mine")]
 # Before Python 3.12, neither its text nor its parts make it again.
-SHARES = [PureWindowsPath("//host/")]
-SHARES = [path for path in SHARES if PureWindowsPath(str(path)) != path]
+SHARES = map(PureWindowsPath, ["//host/", "./c:", "./c:/a"])
+SHARES = [path for path in SHARES if PureWindowsPath(str(path)).drive != path.drive]
 NEVER_STORED = [
     *((zone, "ZoneInfo that is not") for zone in OTHER_ZONES),
     (datetime(2025, 1, 1, tzinfo=OTHER_ZONES[-1]), "ZoneInfo that is not"),

@@ -5,7 +5,7 @@ import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
@@ -32,7 +32,7 @@ def assert_same(left, right):
         a, b = pairs.pop()
         assert type(a) is type(b), (a, b)
         if isinstance(a, set | frozenset):
-            assert sorted(map(_fingerprint, a)) == sorted(map(_fingerprint, b))
+            assert sorted(map(_fingerprint, a)) == sorted(map(_fingerprint, b)), (a, b)
         elif isinstance(a, dict | list | tuple | deque):
             assert len(a) == len(b)
             assert getattr(a, "maxlen", None) == getattr(b, "maxlen", None)
@@ -94,6 +94,8 @@ def _atom(value):
         return value.__getinitargs__()
     if isinstance(value, ZoneInfo):
         return value.key, id(value)  # another one converts in another way
+    if isinstance(value, PurePath):
+        return value.parts, value.drive, value.root, str(value)
     if isinstance(value, UUID):
         return value, value.is_safe
     return value
