@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from agatha_ckpt._caller_frame import checkpoint_variable
 from agatha_ckpt._errors import CheckpointError
 from agatha_ckpt._run.clearing import clear, clear_all
 from agatha_ckpt._run.decision import Action
+from agatha_ckpt._run.events import Event, Subscriber
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._settings import (
     CallOptions,
@@ -47,23 +48,22 @@ class Checkpointer:
         As for `CheckpointStore`, with a path or URL.
     read_from : iterable of stores, Checkpointers, paths and URLs, optional
         Where else to look, in this order, for what is done. Nothing is written there.
+    on_event : callable, optional
+        Called with each `Event` of a call, in the caller's thread.
     **settings
         The fields of `Settings`.
 
     Raises
     ------
-    TypeError
-        A name is not a setting.
-    InvalidValueError
-        A setting or another argument does not take its value.
-    RootNotSetError
-        The root cannot be used.
+    RootNotSetError, InvalidValueError, TypeError
+        The root cannot be used, an argument does not take its value, or a name is not a
+        setting.
 
     Notes
     -----
     Checkpointers share nothing, in one process or in several. Making one touches
-    nothing. The pickle of one holds its store, with the storage options, and its
-    settings.
+    nothing. The pickle of one holds its stores, with their storage options, and its
+    settings, but not *on_event*.
 
     Examples
     --------
@@ -86,10 +86,12 @@ class Checkpointer:
         storage_options: Mapping[str, Any] | None = None,
         fsync: bool | None = None,
         read_from: Iterable[Given | Checkpointer] = (),
+        on_event: Callable[[Event], Any] | None = None,
         **settings: Unpack[SettingsDict],
     ) -> None:
         self._store = store_of(store, storage_options, fsync)
         self._read_from = stores_of(read_from)
+        self._on_event = Subscriber(on_event)
         self._settings = Settings(**settings)
         self._lock = threading.Lock()
         self._pool: WarmPool | None = None
@@ -110,12 +112,8 @@ class Checkpointer:
 
         Raises
         ------
-        RootNotSetError
-            The section has no root, or one that cannot be used.
-        InvalidValueError
-            A key does not take its value.
-        TypeError
-            A key is not a setting.
+        RootNotSetError, InvalidValueError, TypeError
+            The section has no root, a key does not take its value, or is not a setting.
         """
         from agatha_ckpt._config import configured_settings, configured_store
 
@@ -153,10 +151,8 @@ class Checkpointer:
 
         Raises
         ------
-        TypeError
-            A name is not a setting.
-        InvalidValueError
-            A setting does not take its value.
+        InvalidValueError, TypeError
+            A setting does not take its value, or a name is not a setting.
         """
         with self._lock:
             self._settings = self._settings.override(**changes)
@@ -373,7 +369,9 @@ class Checkpointer:
         with self._lock:
             self._pool = self._pool or WarmPool()
         others = [each for each in self._read_from if each != store]
-        return call_for(store, settings, self._pool, name, bag, given, asked, others)
+        return call_for(
+            store, settings, self._pool, name, bag, given, asked, others, self._on_event
+        )
 
     @property
     def _stores(self) -> list[CheckpointStore]:

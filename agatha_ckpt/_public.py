@@ -50,6 +50,15 @@ from agatha_ckpt._format.manifest import (
     Plan,
     library_version,
 )
+from agatha_ckpt._run.events import (
+    Committed,
+    Event,
+    Loaded,
+    PartitionFailed,
+    PartitionStored,
+    Stale,
+    Started,
+)
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.status import Status
@@ -66,20 +75,27 @@ __all__ = [
     "CheckpointStore",
     "Checkpointer",
     "ClusterError",
+    "Committed",
     "CorruptCheckpointError",
     "DamagedPartition",
     "EncodeError",
+    "Event",
     "Explanation",
     "InvalidNameError",
     "InvalidValueError",
+    "Loaded",
     "Manifest",
+    "PartitionFailed",
     "PartitionInfo",
+    "PartitionStored",
     "PartitionsFailedError",
     "PickleNotAllowedError",
     "Plan",
     "RootNotSetError",
     "Settings",
+    "Stale",
     "StaleCheckpointWarning",
+    "Started",
     "Status",
     "UnsupportedFormatError",
     "checkpoint",

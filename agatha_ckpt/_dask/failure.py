@@ -131,6 +131,15 @@ def failed_note(name: str, index: int | None) -> str:
     return f"partition {index} of {name!r} failed"
 
 
+def failed_partition(error: BaseException, name: str) -> int | None:
+    """Return the number of the partition that an error names, if it names one."""
+    pattern = rf"\bpartition (\d+) of {re.escape(repr(name))} failed"
+    for note in getattr(error, "__notes__", ()):
+        if match := re.search(pattern, note):
+            return int(match[1])
+    return None
+
+
 def add_note(error: BaseException, note: str) -> None:
     """Add a note, unless the error has it."""
     if note not in getattr(error, "__notes__", ()):

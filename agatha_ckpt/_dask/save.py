@@ -73,12 +73,12 @@ def save_partitions(
     save: SavePartition,
     compute_kw: Mapping[str, Any],
     pool: WarmPool,
-    landed: Callable[[PartitionInfo], None] | None = None,
+    landed: Callable[[int, PartitionInfo | Failure], None] | None = None,
 ) -> dict[int, PartitionInfo]:
     """Compute and write the partitions *indexes* of a collection, and no others.
 
-    dask's process scheduler gets the processes of *pool*. *landed* is called with each
-    partition as it is stored, in the thread of the caller.
+    dask's process scheduler gets the processes of *pool*. *landed* is called with the
+    number of each partition, and its entry or failure, in the thread of the caller.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def save_partitions(
 
     def land(k: int, result: PartitionInfo | Failure) -> None:
         found[indexes[k]] = result
-        if landed and not isinstance(result, Failure):
-            landed(result)
+        if landed:
+            landed(indexes[k], result)
 
     total = save.options.npartitions
     try:

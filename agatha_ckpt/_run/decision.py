@@ -152,7 +152,7 @@ class Decision:
     warn : bool
         Whether the reason needs attention.
     stale : str
-        Why a checkpoint that is loaded is stale; empty where it is not.
+        Why a done checkpoint is stale; empty where it is not.
     """
 
     action: Action
@@ -244,7 +244,7 @@ def _with_manifest(
             reason += "; it was stored as text and becomes msgpack"
         if stored.comparison.incomparable:
             reason += f"; no partition is kept: {stored.comparison.incomparable}"
-        return Decision(Action.RECOMPUTE, reason, settings.allow_partial)
+        return Decision(Action.RECOMPUTE, reason, settings.allow_partial, stale=stale)
     if stored.damaged and request.has_bag:
         return _repair(settings, request, stored, manifest, stale)
     if manifest.holds_pickle and not settings.allow_pickle:
@@ -294,7 +294,7 @@ def _repair(
         reason += f"; stale: {stale}"
     action = Action.RECOMPUTE if obstacle or stale else Action.REPAIR
     keep = settings.allow_partial and not obstacle
-    return Decision(action, reason, keep, warn=True)
+    return Decision(action, reason, keep, warn=True, stale=stale)
 
 
 def _other_version(request: Request, manifest: Manifest) -> str:

@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from agatha_ckpt._dask.adapter import load_collection
-from agatha_ckpt._dask.fingerprint import Fingerprints
+from agatha_ckpt._dask.failure import Failure, failed_partition
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.save import save_partitions
 from agatha_ckpt._dask.save_partition import SavePartition
@@ -25,7 +25,7 @@ from agatha_ckpt._errors import (
     pickle_refusal,
 )
 from agatha_ckpt._format.codec import codec_for
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import new_run
 from agatha_ckpt._run.decision import (
     Action,
@@ -34,10 +34,21 @@ from agatha_ckpt._run.decision import (
     Stored,
     decide,
 )
+from agatha_ckpt._run.events import (
+    Committed,
+    Event,
+    Loaded,
+    PartitionFailed,
+    PartitionStored,
+    Stale,
+    Started,
+    Subscriber,
+)
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._run.halt import halt_of
-from agatha_ckpt._run.inputs import Inputs, edited, make_manifest
+from agatha_ckpt._run.inputs import Inputs, make_manifest
 from agatha_ckpt._run.lookup import Found, find
+from agatha_ckpt._run.planned import Save
 from agatha_ckpt._run.progress import (
     WEAK_COMMIT,
     Reporter,
@@ -45,7 +56,6 @@ from agatha_ckpt._run.progress import (
     figures,
     loading,
     passing,
-    saving,
     verified,
 )
 from agatha_ckpt._settings import Settings
@@ -58,41 +68,6 @@ from agatha_ckpt._store.verify import verify
 
 _ADOPTED = "Another run with the same inputs was first; taking its records"
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
-
-
-@dataclass(frozen=True)
-class Save:
-    """What a save keeps and what it computes.
-
-    Attributes
-    ----------
-    plan : Plan
-    metadata : mapping
-        The caller's own.
-    fingerprints : Fingerprints
-    reusable : Reusable
-    """
-
-    plan: Plan
-    metadata: Mapping[str, Any]
-    fingerprints: Fingerprints
-    reusable: Reusable
-
-    @property
-    def kept(self) -> dict[int, PartitionInfo]:
-        """The partitions that are kept."""
-        return self.reusable.kept
-
-    @cached_property
-    def missing(self) -> list[int]:
-        """The numbers of the partitions that are computed."""
-        return [i for i in range(self.plan.npartitions) if i not in self.kept]
-
-    def line(self, decision: Decision) -> str:
-        """Return the line of progress."""
-        now = self.fingerprints
-        steps = edited(self.kept, now)
-        return saving(decision, self.reusable, self.missing, steps, now.opaque)
 
 
 @dataclass(frozen=True)
@@ -116,6 +91,8 @@ class Call:
         For dask's process scheduler.
     read_from : sequence of CheckpointStore
         Other stores, in which what is done is looked for.
+    on_event : Subscriber
+        Called with each event, after the reporter.
     run : str
         8 hex digits, in the names of the files that it writes.
     """
@@ -128,6 +105,7 @@ class Call:
     compute_kw: Mapping[str, Any]
     pool: WarmPool
     read_from: Sequence[CheckpointStore] = ()
+    on_event: Subscriber = field(default_factory=Subscriber)
     run: str = field(default_factory=new_run)
 
     @cached_property
@@ -201,7 +179,9 @@ class Call:
     # ---- effects ----
 
     def _execute(self, found: Found) -> Any:
-        decision = found.decision
+        decision, root = found.decision, found.folder.root
+        if decision.stale and decision.action is not Action.PASS_THROUGH:
+            self._emit(Stale(self.folder.name, root, decision.stale))
         if decision.action is Action.PASS_THROUGH:
             self.reporter.report(passing(decision))
             return self.inputs and self.inputs.source.collection
@@ -218,12 +198,13 @@ class Call:
             raise halt_of(found.folder.describe())
         if self.request.textfile:
             return None
+        is_stale = decision.action is Action.LOAD and decision.stale
         return load_collection(
             found.store,
             self.folder.name,
             manifest,
             self.settings.allow_pickle,
-            bool(decision.stale or self.request.stale_parents),
+            bool(is_stale or self.request.stale_parents),
         )
 
     def _ready(self, found: Found) -> Manifest:
@@ -234,9 +215,9 @@ class Call:
             with suppress(OSError):  # a root that can only be read
                 self.folder.sync()
         is_warned = bool(decision.stale)
-        self.reporter.report(
-            loading(decision, manifest), decision.warn and not is_warned
-        )
+        line, warn = loading(decision, manifest), decision.warn and not is_warned
+        name, root = self.folder.name, found.folder.root
+        self._emit(Loaded(name, root, manifest, line, warn))
         if is_warned:
             with suppress(OSError, ValueError):  # of a stderr that is closed
                 warnings.warn(
@@ -282,13 +263,15 @@ class Call:
             is_atomic = self.folder.files.atomic_swap(self.folder.path)
         if not is_atomic:
             line += f"; {WEAK_COMMIT}"
-        self.reporter.report(line, decision.warn)
+        name, root, kept = self.folder.name, self.folder.root, tuple(save.kept.values())
+        total = save.plan.npartitions
+        self._emit(Started(name, root, total, kept, line, decision.warn))
         manifest, is_ours = self._write_and_commit(save, stored.marker)
+        seconds = perf_counter() - started
+        line = f"{_ADOPTED}: {figures(manifest)}"
         if is_ours:
-            seconds = perf_counter() - started
-            self.reporter.report(done(manifest, save.missing, seconds))
-        else:
-            self.reporter.report(f"{_ADOPTED}: {figures(manifest)}")
+            line = done(manifest, save.missing, seconds)
+        self._emit(Committed(name, root, manifest, seconds, line))
         return manifest
 
     def _write_and_commit(self, save: Save, marker: Marker) -> tuple[Manifest, bool]:
@@ -335,16 +318,34 @@ class Call:
             source.prepare,
             self.settings.on_error == "continue",
         )
-        with self.reporter.bar(plan.npartitions, save.kept.values()) as landed:
-            return save_partitions(
-                source,
-                save.missing,
-                save.fingerprints,
-                task,
-                self.compute_kw,
-                self.pool,
-                landed,
-            )
+        try:
+            with closing(self.reporter):
+                return save_partitions(
+                    source,
+                    save.missing,
+                    save.fingerprints,
+                    task,
+                    self.compute_kw,
+                    self.pool,
+                    self._landed,
+                )
+        except Exception as error:
+            index = failed_partition(error, self.folder.name)
+            if index is not None:
+                name, root = self.folder.name, self.folder.root
+                self._emit(PartitionFailed(name, root, index, error))
+            raise
+
+    def _landed(self, index: int, result: PartitionInfo | Failure) -> None:
+        name, root = self.folder.name, self.folder.root
+        if isinstance(result, Failure):
+            self._emit(PartitionFailed(name, root, index, result.error))
+        else:
+            self._emit(PartitionStored(name, root, index, result))
+
+    def _emit(self, event: Event) -> None:
+        self.reporter(event)
+        self.on_event(event)
 
     def _compression(self) -> str | None:
         if self.settings.compression == "auto":

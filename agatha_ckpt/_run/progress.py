@@ -4,13 +4,14 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from time import perf_counter
 
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._human import format_bytes, format_count, format_duration
 from agatha_ckpt._run.decision import Decision, edited_code
+from agatha_ckpt._run.events import Committed, Event, Loaded, PartitionStored, Started
 from agatha_ckpt._run.printing import print_line
 from agatha_ckpt._store.resume import Reusable
 
@@ -24,7 +25,7 @@ WEAK_COMMIT = (
 class Reporter:
     """Prints progress messages of one checkpoint, if asked for; else logs them.
 
-    Nothing that it does raises.
+    The first to be called with each event. Nothing that it does raises.
 
     Parameters
     ----------
@@ -42,8 +43,26 @@ class Reporter:
         self._name = name
         self._verbose = verbose
         self._clock = clock
+        self._bar = ExitStack()
+        self._landed: Callable[[PartitionInfo], None] | None = None
         if verbose:
             print_line(f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}")
+
+    def __call__(self, event: Event) -> None:
+        """Report an event."""
+        if isinstance(event, PartitionStored) and self._landed:
+            self._landed(event.info)
+        if isinstance(event, Loaded | Started):
+            self.report(event.line, event.warn)
+        if isinstance(event, Committed):
+            self.report(event.line)
+        if isinstance(event, Started):
+            bar = self.bar(event.partitions, event.kept)
+            self._landed = self._bar.enter_context(bar)
+
+    def close(self) -> None:
+        """Remove the bar, if there is one."""
+        self._bar.close()
 
     def report(self, line: str, warn: bool = False) -> None:
         """Print a line, or log it; as a warning where *warn*."""

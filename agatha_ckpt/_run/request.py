@@ -15,6 +15,7 @@ from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import EncodeError, InvalidValueError, read_only_refusal
 from agatha_ckpt._run.advice import advice_for, named
 from agatha_ckpt._run.decision import Request
+from agatha_ckpt._run.events import Subscriber
 from agatha_ckpt._run.execution import Call
 from agatha_ckpt._run.inputs import Inputs
 from agatha_ckpt._run.metadata import checked_metadata
@@ -33,7 +34,8 @@ def call_for(
     collection: Any,
     given: Mapping[str, Any],
     asked: Collection[str],
-    read_from: Sequence[CheckpointStore] = (),
+    read_from: Sequence[CheckpointStore],
+    on_event: Subscriber,
 ) -> Call:
     """Return the call that a caller asks for.
 
@@ -51,6 +53,7 @@ def call_for(
         The names of those others.
     read_from : sequence of CheckpointStore
         Other stores, in which what is done is looked for.
+    on_event : Subscriber
 
     Raises
     ------
@@ -77,7 +80,17 @@ def call_for(
     others = {k: v for k, v in given.items() if k in asked}
     source, request = request_for(folder, collection, **others)
     inputs = None if source is None else Inputs(source)
-    return Call(store, folder, inputs, request, settings, compute_kw, pool, read_from)
+    return Call(
+        store,
+        folder,
+        inputs,
+        request,
+        settings,
+        compute_kw,
+        pool,
+        read_from=read_from,
+        on_event=on_event,
+    )
 
 
 def _check_options(

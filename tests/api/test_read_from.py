@@ -244,7 +244,7 @@ def test_a_cluster(ckpt, roots):
     with (
         dask.config.set(scheduler=None),
         distributed.LocalCluster(
-            n_workers=1, processes=False, dashboard_address=None
+            n_workers=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster),
     ):

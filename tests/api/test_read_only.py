@@ -162,7 +162,7 @@ def test_a_cluster_loads_and_computes(local):
     with (
         dask.config.set(scheduler=None),
         distributed.LocalCluster(
-            n_workers=1, processes=False, dashboard_address=None
+            n_workers=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster),
     ):
