@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # imported when a command needs them
     from agatha_ckpt._store.store import CheckpointStore
 
 _MAX_FOLDERS = 50  # that are looked into
+INTERRUPTED = 128 + 2  # the exit code of a shell
 CONFIGURED = "-"  # as ROOT: the one of the configuration
 UNREADABLE_HINT = "use an account that may read it, or check its disk"
 PERMISSION_HINT = (
@@ -45,6 +46,16 @@ class Commands(UserDict[str, Any]):
 
 class Group(click.Group):
     """A group whose commands report errors of the storage in one line on stderr."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line."""
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as end:
+            is_program = not args and extra.get("args") is None
+            if is_program and end.code == INTERRUPTED:
+                os._exit(INTERRUPTED)  # threads may still wait for a server
+            raise
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the command line; this prints the help and the version."""
@@ -73,7 +84,7 @@ def _ends() -> Iterator[None]:
     except (click.ClickException, click.Abort, click.exceptions.Exit):
         raise
     except KeyboardInterrupt:
-        raise click.exceptions.Exit(128 + 2) from None
+        raise click.exceptions.Exit(INTERRUPTED) from None
     except Exception as error:
         if isinstance(error, BrokenPipeError) and not _has_notes(error):
             with contextlib.suppress(OSError):  # else Python reports it at its end

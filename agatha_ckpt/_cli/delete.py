@@ -191,7 +191,9 @@ def _remove(
 def _ask(question: str) -> None:
     try:
         agreed = click.confirm(question, err=True)
-    except click.Abort:
+    except click.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         click.echo(err=True)  # end the line of the question
         raise click.ClickException(
             "nothing was deleted; answer y, or give --yes in a script"

@@ -81,6 +81,18 @@ def test_nothing_is_deleted_without_consent(folder, command, options, answer, co
     assert tree(folder) == before
 
 
+def test_an_interrupt_at_the_question_deletes_nothing(folder):
+    class Interrupt(io.BytesIO):
+        def read1(self, size=-1):
+            raise KeyboardInterrupt
+
+    before = tree(folder)
+    ended = run("clear", folder, "lines", input=Interrupt())
+    assert ended.exit_code == 130
+    assert ended.stderr.splitlines()[-1].startswith("Delete 1 checkpoint")
+    assert tree(folder) == before
+
+
 def test_they_work_on_every_filesystem_by_name_or_path(root):
     fill(root)
     path = CheckpointStore(root).path("lines")

@@ -4,15 +4,17 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.cli.cases import fill, run, save
+from tests.servers.proxy import Fault
+from tests.store.test_requests import kind
 
 
 def shell(command, **options):
@@ -87,20 +89,34 @@ def test_a_closed_pipe_ends_it_silently(tmp_path, command):
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
-def test_an_interrupt_ends_it_silently_while_a_server_is_silent():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        options = json.dumps({"endpoint_url": url, "key": "k", "secret": "s"})
-        command = ["ls", "s3://bucket/run", "--storage-options", options]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agatha_ckpt", *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        connection, _ = server.accept()
-        with connection:
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=60)
+class Silence(Fault):
+    """No answer comes."""
+
+    def __init__(self):
+        self.arrived, self.end = threading.Event(), threading.Event()
+
+    def happen(self, handler, request):
+        self.arrived.set()
+        self.end.wait()
+
+
+@pytest.mark.parametrize("what", ["LIST", "GET marker", "GET part"])
+def test_an_interrupt_ends_it_while_the_server_is_silent(counted, what):
+    fill(counted.root)
+    silence = Silence()
+    counted.proxy.fault = lambda request: silence if kind(request) == what else None
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agatha_ckpt", "verify", counted.root],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        assert silence.arrived.wait(60)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        silence.end.set()
+        process.kill()
     assert (process.returncode, output) == (130, b"")
 
 
