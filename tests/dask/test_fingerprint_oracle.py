@@ -206,15 +206,24 @@ def shown(value):
     return name if callable(value) else f"{name}:{value!r}"
 
 
+def pipelines(seeds):
+    """Yield the pipeline of each seed, and those that differ from it in a choice."""
+    for seed in seeds:
+        count, place = 1, -1
+        while place < count:
+            try:
+                pipeline = Pipeline(seed, place)
+            except KeyError:
+                pass  # dask cannot fuse tasks in a circle
+            else:
+                count = pipeline.choices if place < 0 else count
+                yield seed, pipeline
+            place += 1
+
+
 def check(seeds):
     records, equal = {}, 0
-    plain = [(seed, Pipeline(seed)) for seed in seeds]
-    changed = [
-        (seed, Pipeline(seed, place))
-        for seed, pipeline in plain
-        for place in range(pipeline.choices)
-    ]
-    for seed, pipeline in plain + changed:
+    for seed, pipeline in pipelines(seeds):
         bag = pipeline.bag
         try:
             known = fingerprints_of(bag, version=None, format="msgpack")
