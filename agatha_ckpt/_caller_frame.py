@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from agatha_ckpt._errors import EncodeError, InvalidNameError
+from agatha_ckpt._errors import EncodeError, InvalidNameError, InvalidValueError
 
 
 def checkpoint_variable(
@@ -38,6 +38,11 @@ def checkpoint_variable(
     EncodeError
         It is None.
     """
+    if not options.get("compute", True):
+        raise InvalidValueError(
+            f"the variable {bag_name!r} cannot hold both a bag and a deferred save; "
+            "call checkpoint(..., compute=False)"
+        )
     name = bag_name if ckpt_prefix is None else f"{ckpt_prefix}_{bag_name}"
     for namespace in (frame.f_locals, frame.f_globals):
         if bag_name in namespace:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # dask is imported when the first call needs it
 
     from agatha_ckpt._dask.pool import WarmPool
     from agatha_ckpt._run.execution import Call
+_ASKED = ("textfile", "version", "overwrite", "metadata", "compute")
 
 
 class Checkpointer:
@@ -208,15 +209,14 @@ class Checkpointer:
             Values of yours, kept in the manifest of what is saved: at most 64 KiB of
             JSON. They are part of no identity.
         **options
-            Other fields of `Settings`, for this call; and what dask takes:
-            ``scheduler`` and the keywords of that scheduler, such as ``num_workers``,
-            or ``retries`` on a cluster.
+            Other fields of `Settings`, for this call; what dask takes, ``scheduler``
+            and its keywords; ``compute=False``: the save is deferred.
 
         Returns
         -------
         dask.bag.Bag or None
-            A bag that loads the checkpoint. After ``enabled=False``, the same bag
-            that was given. None with ``textfile=True``.
+            A bag that loads the checkpoint; with ``enabled=False`` the one given; with
+            ``textfile=True`` None; with ``compute=False`` a Delayed that saves.
 
         Raises
         ------
@@ -360,7 +360,7 @@ class Checkpointer:
         name: str | os.PathLike[str],
         bag: Bag | None,
         given: Mapping[str, Any],
-        asked: tuple[str, ...] = ("textfile", "version", "overwrite", "metadata"),
+        asked: tuple[str, ...] = _ASKED,
     ) -> Call:
         from agatha_ckpt._dask.pool import WarmPool
         from agatha_ckpt._run.request import call_for

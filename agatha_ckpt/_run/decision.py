@@ -59,6 +59,8 @@ class Request:
         Kind of the collection.
     format : str
         Name of the format for it, where no text is asked for.
+    compute : bool
+        Whether the save is computed now; else it is deferred.
     """
 
     where: str
@@ -72,6 +74,7 @@ class Request:
     metadata: Mapping[str, Any] | None = None
     kind: str = "bag"
     format: str = MSGPACK
+    compute: bool = True
 
     @property
     def has_bag(self) -> bool:

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from agatha_ckpt._dask.adapter import load_collection
+from agatha_ckpt._dask.deferred import deferred_save, nothing
 from agatha_ckpt._dask.failure import Failure, failed_partition
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.save import save_partitions
@@ -19,7 +20,6 @@ from agatha_ckpt._dask.save_partition import SavePartition
 from agatha_ckpt._dask.scheduler import check_scheduler
 from agatha_ckpt._dask.tracebacks import shorten
 from agatha_ckpt._errors import (
-    CheckpointConflictError,
     StaleCheckpointWarning,
     error_note,
     pickle_refusal,
@@ -27,6 +27,7 @@ from agatha_ckpt._errors import (
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import new_run
+from agatha_ckpt._run.completion import Completion, DeferredCommit
 from agatha_ckpt._run.decision import (
     Action,
     Decision,
@@ -46,27 +47,25 @@ from agatha_ckpt._run.events import (
 )
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._run.halt import halt_of
-from agatha_ckpt._run.inputs import Inputs, make_manifest
+from agatha_ckpt._run.inputs import Inputs
 from agatha_ckpt._run.lookup import Found, find
 from agatha_ckpt._run.planned import Save
 from agatha_ckpt._run.progress import (
     WEAK_COMMIT,
     Reporter,
+    adopted,
     done,
-    figures,
     loading,
     passing,
     verified,
 )
 from agatha_ckpt._settings import Settings
-from agatha_ckpt._store.commit import adopt, commit
 from agatha_ckpt._store.folder import Folder, Marker
 from agatha_ckpt._store.partition import ClearedError, WriteOptions
 from agatha_ckpt._store.resume import Reusable, find_reusable
 from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import verify
 
-_ADOPTED = "Another run with the same inputs was first; taking its records"
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
@@ -184,9 +183,13 @@ class Call:
             self._emit(Stale(self.folder.name, root, decision.stale))
         if decision.action is Action.PASS_THROUGH:
             self.reporter.report(passing(decision))
+            if not self.request.compute:
+                return nothing()
             return self.inputs and self.inputs.source.collection
         if decision.action is Action.LOAD:
             manifest = self._ready(found)
+        elif not self.request.compute:
+            return self._defer(decision, found.stored)
         else:
             try:
                 manifest = self._save(decision, found.stored)
@@ -196,6 +199,8 @@ class Call:
         if self._halts:
             self.reporter.report("Halting")
             raise halt_of(found.folder.describe())
+        if not self.request.compute:
+            return nothing()
         if self.request.textfile:
             return None
         is_stale = decision.action is Action.LOAD and decision.stale
@@ -253,78 +258,80 @@ class Call:
 
     def _save(self, decision: Decision, stored: Stored) -> Manifest:
         started = perf_counter()
-        where = self.request.where
         kind = type(self._given.source.collection)
         check_scheduler(self.compute_kw.get("scheduler"), kind)
-        self.folder.make()
-        save = self._plan_save(decision, stored)
-        line = save.line(decision)
-        with error_note(f"looking for locks on the folder of {where}"):
-            is_atomic = self.folder.files.atomic_swap(self.folder.path)
-        if not is_atomic:
-            line += f"; {WEAK_COMMIT}"
+        save, line = self._begin(decision, stored)
         name, root, kept = self.folder.name, self.folder.root, tuple(save.kept.values())
         total = save.plan.npartitions
         self._emit(Started(name, root, total, kept, line, decision.warn))
-        manifest, is_ours = self._write_and_commit(save, stored.marker)
+        completion = self._completion(save, stored.marker)
+        try:
+            manifest, is_ours = completion.commit(self._write(save, stored.marker))
+        except ClearedError:
+            # The commit of another run may have removed a file that was being written.
+            manifest, is_ours = completion.adopt(), False
         seconds = perf_counter() - started
-        line = f"{_ADOPTED}: {figures(manifest)}"
-        if is_ours:
-            line = done(manifest, save.missing, seconds)
+        line = done(manifest, save.missing, seconds) if is_ours else adopted(manifest)
         self._emit(Committed(name, root, manifest, seconds, line))
         return manifest
 
-    def _write_and_commit(self, save: Save, marker: Marker) -> tuple[Manifest, bool]:
-        """Return the manifest that is then in place, and whether this run wrote it."""
-        folder, prints = self.folder, save.fingerprints
-        try:
-            infos = save.kept | self._write(save, marker)
-        except ClearedError:
-            # The commit of another run may have removed a file that was being written.
-            wanted, run = prints.partitions, self.run
-            kept = {info.file for info in save.kept.values()}
-            return adopt(folder, save.plan.format, wanted, marker, run, kept), False
-        described = self._given.source.description
-        ours = make_manifest(
-            folder.name, save.plan, infos, prints, save.metadata, described
-        )
-        try:
-            manifest = commit(folder, ours, marker, self.run)
-        except CheckpointConflictError:
-            raise
-        except Exception as error:
-            error.add_note(
-                f"{self.request.where} is not known to be done; what was saved stays, "
-                "and the next call with the same bag keeps it"
-            )
-            raise
-        return manifest, manifest is ours
+    def _defer(self, decision: Decision, stored: Stored) -> Any:
+        """Return a Delayed that saves."""
+        save, line = self._begin(decision, stored)
+        self.reporter.report(f"{line}; deferred until it is computed", decision.warn)
+        missing, task = tuple(save.missing), self._task(save, stored.marker)
+        completion = self._completion(save, stored.marker)
+        end = DeferredCommit(completion, missing, task, self.settings.verbose)
+        return deferred_save(self._given.source, missing, save.fingerprints, task, end)
 
-    def _write(self, save: Save, marker: Marker) -> dict[int, PartitionInfo]:
-        """Compute and write the missing partitions."""
-        plan, source = save.plan, self._given.source
+    def _begin(self, decision: Decision, stored: Stored) -> tuple[Save, str]:
+        """Make the folder, and return what the save does, and the line of it."""
+        self.folder.make()
+        save = self._plan_save(decision, stored)
+        line = save.line(decision)
+        with error_note(f"looking for locks on the folder of {self.request.where}"):
+            is_atomic = self.folder.files.atomic_swap(self.folder.path)
+        return save, line if is_atomic else f"{line}; {WEAK_COMMIT}"
+
+    def _completion(self, save: Save, marker: Marker) -> Completion:
+        return Completion(
+            self.store,
+            self.folder.name,
+            save.plan,
+            save.metadata,
+            save.fingerprints,
+            self._given.source.description,
+            save.kept,
+            marker,
+            self.run,
+        )
+
+    def _task(self, save: Save, marker: Marker) -> SavePartition:
         options = WriteOptions(
-            plan.format,
-            plan.npartitions,
+            save.plan.format,
+            save.plan.npartitions,
             marker.base,
             self.run,
             self._compression(),
             self.settings.allow_pickle,
         )
-        task = SavePartition(
+        return SavePartition(
             self.store,
             self.folder.name,
             options,
-            source.prepare,
+            self._given.source.prepare,
             self.settings.on_error == "continue",
         )
+
+    def _write(self, save: Save, marker: Marker) -> dict[int, PartitionInfo]:
+        """Compute and write the missing partitions."""
         try:
             with closing(self.reporter):
                 return save_partitions(
-                    source,
+                    self._given.source,
                     save.missing,
                     save.fingerprints,
-                    task,
+                    self._task(save, marker),
                     self.compute_kw,
                     self.pool,
                     self._landed,

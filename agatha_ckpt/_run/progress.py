@@ -220,7 +220,17 @@ def saving(
     return "; ".join(parts)
 
 
-def done(manifest: Manifest, computed: Iterable[int], seconds: float) -> str:
+def adopted(manifest: Manifest) -> str:
+    """Return the line of a save that another run has made before."""
+    return (
+        "Another run with the same inputs was first; taking its records: "
+        f"{figures(manifest)}"
+    )
+
+
+def done(
+    manifest: Manifest, computed: Iterable[int], seconds: float | None = None
+) -> str:
     """Return the line of a save that is done.
 
     Parameters
@@ -228,9 +238,14 @@ def done(manifest: Manifest, computed: Iterable[int], seconds: float) -> str:
     manifest : Manifest
     computed : iterable of int
         Numbers of the partitions that were computed in that time.
-    seconds : float
+    seconds : float, optional
+        Without it, the line has no time.
     """
     ours = [manifest.partitions[index] for index in computed]
+    if seconds is None:
+        kept = len(manifest.partitions) - len(ours)
+        parts = f"; {kept:,} kept and {len(ours):,} computed" if kept else ""
+        return f"Done! {figures(manifest)}{parts}"
     seconds = max(seconds, 1e-6)
     records = sum(info.records for info in ours) / seconds
     rate = f"{records:,.0f} records/s, {_size(ours, seconds)}/s"

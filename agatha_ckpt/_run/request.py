@@ -78,6 +78,8 @@ def call_for(
         done = "computed again" if asked else "repaired"
         raise read_only_refusal(folder.describe(), done)
     others = {k: v for k, v in given.items() if k in asked}
+    if given.get("compute") is False:
+        _check_deferred(folder.describe(), folder.name, settings, compute_kw)
     source, request = request_for(folder, collection, **others)
     inputs = None if source is None else Inputs(source)
     return Call(
@@ -91,6 +93,22 @@ def call_for(
         read_from=read_from,
         on_event=on_event,
     )
+
+
+def _check_deferred(
+    where: str, name: str, settings: Settings, compute_kw: Mapping[str, Any]
+) -> None:
+    """Refuse what only a save that is computed now can heed."""
+    if compute_kw:
+        raise TypeError(
+            f"{where} is not computed now, as compute=False; give "
+            f"{', '.join(compute_kw)} to the compute() of what is returned"
+        )
+    if settings.halt_after == name:
+        raise InvalidValueError(
+            f"{where} cannot be both deferred and the last step: give compute=False or "
+            "halt_after, not both"
+        )
 
 
 def _check_options(
@@ -110,6 +128,7 @@ def request_for(
     version: str | None = None,
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
+    compute: bool = True,
 ) -> tuple[Source | None, Request]:
     """Return the collection as a save sees it, and what a caller asks for.
 
@@ -122,7 +141,8 @@ def request_for(
         for, or *metadata* is not a dict that JSON can hold.
     """
     where = folder.describe()
-    for flag, value in {"textfile": textfile, "overwrite": overwrite}.items():
+    flags = {"textfile": textfile, "overwrite": overwrite, "compute": compute}
+    for flag, value in flags.items():
         if fault := fault_of(flag, value, f"{flag} of {where}"):
             raise InvalidValueError(fault)
     if not isinstance(version, str | None):
@@ -139,6 +159,7 @@ def request_for(
         textfile=textfile,
         overwrite=overwrite,
         metadata=None if metadata is None else checked_metadata(metadata, where),
+        compute=compute,
     )
     if collection is None:
         return None, request

@@ -278,7 +278,7 @@ def case_an_item_is_replaced():
     total = Source().bag.count()
     before = total.compute()
     checkpoint.ckpt("total")
-    assert "load-total" in total.key
+    assert "load:total" in total.key
     assert total.compute() == before
 
 
