@@ -211,13 +211,19 @@ def pytest_ignore_collect(collection_path):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as `cloud` what asks for a server other than S3."""
+    """Mark as `cloud` what asks for a server other than S3.
+
+    With ``--dist loadgroup`` each of them is then started once.
+    """
     servers = {SERVERS[name] for name in OTHER_SERVERS}
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         stores = [params.get(name) for name in STORE_PARAMETERS]
-        if servers & set(item.fixturenames) or any(s in OTHER_SERVERS for s in stores):
+        others = [name for name in stores if name in OTHER_SERVERS]
+        if others or servers & set(item.fixturenames):
             item.add_marker("cloud")
+        if others:
+            item.add_marker(pytest.mark.xdist_group(others[0]))
 
 
 @pytest.fixture

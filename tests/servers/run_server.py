@@ -8,7 +8,9 @@ hold ``{port}``, a free port that the program is then expected to listen at, or
 """
 
 import contextlib
+import glob
 import logging
+import os
 import re
 import socket
 import subprocess
@@ -80,7 +82,8 @@ def serve_webdav():
 
 def serve_program(*command):
     with tempfile.TemporaryDirectory() as folder:
-        command, port = with_ports(command)
+        command, ports = with_ports(command)
+        port = ports.get("port")
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -106,22 +109,29 @@ def serve_program(*command):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            for number in ports.values():
+                for left in glob.glob(f"/tmp/seaweedfs-*-{number}.sock"):
+                    os.unlink(left)
 
 
 def with_ports(command):
-    """Return the command with free ports in it, and the one of ``{port}``."""
-    names = set(re.findall(r"\{(port\d?)\}", " ".join(command)))
+    """Return the command with free ports in it, and these ports by name."""
+    names = sorted(set(re.findall(r"\{(port\d?)\}", " ".join(command))))
     with contextlib.ExitStack() as stack:
-        ports = {name: free_port(stack) for name in names}
+        ports = dict(zip(names, free_ports(stack), strict=False))
     for name, port in ports.items():
         command = [argument.replace(f"{{{name}}}", str(port)) for argument in command]
-    return command, ports.get("port")
+    return command, ports
 
 
-def free_port(stack):
-    free = stack.enter_context(socket.socket())
-    free.bind(("127.0.0.1", 0))
-    return free.getsockname()[1]
+def free_ports(stack):
+    # Not those that the system gives to outgoing connections, which would take one
+    # before the program does.
+    first = 10_000 + os.getpid() * 20 % 20_000
+    for port in (*range(first, 32_000), *range(10_000, first)):
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            yield port
 
 
 def wait_for_port(port, process):

@@ -45,7 +45,8 @@ def seaweedfs():
         option = f"{server}.port.{kind}" if kind else f"{server}.port"
         command.append(f"-{option}={{port{number or ''}}}")
     command += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
-    command += ["-s3.port.iceberg=0", "-filer.localSocket=filer.sock"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += ["-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"]
     with running(*command) as url:
         options = {"key": "any", "secret": "any", "endpoint_url": url}
         yield Bucket("s3", url, options).made()
