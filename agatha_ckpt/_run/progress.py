@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -128,8 +129,10 @@ def _drawn(
     name: str, total: int, stored: list[PartitionInfo]
 ) -> Iterator[Callable[[PartitionInfo], None]]:
     """Draw a bar of partitions."""
-    from tqdm.auto import tqdm
-
+    with warnings.catch_warnings():
+        # In a notebook without ipywidgets it warns, and draws by characters.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
     drawn = None
     with suppress(Exception):  # the terminal is gone, or cannot show the name
         drawn = tqdm(
