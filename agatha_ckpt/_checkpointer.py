@@ -20,6 +20,7 @@ from agatha_ckpt._settings import (
     RepairOptions,
     Settings,
     SettingsDict,
+    check_names,
 )
 from agatha_ckpt._store.display import notebook_table
 from agatha_ckpt._store.given import Given, store_of, stores_of
@@ -90,6 +91,7 @@ class Checkpointer:
         on_event: Callable[[Event], Any] | None = None,
         **settings: Unpack[SettingsDict],
     ) -> None:
+        check_names(settings, ("storage_options", "fsync", "read_from", "on_event"))
         self._store = store_of(store, storage_options, fsync)
         self._read_from = stores_of(read_from)
         self._on_event = Subscriber(on_event)
@@ -104,8 +106,10 @@ class Checkpointer:
         vars(self).update(state, _lock=threading.Lock())
 
     @classmethod
-    def from_config(cls) -> Self:
+    def from_config(cls, **options: Any) -> Self:
         """Return a Checkpointer with the ``agatha-ckpt`` section of dask.config.
+
+        *options* are those of `Checkpointer`, and take precedence.
 
         Keys are ``root``, ``storage-options``, ``fsync`` and the names of the
         settings, with ``-`` or ``_``; in the environment ``DASK_AGATHA_CKPT__ROOT``
@@ -118,7 +122,7 @@ class Checkpointer:
         """
         from agatha_ckpt._config import configured_settings, configured_store
 
-        return cls(configured_store(), **vars(configured_settings()))
+        return cls(configured_store(), **(vars(configured_settings()) | options))
 
     @property
     def store(self) -> CheckpointStore:
@@ -321,10 +325,6 @@ class Checkpointer:
         CheckpointError
             As `checkpoint`.
         """
-        from agatha_ckpt._run.request import source_for
-
-        if bag is None:
-            source_for(bag, f"checkpoint {name!r}")  # raises
         return self._call(name, bag, {"enabled": True} | options, ()).repair()
 
     def ckpt(

@@ -1,7 +1,8 @@
 """Settings: one frozen value that determines how checkpoints are made."""
 
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 from agatha_ckpt._errors import InvalidValueError
@@ -94,6 +95,7 @@ class Settings:
         InvalidValueError
             A setting does not take the value.
         """
+        check_names(changes)
         return replace(self, **changes)
 
     def override_given(self, changes: Mapping[str, Any]) -> Self:
@@ -105,6 +107,23 @@ class Settings:
             self,
             **{k: v for k, v in changes.items() if v is not None or k == "compression"},
         )
+
+
+def check_names(given: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Refuse names that are neither settings nor among *others*.
+
+    Raises
+    ------
+    TypeError
+    """
+    known = [*others, *(field.name for field in fields(Settings))]
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, 1, cutoff=0)[0]
+            raise TypeError(
+                f"unexpected keyword argument {name!r}; the nearest known one is "
+                f"{near!r} (known here: {', '.join(known)})"
+            )
 
 
 def fault_of(name: str, value: object, label: str = "") -> str | None:

@@ -77,6 +77,8 @@ def call_for(
     if settings.read_only and (given.get("overwrite") or not asked):
         done = "computed again" if asked else "repaired"
         raise read_only_refusal(folder.describe(), done)
+    if collection is None and not asked:  # of a repair
+        source_for(collection, folder.describe())  # raises
     others = {k: v for k, v in given.items() if k in asked}
     if given.get("compute") is False:
         _check_deferred(folder.describe(), folder.name, settings, compute_kw)

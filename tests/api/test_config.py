@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import dask
+import dask.bag
 import dask.config
 import pytest
 import yaml
@@ -59,6 +60,16 @@ def test_every_key_is_read(tmp_path):
         enabled=False,
     )
     assert not (tmp_path / "root").exists()
+
+
+def test_options_take_precedence_over_the_section(tmp_path):
+    events = []
+    section = {"root": str(tmp_path), "verbose": True, "on-stale": "error"}
+    with dask.config.set({"agatha-ckpt": section}):
+        ckpt = Checkpointer.from_config(verbose=False, on_event=events.append)
+    assert ckpt.settings == Settings(verbose=False, on_stale="error")
+    ckpt.checkpoint("x", dask.bag.from_sequence([1]), scheduler="sync")
+    assert events
 
 
 def test_a_root_alone_gives_the_default_settings(tmp_path):

@@ -86,6 +86,8 @@ def test_an_unknown_name_is_a_type_error():
     for make in (Settings, Settings().override, Checkpointer, checkpointer.configure):
         with pytest.raises(TypeError, match="verbos"):
             make(verbos=True)
+    with pytest.raises(TypeError, match="is 'storage_options'"):
+        Checkpointer(storage_option=1)
     assert vars(checkpointer.settings) == DEFAULTS
 
 
