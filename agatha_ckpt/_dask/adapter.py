@@ -17,13 +17,19 @@ _SOURCES = {
     "dask.bag.Item": "delayed",
     "dask.delayed.Delayed": "delayed",
     "dask.array.Array": "array",
+    "dask.dataframe.DataFrame": "frame",
+    "dask.dataframe.Series": "frame",
 }
+_SUBCLASSES = ("dask.dataframe.Index",)  # that are not stored as what they extend
+
 # By the kind in a manifest: module and function.
 _LOADS = {
     "bag": ("bag", "load_bag"),
     "delayed": ("delayed", "load_value"),
     "item": ("delayed", "load_value"),
     "array": ("array", "load_array"),
+    "dataframe": ("frame", "load_frame"),
+    "series": ("frame", "load_frame"),
 }
 KNOWN = tuple(_SOURCES)
 
@@ -38,7 +44,10 @@ def source_of(collection: Any, where: str) -> Source | None:
     """
     for kind in type(collection).__mro__:
         package = ".".join(kind.__module__.split(".")[:2])
-        if module := _SOURCES.get(f"{package}.{kind.__name__}"):
+        name = f"{package}.{kind.__name__}"
+        if name in _SUBCLASSES:
+            return None
+        if module := _SOURCES.get(name):
             source: Source = _module(module).source_of(collection, where)
             return source
     return None

@@ -61,11 +61,13 @@ class LoadPartition:
         )
 
 
-def _content_of(info: PartitionInfo) -> object:
-    return type(info).__name__, info.digest or info.fingerprint  # not its place
+def _token_of(info: PartitionInfo) -> object:
+    # Not the content: dask gives one frame for all expressions of one name, and that
+    # of another run would read files that were replaced.
+    return type(info).__name__, info.file
 
 
-normalize_token.register(PartitionInfo, _content_of)
+normalize_token.register(PartitionInfo, _token_of)
 
 
 def layer_of(store: CheckpointStore, name: str, manifest: Manifest) -> str:

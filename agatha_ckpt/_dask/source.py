@@ -34,6 +34,8 @@ class Source:
         Called in the task with the value of a partition, its number, and the words for
         it in messages. Returns what the codec encodes; raises `EncodeError` where the
         value is not what the collection promises.
+    optimizer : callable, optional
+        In place of what dask does to a graph of the collection before it computes it.
     """
 
     collection: Any
@@ -44,11 +46,12 @@ class Source:
     format: str
     description: Mapping[str, Any] = field(default_factory=lambda: BAG)
     prepare: Callable[[Any, int, str], Any] | None = None
+    optimizer: Callable[..., Any] | None = None
 
     @property
     def optimize(self) -> Callable[..., Any]:
-        """What dask does to a graph before it computes the collection."""
-        found: Callable[..., Any] = self.collection.__dask_optimize__
+        """What dask does to a graph on top of this one before it is computed."""
+        found: Callable[..., Any] = self.optimizer or self.collection.__dask_optimize__
         return found
 
     @property

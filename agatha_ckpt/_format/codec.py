@@ -4,12 +4,14 @@ from agatha_ckpt._errors import UnsupportedFormatError
 from agatha_ckpt._format.agatha import AgathaCodec
 from agatha_ckpt._format.base import Codec
 from agatha_ckpt._format.npy import NpyCodec
+from agatha_ckpt._format.parquet import ParquetCodec
 from agatha_ckpt._format.partition_file import MsgpackCodec
 from agatha_ckpt._format.text import TextCodec
 
 _CODECS: tuple[Codec, ...] = (
     MsgpackCodec(),
     TextCodec(),
+    ParquetCodec(),
     NpyCodec(),
     AgathaCodec(),
 )

@@ -5,10 +5,12 @@ _ADVICE = {
     "builtins.function": "call it, and give the collection that it returns",
     "builtins.str": "dask.bag.read_text(path) makes a bag of the lines of a file",
     "numpy.ndarray": "dask.array.from_array(given) makes an array",
+    "dask.Index": "its method to_frame() makes a DataFrame",
+    "dask.Scalar": "its method to_delayed() makes a Delayed",
     "distributed.Future": "give the collection itself; a Future is the result of one "
     "task",
-    "pandas.DataFrame": "dask.bag.from_sequence(given.to_dict('records')) makes a bag "
-    "of its rows",
+    "pandas.DataFrame": "dask.dataframe.from_pandas(given, npartitions=...) makes one",
+    "pandas.Series": "dask.dataframe.from_pandas(given, npartitions=...) makes one",
     "pathlib.PurePath": "dask.bag.read_text(path) makes a bag of the lines of a file",
     "polars.DataFrame": "dask.bag.from_sequence(given.to_dicts()) makes a bag of its "
     "rows",
@@ -42,8 +44,6 @@ def advice_for(given: object) -> str:
     'dask.bag.from_sequence(given.items()) makes a bag of its items'
     """
     cls = type(given)
-    if cls.__module__.startswith("dask") and hasattr(cls, "to_bag"):
-        return "its method to_bag() makes one"
     for base in cls.__mro__:
         package = str(base.__module__).partition(".")[0]
         if advice := _ADVICE.get(f"{package}.{base.__name__}"):

@@ -1,0 +1,91 @@
+"""dtypes of pandas as text, compared by all that a user can see of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class UnstorableFrame(Exception):
+    """A frame that Arrow does not keep; the message is the reason and what to do."""
+
+
+def describe_dtype(dtype: Any) -> Any:
+    """Return a dtype as JSON can hold it.
+
+    Raises
+    ------
+    UnstorableFrame
+        Arrow has nothing of the kind.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        return ["category", describe_dtype(dtype.categories.dtype)]
+    if isinstance(dtype, pd.StringDtype):
+        missing = "NA" if dtype.na_value is pd.NA else "nan"
+        return ["string", dtype.storage, missing]
+    if isinstance(dtype, pd.ArrowDtype):
+        return ["arrow"]
+    name = str(dtype)
+    try:
+        known = pd.api.types.pandas_dtype(name) == dtype
+    except TypeError:
+        known = False
+    supported = isinstance(dtype, np.dtype) or hasattr(dtype, "__from_arrow__")
+    if not (known and supported):
+        raise UnstorableFrame(f"Arrow does not keep the dtype {name}; use astype")
+    return name
+
+
+def dtype_of(described: Any, pattern: Any = None) -> Any:
+    """Return the dtype that a description is of, with types from the template."""
+    import pandas as pd
+
+    if isinstance(described, str):
+        return pd.api.types.pandas_dtype(described)
+    kind, *rest = described
+    if kind == "string":
+        storage, missing = rest
+        return pd.StringDtype(storage, pd.NA if missing == "NA" else float("nan"))
+    if kind == "arrow":
+        return pd.ArrowDtype(pattern.type)
+    found = pattern.to_pandas().dtype
+    categories = found.categories.astype(dtype_of(rest[0], pattern.dictionary))
+    return pd.CategoricalDtype(categories, found.ordered)
+
+
+def same_dtype(a: Any, b: Any) -> bool:
+    """Return whether two dtypes are equal, with their categories in order."""
+    import pandas as pd
+
+    if isinstance(a, pd.CategoricalDtype) and isinstance(b, pd.CategoricalDtype):
+        if a.categories is None or b.categories is None:
+            return a.categories is b.categories
+        same = a.categories.equals(b.categories) and a.ordered == b.ordered
+        return bool(same and a.categories.dtype == b.categories.dtype)
+    if isinstance(a, pd.StringDtype) and isinstance(b, pd.StringDtype):
+        missing = (a.na_value is pd.NA) == (b.na_value is pd.NA)
+        return missing and a.storage == b.storage
+    return bool(type(a) is type(b) and a == b)
+
+
+def index_fault(index: pd.Index, wanted: pd.Index) -> str:
+    """Return how an index differs from another in names and types, or nothing."""
+    import pandas as pd
+
+    if list(index.names) != list(wanted.names):
+        return f"has the names {list(index.names)}, not {list(wanted.names)}"
+    if index.nlevels != wanted.nlevels:
+        return f"has {index.nlevels} levels, not {wanted.nlevels}"
+    if isinstance(index, pd.MultiIndex):
+        found, asked = list(index.dtypes), list(wanted.dtypes)
+    else:
+        found, asked = [index.dtype], [wanted.dtype]
+    for a, b in zip(found, asked, strict=True):
+        if not same_dtype(a, b):
+            return f"has the dtype {a}, not {b}"
+    return ""

@@ -1,0 +1,169 @@
+"""The parquet format: one partition of a frame, a file that any program can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from agatha_ckpt._errors import (
+    EncodeError,
+    UnsupportedFormatError,
+    damaged,
+)
+from agatha_ckpt._format.base import Footer, Header, StoredFile
+from agatha_ckpt._format.dtypes import UnstorableFrame
+from agatha_ckpt._format.frames import fields_for, to_arrow, to_pandas
+from agatha_ckpt._format.manifest import PartitionInfo
+from agatha_ckpt._format.names import PARQUET, SUFFIXES
+from agatha_ckpt._format.pieces import PieceWriter, inspect_pieces, open_pieces
+
+if TYPE_CHECKING:  # pandas and pyarrow are imported when the first frame is met
+    import pyarrow as pa
+
+ROW_GROUP = 128 * 1024  # rows, so that a reader with a filter can skip some
+_BATCH = 1024  # rows that are made Python objects at a time
+
+
+class ParquetCodec:
+    """Partitions as pandas frames; a record is a row."""
+
+    name = PARQUET
+    suffix = SUFFIXES[PARQUET]
+    is_text = False
+
+    def encode(
+        self,
+        records: Any,
+        sink: BinaryIO,
+        header: Header,
+        *,
+        code: str,
+        allow_pickle: bool,
+        where: str,
+    ) -> Footer:
+        """Write a frame; see `Codec.encode`."""
+        started = perf_counter()
+        try:
+            table = to_arrow(records)
+        except UnstorableFrame as error:
+            raise EncodeError(f"{where} cannot be stored: {error}") from None
+        taken = PieceWriter(sink)
+        write_table(table, taken, header.compression)
+        digest, checksums = taken.result()
+        return Footer(
+            records=table.num_rows if table.num_columns else len(records),
+            blocks=1,
+            bytes=taken.bytes,
+            seconds=perf_counter() - started,
+            holds_pickle=False,
+            digest=digest,
+            code=code,
+            checksums=checksums,
+        )
+
+    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
+        """Return partition count and digest."""
+        return f"{npartitions:08x}{footer.digest[:16]}"
+
+    def decode(
+        self,
+        file: StoredFile,
+        info: PartitionInfo,
+        *,
+        allow_pickle: bool,
+        piece: int = 0,
+    ) -> Iterator[list[Any]]:
+        """Yield the rows as dicts, in lists; see `Codec.decode`."""
+        with _opened(file, info, bool(piece)) as parquet:
+            for batch in parquet.iter_batches(_BATCH):
+                yield batch.to_pylist()
+
+    def verify(
+        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
+    ) -> None:
+        """Check all bytes."""
+        with open_pieces(file, info) as pieces:
+            pieces.check_all()
+
+    def inspect(self, file: StoredFile) -> PartitionInfo:
+        """Return the manifest's entry for a file that matches the digest in its name.
+
+        Neither time nor code is in the file.
+        """
+        info = inspect_pieces(file, 0)
+        with _opened(file, info, False) as parquet:
+            rows = parquet.metadata.num_rows
+        return inspect_pieces(file, rows)
+
+    def expected_partitions(self, file: StoredFile) -> int | None:
+        """Return the partition count in the file name."""
+        return file.name.npartitions if file.name else None
+
+
+def write_table(table: pa.Table, sink: Any, compression: str | None) -> None:
+    """Write a table as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # A dictionary takes time to build, and numbers seldom repeat.
+    texts = [field.name for field in table.schema if not _is_number(field.type)]
+    with pq.ParquetWriter(
+        pa.PythonFile(sink, "w"),
+        table.schema,
+        version="2.6",
+        compression=compression or "none",
+        use_dictionary=texts or False,
+    ) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_primitive(kind))
+
+
+@contextmanager
+def _opened(file: StoredFile, info: PartitionInfo, partly: bool) -> Iterator[Any]:
+    """Open a stored file, whose bytes are checked before they are used."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UnsupportedFormatError(
+            f"{file.where} is a Parquet file, and pyarrow is not installed; install "
+            "agatha-ckpt[dataframe]"
+        ) from None
+    with open_pieces(file, info, partly) as pieces:
+        try:
+            yield pq.ParquetFile(pa.PythonFile(pieces, "r"))
+        except (pa.ArrowException, ValueError) as error:
+            text = str(error).partition("\n")[0]
+            raise damaged(file.where, f"it is not our Parquet file ({text})") from None
+
+
+def read_frame(
+    file: StoredFile, info: PartitionInfo, columns: list[Any] | None = None
+) -> Any:
+    """Return the frame or series of a stored file, or *columns* of it.
+
+    Only what holds them is read, and checked.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        The file is not what was saved.
+    """
+    with _opened(file, info, columns is not None) as parquet:
+        return frame_in(parquet, columns)
+
+
+def frame_in(parquet: Any, columns: list[Any] | None = None) -> Any:
+    """Return the frame or series of an open Parquet file, or *columns* of it."""
+    fields = fields_for(parquet.schema_arrow, columns)
+    table = parquet.read(columns=fields, use_threads=False)
+    if fields is not None:  # of nested columns more than asked for may be read
+        table = table.select(fields)
+    return to_pandas(table, columns)
