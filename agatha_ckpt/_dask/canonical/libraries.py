@@ -100,14 +100,14 @@ def _index(value: Any) -> tuple[Any, ...]:
 
 def _extension(encoder: Encoder, value: Any) -> bytes:
     """Encode the values of a pandas array."""
-    pandas, numpy = sys.modules["pandas"], sys.modules["numpy"]
+    pandas = sys.modules["pandas"]
     dtype: Any = value.dtype
     if value.nbytes > encoder.limit:
         return encoder.refuse(value, ABOVE_LIMIT)
     head = text(type(value).__name__), text(repr(dtype)), text(str(dtype))
     if isinstance(dtype, pandas.CategoricalDtype):
         members = [value.categories, value.codes, value.ordered]
-    elif isinstance(dtype, numpy.dtype) and dtype.kind not in "mM":
+    elif isinstance(value, pandas.arrays.NumpyExtensionArray):
         members = [value.to_numpy()]
     elif hasattr(value, "asi8"):
         members = [value.asi8, getattr(value, "freqstr", None)]
