@@ -61,6 +61,7 @@ from agatha_ckpt._run.events import (
 )
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._settings import Settings
+from agatha_ckpt._store.prune import Removal
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import DamagedPartition
@@ -91,6 +92,7 @@ __all__ = [
     "PartitionsFailedError",
     "PickleNotAllowedError",
     "Plan",
+    "Removal",
     "RootNotSetError",
     "Settings",
     "Stale",

@@ -15,9 +15,11 @@ from agatha_ckpt._cli.common import (
     takes_root,
 )
 from agatha_ckpt._cli.table import state_cell, table
+from agatha_ckpt._errors import redact
 from agatha_ckpt._human import format_age, format_bytes, format_count
 from agatha_ckpt._store.contents import contents_of
-from agatha_ckpt._store.prune import Criteria, Removal, find_removal, find_removals
+from agatha_ckpt._store.folder import Folder
+from agatha_ckpt._store.prune import Criteria, Finder, Removal, find_removals, remove
 from agatha_ckpt._store.status import status_of
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -64,12 +66,11 @@ def clear(
     if not chosen:
         check_root(store)
 
-    def find(name: str) -> Removal:
-        folder = store._folder(name)
+    def find(folder: Folder) -> Removal:
         return Removal(status_of(folder), contents_of(folder))
 
     found = []
-    for removal in map(find, chosen):
+    for removal in map(find, map(store._folder, chosen)):
         if removal.contents.own:
             found.append(removal)
         elif not all_names:
@@ -104,6 +105,10 @@ def _parse_age(
     "--older-than", metavar="AGE", callback=_parse_age,
     help="Only what was last written longer ago: 36h, 30d, 8w.",
 )  # fmt: skip
+@click.option(
+    "--keep", metavar="N", type=click.IntRange(min=1),
+    help="Done checkpoints that match GLOB, but not the N newest of them.",
+)  # fmt: skip
 @click.option("--partial", is_flag=True, help="Unfinished checkpoints.")
 @click.option(
     "--leftovers", is_flag=True,
@@ -114,6 +119,7 @@ def prune(
     store: CheckpointStore,
     pattern: str,
     older_than: float | None,
+    keep: int | None,
     partial: bool,
     leftovers: bool,
     yes: bool,
@@ -121,35 +127,31 @@ def prune(
 ) -> None:
     """Delete what is old or unfinished under ROOT and matches GLOB.
 
-    --partial and --leftovers select what to delete, and --older-than narrows it. Alone,
-    --older-than selects checkpoints in every state. A table shows first what would be
-    deleted. Files of other programs are kept, and so are partials and leftovers that
-    were written in the last 24 hours, as a run may be using them; --older-than
-    replaces that limit.
+    --keep, --partial and --leftovers select what to delete, and --older-than narrows
+    it. Alone, --older-than selects checkpoints in every state. A table shows first
+    what would be deleted. Files of other programs are kept, and so are partials and
+    leftovers that were written in the last 24 hours, as a run may be using them;
+    --older-than replaces that limit.
 
     Example: agatha-ckpt prune s3://bucket/run-1 --older-than 30d --partial --leftovers
     """
-    criteria = Criteria(older_than, partial, leftovers)
-    if criteria == Criteria():
+    if older_than is None and keep is None and not (partial or leftovers):
         raise click.UsageError(
-            "nothing is selected; give --older-than AGE, --partial, --leftovers, or "
-            "several of them"
+            "nothing is selected; give --older-than AGE, --keep N, --partial, "
+            "--leftovers, or several of them"
         )
+    criteria = Criteria(older_than, keep, partial, leftovers)
     names = store._folder_names(pattern, links=False)
     if not names:
         check_root(store)
-    found = list(find_removals([store._folder(name) for name in names], criteria))
-
-    def find(name: str) -> Removal | None:
-        return find_removal(store._folder(name), criteria)
-
+    found, find = find_removals([store._folder(name) for name in names], criteria)
     _remove(store, found, find, yes, dry_run)
 
 
 def _remove(
     store: CheckpointStore,
     found: Sequence[Removal],
-    find_again: Callable[[str], Removal | None],
+    find_again: Finder,
     yes: bool,
     dry_run: bool,
 ) -> None:
@@ -170,21 +172,21 @@ def _remove(
         return
     if not yes:
         _ask(f"Delete {what}?")
-    freed = changed = 0
+    freed = kept = 0
     for removal in removals:
         name = removal.status.name
-        same = removal.is_same(find_again(name))
-        if not (same and removal.apply(store._folder(name))):
-            click.echo(f"kept {name}, as it has changed since it was listed", err=True)
-            changed += 1
+        reason = remove(store._folder(name), removal, find_again).skip_reason
+        if reason:
+            click.echo(f"kept {name}: {redact(reason)}", err=True)
+            kept += 1
             continue
         freed += removal.contents.bytes
         click.echo(f"deleted {name if removal.whole else f'leftovers of {name}'}")
     click.echo(f"freed {format_bytes(freed)}")
-    if changed:
+    if kept:
         raise click.ClickException(
-            f"{changed} of {format_count(len(removals), 'checkpoint')} changed since "
-            "the table was printed, and not deleted; run this again"
+            f"{kept} of {format_count(len(removals), 'checkpoint')} not deleted; run "
+            "this again"
         )
 
 

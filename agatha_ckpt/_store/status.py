@@ -125,12 +125,13 @@ def cells(status: Status, now: datetime | None = None) -> dict[str, str]:
 
 def statuses_of(folders: Iterable[Folder], concurrent: bool) -> Iterator[Status]:
     """Yield the status of each checkpoint that is there, the unreadable included."""
-    for status in map_ordered(_status_or_refusal, folders, concurrent):
+    for status in map_ordered(status_or_refusal, folders, concurrent):
         if status.state is not State.ABSENT:
             yield status
 
 
-def _status_or_refusal(folder: Folder) -> Status:
+def status_or_refusal(folder: Folder) -> Status:
+    """Return the status of a checkpoint, also where it cannot be read."""
     try:
         return status_of(folder)
     except NETWORK_ERRORS:

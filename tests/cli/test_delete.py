@@ -109,7 +109,7 @@ def test_they_work_on_every_filesystem_by_name_or_path(root):
     [
         ("clear ROOT", "either the names of checkpoints or --all"),
         ("clear ROOT lines --all", "either the names of checkpoints or --all"),
-        ("prune ROOT", "--older-than AGE, --partial, --leftovers"),
+        ("prune ROOT", "--older-than AGE, --keep N, --partial, --leftovers"),
     ],
 )
 def test_without_a_selection_nothing_is_deleted(folder, command, message):
@@ -158,7 +158,7 @@ def test_a_checkpoint_that_changed_since_it_was_shown_is_kept(folder, command):
     command, *arguments = command
     ended = run(command, folder, *arguments, input=Answer())
     assert ended.exit_code == 1
-    assert "kept unfinished, as it has changed" in ended.stderr
+    assert "kept unfinished: it has changed" in ended.stderr
     assert CheckpointStore(folder).is_done("unfinished")
 
 

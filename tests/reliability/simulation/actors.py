@@ -88,7 +88,7 @@ def pruner(name):
     def body(world):
         criteria = Criteria(partial=True, leftovers=True)
         folder = folder_of(world)
-        for removal in find_removals([folder], criteria):
+        for removal in find_removals([folder], criteria)[0]:
             if removal.skip_reason is None:
                 removal.apply(folder)
         return "pruned", None
