@@ -124,7 +124,7 @@ class BadValue(click.ClickException):
     exit_code = 2
 
 
-def _parse_options(
+def parse_options(
     ctx: click.Context, param: click.Parameter, value: str
 ) -> dict[str, Any]:
     """Return a JSON object. Its content may be secret, and no message shows it."""
@@ -142,7 +142,7 @@ storage_options = click.option(
     "--storage-options",
     metavar="JSON",
     default="{}",
-    callback=_parse_options,
+    callback=parse_options,
     help="Options of the root's filesystem, such as credentials, as a JSON object. "
     "`ps` shows them; the variable DASK_AGATHA_CKPT__STORAGE_OPTIONS is not shown.",
 )

@@ -8,7 +8,8 @@ from agatha_ckpt._cli.common import Commands, Group, storage_options
 
 _COMMANDS = Commands(
     ls="ls", show="show", head="head", export="export", verify="verify",
-    report="report", probe="probe", clear="delete", prune="delete",
+    report="report", probe="probe", copy="transfer", rename="transfer",
+    clear="delete", prune="delete",
 )  # fmt: skip
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -19,7 +20,7 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 @click.version_option(package_name="agatha-ckpt")
 @click.pass_context
 def main(ctx: click.Context, storage_options: dict[str, Any]) -> None:
-    """Inspect the checkpoints under ROOT, and delete those not needed.
+    """Inspect the checkpoints under ROOT, copy them, and delete those not needed.
 
     ROOT is a path or fsspec URL; - stands for the configured root
     (DASK_AGATHA_CKPT__ROOT, or agatha-ckpt.root in dask's configuration).

@@ -134,6 +134,29 @@ class Files(Protocol):
     def remove(self, folder: str, names: Iterable[str]) -> None:
         """Remove files by name; names of absent files are ignored."""
 
+    def clone(self, source: "Files", path: str, target: str, link: bool) -> bool:
+        """Copy a file of *source* to a new name without reading it.
+
+        Parameters
+        ----------
+        source : Files
+        path, target : str
+        link : bool
+            Whether both names may be of one file.
+
+        Returns
+        -------
+        bool
+            Whether that was done; not where the filesystem does not offer it.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no file to copy.
+        FolderGoneError
+            The folder of the copy does not exist, on filesystems that have folders.
+        """
+
     def make_folder(self, folder: str) -> None:
         """Make a folder and its parents, on filesystems that have folders.
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError, Writer
+from agatha_ckpt._filesystem.base import FileInfo, Files, FolderGoneError, Writer
 from agatha_ckpt._filesystem.descriptors import open_file, sync_file
 from agatha_ckpt._filesystem.folder_lock import OpenFolder, is_lockable, lock_folder
 from agatha_ckpt._format.names import temporary_filename
@@ -129,6 +129,19 @@ class LocalFiles:
         with contextlib.suppress(FolderGoneError), lock_folder(folder) as place:
             for name in names:
                 place.unlink(name)
+
+    def clone(self, source: Files, path: str, target: str, link: bool) -> bool:
+        if not (link and source.local):
+            return False
+        try:
+            os.link(path, target)
+        except FileNotFoundError as error:
+            if os.path.exists(path):
+                raise FolderGoneError(os.path.dirname(target)) from error
+            raise
+        except OSError:  # a filesystem without hard links, or another one
+            return False
+        return True
 
     def make_folder(self, folder: str) -> None:
         # Other runs may make or remove it, and its parents, at the same moment.

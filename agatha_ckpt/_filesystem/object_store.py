@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._filesystem.remote import SPOOL_BYTES, RemoteFiles
 
@@ -82,6 +83,15 @@ class ObjectStoreFiles(RemoteFiles, ABC):
             if _is_refusal(error) or (expected is not None and _is_absence(error)):
                 return False
             raise
+        return True
+
+    def clone(self, source: Files, path: str, target: str, link: bool) -> bool:
+        if not isinstance(source, ObjectStoreFiles) or source._fs != self._fs:
+            return False
+        try:
+            self._fs.cp_file(path, target)
+        except NotImplementedError:
+            return False
         return True
 
     def remove(self, folder: str, names: Iterable[str]) -> None:

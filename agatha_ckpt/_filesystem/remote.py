@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError, Writer
+from agatha_ckpt._filesystem.base import FileInfo, Files, FolderGoneError, Writer
 from agatha_ckpt._filesystem.descriptors import not_a_file
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._filesystem.ranges import RangeReader
@@ -284,6 +284,9 @@ class RemoteFiles:
             path = f"{folder}/{name}"
             with suppress(FileNotFoundError), self._calling(path):
                 self._fs.rm_file(path)
+
+    def clone(self, source: Files, path: str, target: str, link: bool) -> bool:
+        return False
 
     def make_folder(self, folder: str) -> None:
         for tries_left in reversed(range(_TRIES)):

@@ -155,6 +155,12 @@ def partition_filename(
     return f"part-{index:05d}-{fingerprint}-{base}-{attempt}{content}.{suffix}"
 
 
+def copied_filename(filename: str, run: str) -> str:
+    """Return a new name for a copy of a partition file, where there is no marker."""
+    part, index, fingerprint, _, rest = filename.split("-", 4)
+    return f"{part}-{index}-{fingerprint}-{NO_BASE}-{run}{new_run()}{rest[16:]}"
+
+
 def parse_filename(filename: str) -> FileName | None:
     """Return the parts of a partition file's name; None for any other name."""
     match = _PARTITION_FILE.fullmatch(filename)

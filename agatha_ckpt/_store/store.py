@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import fsspec
 
+from agatha_ckpt._errors import InvalidValueError
 from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._filesystem.factory import files_for
 from agatha_ckpt._filesystem.memory import ElsewhereFiles, this_process
@@ -22,6 +23,7 @@ from agatha_ckpt._store.contents import clear, clear_each
 from agatha_ckpt._store.display import notebook_table
 from agatha_ckpt._store.folder import Folder
 from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
+from agatha_ckpt._store.prune import MIN_AGE, Criteria, Removal, prune
 from agatha_ckpt._store.records import records_of
 from agatha_ckpt._store.root import Root, check_options, folder_names
 from agatha_ckpt._store.status import (
@@ -31,7 +33,10 @@ from agatha_ckpt._store.status import (
     status_of,
     statuses_of,
 )
+from agatha_ckpt._store.transfer import copy, rename
 from agatha_ckpt._store.verify import DamagedPartition, verify
+
+Name = str | os.PathLike[str]
 
 
 class CheckpointStore:
@@ -43,11 +48,9 @@ class CheckpointStore:
         fsspec URL or path of the folder under which the checkpoints lie. It need
         not exist; nothing is written before the first save.
     fs : fsspec.AbstractFileSystem, optional
-        The filesystem to use; by default the one that *root* and *storage_options*
-        name.
+        The filesystem; by default that of *root* and *storage_options*.
     storage_options : dict, optional
-        Options for that filesystem, such as credentials. They are never written
-        to storage and never shown.
+        Its options, such as credentials; never written to storage, never shown.
     fsync : bool, default True
         On local disk, whether what was written survives a power cut.
 
@@ -113,8 +116,6 @@ class CheckpointStore:
     def _repr_html_(self) -> str:
         return notebook_table(repr(self), self.statuses)
 
-    # ---- the root ----
-
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
         """The filesystem."""
@@ -130,46 +131,38 @@ class CheckpointStore:
         """The absolute root as a URL."""
         return self._root.url
 
-    def path(self, name: str | os.PathLike[str]) -> Path | str:
+    def path(self, name: Name) -> Path | str:
         """Return the folder of a checkpoint: its absolute path, or its URL."""
         return self._root.path(self._root.name_of(name))
 
-    def done_marker(self, name: str | os.PathLike[str]) -> Path | str:
+    def done_marker(self, name: Name) -> Path | str:
         """Return the place of the done marker, whether it exists or not."""
         return self._root.path(self._root.name_of(name), DONE_MARKER)
 
-    def _folder(self, name: str | os.PathLike[str]) -> Folder:
+    def _folder(self, name: Name) -> Folder:
         name = self._root.name_of(name)
         return Folder(self._files, self._root.folder(name), name, self._root.shown)
-
-    # ---- queries ----
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the sorted names of the done checkpoints that match *pattern*.
 
-        One that is damaged or unreadable is left out; `statuses` has it.
+        One that is damaged or unreadable is left out; `statuses` has it. *pattern* is a
+        shell pattern (``*``, ``?``, ``[...]``), matched case-sensitively.
 
-        Parameters
-        ----------
-        pattern : str
-            Shell pattern (``*``, ``?``, ``[...]``), matched case-sensitively.
-
-        Notes
-        -----
         Costs one listing of the root and one read for each folder that matches,
         concurrently.
         """
         folders = map(self._folder, self._folder_names(pattern))
         return done_names(folders, self._files.concurrent)
 
-    def is_done(self, name: str | os.PathLike[str]) -> bool:
+    def is_done(self, name: Name) -> bool:
         """Return whether a checkpoint is done, from one read of its marker.
 
         A marker that is empty, cut or changed is not done. Nothing is written.
         """
         return is_done(self._folder(name))
 
-    def status(self, name: str | os.PathLike[str]) -> Status:
+    def status(self, name: Name) -> Status:
         """Return the state of a checkpoint, and its figures."""
         return status_of(self._folder(name))
 
@@ -179,17 +172,14 @@ class CheckpointStore:
         One that cannot be read, for lack of permission or by a fault of the disk, has
         the state ``"unreadable"``; `status` raises the `OSError`.
 
-        Notes
-        -----
         Costs one listing of the root and what `status` costs for each folder that
-        matches, concurrently. Statuses are made as they are taken, so that their
-        manifests need not all be held in memory.
+        matches, concurrently. They are made as they are taken: manifests can be large.
         """
         return statuses_of(
             map(self._folder, self._folder_names(pattern)), self._files.concurrent
         )
 
-    def manifest(self, name: str | os.PathLike[str]) -> Manifest:
+    def manifest(self, name: Name) -> Manifest:
         """Return the manifest of a done checkpoint.
 
         Raises
@@ -203,15 +193,11 @@ class CheckpointStore:
         """
         return self._folder(name).manifest()
 
-    def verify(
-        self, name: str | os.PathLike[str], allow_pickle: bool = False
-    ) -> list[DamagedPartition]:
+    def verify(self, name: Name, allow_pickle: bool = False) -> list[DamagedPartition]:
         """Read a done checkpoint in full and return the partitions that are damaged.
 
         Of the pickles that Agatha wrote, only the presence is checked, unless
-        *allow_pickle*.
-
-        Errors are those of `manifest`.
+        *allow_pickle*. Errors are those of `manifest`.
         """
         folder = self._folder(name)
         return verify(folder, folder.manifest(), allow_pickle)
@@ -220,11 +206,9 @@ class CheckpointStore:
         """Return the sorted names of the folders that can be checkpoints."""
         return folder_names(self._root, self._files, pattern, links)
 
-    # ---- reading without dask ----
-
     def records(
         self,
-        name: str | os.PathLike[str],
+        name: Name,
         partitions: Iterable[int] | None = None,
         *,
         allow_pickle: bool = False,
@@ -246,7 +230,7 @@ class CheckpointStore:
         folder = self._folder(name)
         return records_of(folder, folder.manifest(), partitions, allow_pickle)
 
-    def files(self, name: str | os.PathLike[str]) -> list[str]:
+    def files(self, name: Name) -> list[str]:
         """Return the partition files of a done checkpoint, in order.
 
         They are absolute paths on local disk, and URLs elsewhere, as pandas, pyarrow
@@ -254,15 +238,11 @@ class CheckpointStore:
         """
         folder = self._folder(name)
         infos = folder.manifest().partitions
-        if self._root.is_local:
-            return [folder.file(info.file) for info in infos]
         return [str(self._root.path(folder.name, info.file)) for info in infos]
-
-    # ---- saving ----
 
     def write_partition(
         self,
-        name: str | os.PathLike[str],
+        name: Name,
         plan: Plan,
         index: int,
         records: Iterable[Any],
@@ -275,10 +255,7 @@ class CheckpointStore:
 
         Parameters
         ----------
-        name : str or os.PathLike
-        plan : Plan
-        index : int
-            Partition number, from 0.
+        name, plan, index
         records : iterable
             What it raises passes through unchanged, and no file appears.
         fingerprint : str, optional
@@ -291,7 +268,8 @@ class CheckpointStore:
         Returns
         -------
         PartitionInfo
-            The partition's entry in the manifest.
+            The partition's entry in the manifest. Its file name is used only once, so
+            that no other writer of the same partition can change the file.
 
         Raises
         ------
@@ -299,11 +277,6 @@ class CheckpointStore:
             A record cannot be stored faithfully.
         CheckpointConflictError
             The checkpoint was cleared while the partition was being written.
-
-        Notes
-        -----
-        The file name is used once and never again, so no other writer of the same
-        partition can change the file.
         """
         folder = self._folder(name)
         folder.make()
@@ -319,7 +292,7 @@ class CheckpointStore:
 
     def open_partition(
         self,
-        name: str | os.PathLike[str],
+        name: Name,
         plan: Plan,
         index: int,
         info: PartitionInfo,
@@ -337,25 +310,14 @@ class CheckpointStore:
 
     def mark_done(
         self,
-        name: str | os.PathLike[str],
+        name: Name,
         manifest: Manifest,
         replaces: Manifest | None = None,
     ) -> Manifest:
         """Commit: write the done marker with *manifest*. The last step of a save.
 
-        Parameters
-        ----------
-        name : str or os.PathLike
-        manifest : Manifest
-        replaces : Manifest, optional
-            The manifest of the done checkpoint that is to be replaced; without it
-            there must be none.
-
-        Returns
-        -------
-        Manifest
-            *manifest*; or that of another run with equal fingerprints that committed
-            first.
+        *replaces* is the manifest of a done checkpoint that is to be replaced. Returned
+        is *manifest*, or that of another run with equal fingerprints that was first.
 
         Raises
         ------
@@ -365,9 +327,42 @@ class CheckpointStore:
         """
         return mark_done(self._folder(name), manifest, replaces)
 
-    # ---- deleting ----
+    def rename(self, name: Name, new: Name) -> None:
+        """Rename a done checkpoint. Its id stays, so that its children stay current.
 
-    def clear(self, name: str | os.PathLike[str]) -> bool:
+        Errors are those of `copy`. A crash loses nothing, and the same call then
+        completes it.
+        """
+        rename(self._folder(name), self._folder(new))
+
+    def copy(
+        self,
+        name: Name,
+        store: "CheckpointStore",
+        new: Name | None = None,
+    ) -> None:
+        """Copy a done checkpoint to *store*, under its own name or *new*.
+
+        On one object store, the server copies. Contents are not checked.
+
+        Raises
+        ------
+        CheckpointNotFoundError, CorruptCheckpointError, UnsupportedFormatError
+            It is not done, or damaged.
+        CheckpointConflictError
+            The copy exists, or another run saves it; or Agatha wrote the checkpoint.
+        InvalidValueError
+            *store* is not a store.
+        """
+        if not isinstance(store, CheckpointStore):
+            raise InvalidValueError(
+                f"cannot copy to a {type(store).__name__}; give CheckpointStore(root), "
+                "or this store and a new name"
+            )
+        folder = self._folder(name)
+        copy(folder, store._folder(folder.name if new is None else new))
+
+    def clear(self, name: Name) -> bool:
         """Remove a checkpoint, done or partial, and return whether there was one.
 
         The marker is removed first, so that no reader uses the rest. Files that are
@@ -383,3 +378,23 @@ class CheckpointStore:
         is raised after the others are cleared.
         """
         clear_each(map(self._folder, self._folder_names(links=False)))
+
+    def prune(
+        self,
+        pattern: str = "*",
+        *,
+        older_than: float | None = None,
+        keep: int | None = None,
+        partial: bool = False,
+        leftovers: bool = False,
+        min_age: float = MIN_AGE,
+        dry_run: bool = False,
+    ) -> list[Removal]:
+        """Delete what is old or unfinished and matches *pattern*, and return it.
+
+        The rest is as for ``agatha-ckpt prune``, with ages in seconds. What is skipped
+        is returned too, and has a ``skip_reason``.
+        """
+        criteria = Criteria(older_than, keep, partial, leftovers, min_age)
+        names = self._folder_names(pattern, links=False)
+        return prune([self._folder(name) for name in names], criteria, dry_run)

@@ -243,6 +243,9 @@ class FaultyFileSystem(AbstractFileSystem):
             return self.injector("create", path, partial(put, value))
         return self.injector("put", path, put, value)
 
+    def cp_file(self, path1, path2, **options):
+        self.injector("create", path2, lambda: self.real.cp_file(path1, path2))
+
     def rm_file(self, path):
         self.injector("delete", path, lambda: self.real.rm_file(path))
 
