@@ -95,7 +95,8 @@ def test_opening_a_local_checkpoint_opens_no_partition_file(local):
     finally:
         watching = False  # a hook cannot be removed
     ours = [path for path in opened if str(local.root) in path]
-    assert ours == [str(local.done_marker("x"))]
+    # Once; `open` and its opener raise an event each.
+    assert ours == [str(local.done_marker("x"))] * 2
 
 
 # ---- call after call ----
