@@ -503,7 +503,7 @@ def test_the_note_on_a_denied_request_contains_no_secret(code, bucket, output):
         proxy.fault = lambda request: Status(*code) if request.what == "PUT" else None
         with output.error(PermissionError):
             save(Checkpointer(store), "new")
-    output.check("reading the done marker of", "reading partition", "saving partition")
+    output.check("reading the done marker of", "reading partition", "of 'new' failed")
 
 
 @pytest.fixture
@@ -535,7 +535,7 @@ def test_the_errors_of_a_missing_bucket_contain_no_secret(bucket, output):
         Checkpointer(store).checkpoint("x")
     with output.error(FileNotFoundError):
         save(Checkpointer(store))
-    output.check("partition 0 of")
+    output.check("of 'x' failed")
 
 
 # ---- errors on workers ----
