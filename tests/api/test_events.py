@@ -118,6 +118,7 @@ def test_a_call_that_does_nothing_has_no_events(ckpt, seen):
     ckpt.checkpoint("x", numbers(1), read_only=True)
     ckpt.explain("x", numbers(1))
     ckpt.names()
+    ckpt.checkpoint("x", numbers(1), compute=False).compute()
     assert seen == []
 
 
