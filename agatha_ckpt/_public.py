@@ -44,6 +44,7 @@ from agatha_ckpt._facade import (
     set_root,
     set_verbose,
 )
+from agatha_ckpt._format.failed_record import FailedRecord
 from agatha_ckpt._format.manifest import (
     Manifest,
     PartitionInfo,
@@ -60,6 +61,7 @@ from agatha_ckpt._run.events import (
     Started,
 )
 from agatha_ckpt._run.explanation import Explanation
+from agatha_ckpt._run.guarded import guarded
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.prune import Removal
 from agatha_ckpt._store.status import Status
@@ -82,6 +84,7 @@ __all__ = [
     "EncodeError",
     "Event",
     "Explanation",
+    "FailedRecord",
     "InvalidNameError",
     "InvalidValueError",
     "Loaded",
@@ -116,6 +119,7 @@ __all__ = [
     "get_or_make_ckpt_dir",
     "get_root",
     "get_verbose",
+    "guarded",
     "is_ckpt_done",
     "reset",
     "set_allow_partial",

@@ -39,6 +39,7 @@ from agatha_ckpt._format.arrays import (
     encode_array,
     encode_numpy,
 )
+from agatha_ckpt._format.failed_record import FailedRecord
 from agatha_ckpt._format.main_classes import PickleWriter
 
 _PICKLE = -70
@@ -249,6 +250,11 @@ _CONTAINERS: dict[type, Kind] = {
     PosixPath: Kind(-114, _split_path, _build(PosixPath)),
     PureWindowsPath: Kind(-115, _split_path, _build(PureWindowsPath)),
     WindowsPath: Kind(-116, _split_path, _build(WindowsPath)),
+    FailedRecord: Kind(
+        -117,
+        lambda v: [v.repr, v.error_type, v.message, v.traceback],
+        _build(FailedRecord),
+    ),
 }
 _KINDS = {kind.code: kind for kind in _CONTAINERS.values()}
 _TUPLE = _CONTAINERS[tuple]

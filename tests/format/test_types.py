@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from agatha_ckpt import EncodeError, PickleNotAllowedError
+from agatha_ckpt import EncodeError, FailedRecord, PickleNotAllowedError
 from agatha_ckpt._format.blocks import PICKLE, decode_block, encode_blocks
 from tests.format.values import (
     WHERE,
@@ -61,6 +61,7 @@ EDGES = [
     *[timedelta.min, timedelta.max, date.min, Fraction(-(2**80), 3), UUID(int=0)],
     *(UUID(int=5, is_safe=safe) for safe in SafeUUID),
     *[Path("."), Path("/a/ह/\udcff"), PureWindowsPath("C:\\a\\b")],
+    FailedRecord("'ह'", "ValueError", "not a number", "File ..."),
     PurePosixPath("C:\\a"),
     *(ZoneInfo(key) for key in ZONES),
     *(datetime(2025, 10, 26, 2, 30, tzinfo=ZoneInfo(key), fold=1) for key in ZONES),
