@@ -100,6 +100,8 @@ def _facts(
         version = "none" if status.version is None else printable(str(status.version))
         pickle = "holds pickled values" if manifest.holds_pickle else "none"
         library = "Agatha" if manifest.is_agatha else f"agatha_ckpt {manifest.library}"
+        if manifest.collection["kind"] != "bag":
+            facts.append(("kind", _kind(manifest)))
         facts += [
             ("records", format_count(status.records)),
             ("size", format_bytes(status.bytes)),
@@ -131,6 +133,18 @@ def _item(key: str, value: object) -> str:
     if len(text) > _MAX_VALUE:
         text = f"{text[:_MAX_VALUE]}... (all of it: --json)"
     return printable(f"{key} = {text}")
+
+
+def _kind(manifest: Manifest) -> str:
+    """Return what was saved; of an array also its shape, chunks and dtype."""
+    described = manifest.collection
+    kind = printable(described["kind"])
+    if "shape" not in described:
+        return kind
+    shape = " x ".join(f"{size:,}" for size in described["shape"]) or "no dimensions"
+    chunks = " x ".join(f"{max(sizes, default=0):,}" for sizes in described["chunks"])
+    blocks = f" in blocks of {chunks}" if chunks else ""
+    return f"{kind}, {shape}{blocks}, dtype {printable(described['dtype'])}"
 
 
 def _time(time: str | None) -> str:

@@ -53,6 +53,9 @@ def _guard(
     # What gives failures as results has keys of its own: a collection that is
     # computed together with these may have a task of the same key.
     inner = _needed(tasks, saves)
+    if not catching.catches:
+        # The scheduler knows the tasks of a shuffle between workers by their class.
+        inner = {key for key in inner if type(tasks[key]) in (Task, Alias)}
     names = {key: _renamed(key) if catching.catches else key for key in inner}
     guarded = {key: tasks[key] for key in tasks.keys() - inner}
     for key in [*inner, *saves]:

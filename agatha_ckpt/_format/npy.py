@@ -77,13 +77,13 @@ class NpyCodec:
         allow_pickle: bool,
         piece: int = 0,
     ) -> Iterator[list[Any]]:
-        """Yield the rows in one list; with a *piece*, only a corner of each."""
+        """Yield the rows in one list; with a *piece*, a corner of each as a list."""
         value = read_array(file, info)
         if value.shape == ():
             yield [value[()]]
         elif piece:
-            corner = (slice(None), *[slice(_CORNER)] * (value.ndim - 1))
-            yield list(value[corner])
+            corner = value[(slice(None), *[slice(_CORNER)] * (value.ndim - 1))]
+            yield list(corner) if value.dtype.kind in "mMV" else corner.tolist()
         else:
             yield list(value)
 
