@@ -13,6 +13,7 @@ import operator
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -250,11 +251,7 @@ _CONTAINERS: dict[type, Kind] = {
     PosixPath: Kind(-114, _split_path, _build(PosixPath)),
     PureWindowsPath: Kind(-115, _split_path, _build(PureWindowsPath)),
     WindowsPath: Kind(-116, _split_path, _build(WindowsPath)),
-    FailedRecord: Kind(
-        -117,
-        lambda v: [v.repr, v.error_type, v.message, v.traceback],
-        _build(FailedRecord),
-    ),
+    FailedRecord: Kind(-117, astuple, _build(FailedRecord)),
 }
 _KINDS = {kind.code: kind for kind in _CONTAINERS.values()}
 _TUPLE = _CONTAINERS[tuple]
