@@ -18,7 +18,9 @@ import msgpack
 from agatha_ckpt._errors import UnsupportedFormatError
 from agatha_ckpt._format.advice import CHANGE
 
-_PLAIN_KINDS = frozenset("biufc")  # of dtypes that their kind and size describe
+# Of bools, integers, floats and complex numbers; long doubles have bytes that mean
+# nothing.
+_PLAIN_NUMS = frozenset({*range(13), 14, 15, 23})
 # A dtype without fields as numpy writes it: order, kind, size, unit of time. q8 and Q8
 # are long long where that is another type than the int64 of its size.
 _TYPE = re.compile(
@@ -74,20 +76,16 @@ def encode_array(value: Any) -> bytes:
         Its dtype has something that a description of it loses.
     """
     dtype = value.dtype
+    num = dtype.num
     # Equal dtypes may differ in metadata; of the plain ones in nothing else but num.
-    if dtype.kind not in _PLAIN_KINDS or dtype.metadata is not None:
-        head = _head(dtype, value.shape, _order(value))
-    else:
-        head = _plain_head(dtype, dtype.num, value.shape, 0)
+    if num in _PLAIN_NUMS and dtype.metadata is None:
         try:
             # Of an array in C order join takes the memory as it is: one copy less.
-            # The bytes of a long double that mean nothing have to go.
-            if dtype.char not in "gG":
-                return b"".join((head, value))
+            return b"".join((_plain_head(dtype, num, value.shape), value))
         except TypeError:
-            pass
-        if order := _order(value):
-            head = _plain_head(dtype, dtype.num, value.shape, order)
+            head = _plain_head(dtype, num, value.shape, _order(value))
+            return head + cast(bytes, value.tobytes("A"))
+    head = _head(dtype, value.shape, _order(value))
     if _has_padding(dtype):
         value = _without_padding(value)
     return head + cast(bytes, value.tobytes("A"))
@@ -101,7 +99,7 @@ def _order(value: Any) -> int:
 
 
 @lru_cache(maxsize=_MAX_HEADS)
-def _plain_head(dtype: Any, num: int, shape: tuple[int, ...], order: int) -> bytes:
+def _plain_head(dtype: Any, num: int, shape: tuple[int, ...], order: int = 0) -> bytes:
     return _head(dtype, shape, order)
 
 
@@ -257,9 +255,11 @@ def decode_array(payload: bytes) -> Any:
     if dtype.names:  # which can be changed in place, through any array of this dtype
         dtype = dtype.newbyteorder("|")
     if size:  # a copy, as the payload's own memory is read-only
-        return make(shape, dtype, payload, start, None, order).copy(order)
+        if order:
+            return make(shape, dtype, payload, start, None, order).copy(order)
+        return make(shape, dtype, payload, start).copy()
     # zeros() would make an empty text one letter wide, and room for all of them.
-    return make(shape, dtype, bytearray(1), 0, None, order)
+    return make(shape, dtype, bytearray(1), 0, None, order or "C")
 
 
 def decode_scalar(payload: bytes) -> Any:
@@ -303,7 +303,7 @@ def _read_head(head: bytes) -> _Known:
     size = dtype.itemsize * math.prod(shape)
     if len(_heads) >= _MAX_HEADS:
         _heads.clear()
-    order = "F" if flags & _FORTRAN else "C"
+    order = "F" if flags & _FORTRAN else ""
     _heads[head] = known = numpy.ndarray, dtype, shape, size, order
     return known
 
