@@ -226,6 +226,7 @@ def fuzz(decoder, folder, seconds):
             return atheris.Mutate(data, size)
         return target.mutate(data, size, rng, atheris.Mutate)[:size]
 
+    run(b"")  # the first call imports, which would take for a hang
     sys.addaudithook(audit)
     options = {
         "max_total_time": seconds,
