@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -20,10 +21,14 @@ from agatha_ckpt._cli.table import printable, terminal_columns
 from agatha_ckpt._cli.tabular import (
     NotTabularError,
     Records,
+    write_batches,
     write_csv,
     write_parquet,
 )
-from agatha_ckpt._errors import CheckpointNotFoundError
+from agatha_ckpt._errors import CheckpointNotFoundError, error_note
+from agatha_ckpt._format.codec import codec_for
+from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._store.folder import Folder, missing_file_error
 from agatha_ckpt._store.records import records_of
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -69,9 +74,12 @@ def export(
     )
     if fmt == "parquet":
         _check_parquet(is_terminal)
+    records = partial(records_of, folder, manifest, None, allow_pickle)
+    if fmt == "parquet" and hasattr(codec_for(manifest.plan.format), "batches"):
+        write, records = write_batches, partial(_batches, folder, manifest)
     try:
         with pickle_advice(folder.describe()), whole_file(output) as file:
-            write(partial(records_of, folder, manifest, None, allow_pickle), file)
+            write(records, file)
     except NotTabularError as error:
         raise click.ClickException(
             f"{folder.describe()} cannot be written as {fmt}: {error}; "
@@ -82,6 +90,18 @@ def export(
             f"{folder.describe()} cannot be written as plain JSON: a record {error}; "
             "read it with CheckpointStore.records"
         ) from None
+
+
+def _batches(folder: Folder, manifest: Manifest) -> Iterator[Any]:
+    """Yield the rows of a frame as Arrow has them, whose types records do not keep."""
+    codec: Any = codec_for(manifest.plan.format)
+    for index, info in enumerate(manifest.partitions):
+        file = folder.partition_file(info.file, info.bytes, index)
+        with error_note(f"reading {file.where}"):
+            try:
+                yield from codec.batches(file, info)
+            except FileNotFoundError:
+                raise missing_file_error(folder, index, info) from None
 
 
 def _check_parquet(is_terminal: bool) -> None:

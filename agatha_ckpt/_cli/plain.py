@@ -69,6 +69,8 @@ def plain(value: Any) -> Any:
         return sorted((plain(member) for member in value), key=json.dumps)
     if kind.__module__ == "numpy" and hasattr(value, "dtype"):
         return _numpy(value)
+    if kind not in _TEXTS and isinstance(value, date | time):  # of pandas
+        return value.isoformat()
     return _TEXTS.get(kind, str)(value)
 
 

@@ -54,6 +54,27 @@ def write_parquet(records: Records, sink: BinaryIO) -> None:
         raise NotTabularError(f"holds what Arrow does not take: {error}") from error
 
 
+def write_batches(batches: Records, sink: BinaryIO) -> None:
+    """Write Arrow's record batches as Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        # A column can be all null in one partition, and have a type in another.
+        schema = None
+        for batch in batches():
+            both = [schema or batch.schema, batch.schema]
+            schema = pa.unify_schemas(both, promote_options="default")
+        schema = schema or pa.schema([])
+        pandas = {k: v for k, v in (schema.metadata or {}).items() if k == b"pandas"}
+        schema = schema.with_metadata(pandas)
+        with pyarrow.parquet.ParquetWriter(sink, schema) as writer:
+            for batch in batches():
+                writer.write_batch(batch.cast(schema))
+    except pa.ArrowException as error:
+        raise NotTabularError(f"has partitions of other types: {error}") from error
+
+
 def _columns(records: Records, typed: bool = False) -> tuple[list[str], bool]:
     """Return the names of all columns, and whether the records have names.
 

@@ -80,6 +80,11 @@ class ParquetCodec:
             for batch in parquet.iter_batches(_BATCH):
                 yield batch.to_pylist()
 
+    def batches(self, file: StoredFile, info: PartitionInfo) -> Iterator[Any]:
+        """Yield the rows as Arrow has them, in batches of at most a row group."""
+        with _opened(file, info, False) as parquet:
+            yield from parquet.iter_batches(ROW_GROUP)
+
     def verify(
         self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
     ) -> None:

@@ -11,7 +11,9 @@ from fractions import Fraction
 from uuid import UUID
 
 import dask.array
+import dask.dataframe
 import numpy as np
+import pandas as pd
 import pyarrow.parquet
 import pytest
 
@@ -162,6 +164,51 @@ def test_an_array_is_written_by_row_unless_its_blocks_hold_parts_of_rows(tmp_pat
     lines = run("export", tmp_path, "rows").stdout.splitlines()
     assert lines == ["[0, 1]", "[2, 3]", "[4, 5]", "[6, 7]"]
     assert "parts of rows; save it" in refused("export", tmp_path, "blocks")
+
+
+def save_frame(root, **columns):
+    frame = pd.DataFrame(columns, index=pd.Index([10, 20, 40], name="key"))
+    bag = dask.dataframe.from_pandas(frame, npartitions=2)
+    Checkpointer(root, verbose=False).checkpoint("x", bag, scheduler="sync")
+    return frame
+
+
+def test_a_frame_keeps_its_types_in_parquet_and_is_flat_in_the_others(tmp_path):
+    frame = save_frame(
+        tmp_path / "root",
+        number=np.array([1, 2, 3], "i2"),
+        kind=pd.Categorical(["a", "b", "a"]),
+        when=pd.to_datetime(
+            ["2026-01-02T03:04:05.000000006", None, "2026-01-03"], format="ISO8601"
+        ),
+    )
+    path = tmp_path / "x.parquet"
+    ended = run("export", tmp_path / "root", "x", "--format=parquet", "-o", path)
+    assert (ended.exit_code, ended.output) == (0, "")
+    pd.testing.assert_frame_equal(pd.read_parquet(path), frame)
+    rows = run("export", tmp_path / "root", "x", "--format", "csv").stdout.split()
+    assert rows[:2] == [
+        "number,kind,when,key",
+        f"1,a,{frame.when.iloc[0].isoformat()},10",
+    ]
+    first = json.loads(run("export", tmp_path / "root", "x").stdout.splitlines()[0])
+    assert first["when"] == frame.when.iloc[0].isoformat()
+
+
+@pytest.mark.parametrize("nested", [[[1], [2, 3], []], [None, {"a": 1}, {"a": 2}]])
+def test_a_nested_column_of_a_frame_is_for_parquet_and_jsonl(tmp_path, nested):
+    with dask.config.set({"dataframe.convert-string": False}):
+        frame = save_frame(tmp_path / "root", number=[1, 2, 3], nested=nested)
+    path = tmp_path / "x"
+    message = refused("export", tmp_path / "root", "x", "--format=csv", "-o", path)
+    assert "in column 'nested'" in message
+    assert not path.exists()
+    assert refused("export", tmp_path / "root", "x", "--format=csv") == message
+    lines = run("export", tmp_path / "root", "x").stdout.splitlines()
+    assert [json.loads(line)["nested"] for line in lines] == nested
+    run("export", tmp_path / "root", "x", "--format", "parquet", "-o", path)
+    table = pyarrow.parquet.read_table(path)
+    assert table.column("nested").to_pylist() == list(frame.nested)
 
 
 def test_pickled_values_need_a_permission(tmp_path):
