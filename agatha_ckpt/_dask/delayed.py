@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dask._task_spec import DataNode
+from dask._task_spec import DataNode, GraphNode
 from dask.bag import Item
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
@@ -26,7 +26,9 @@ def source_of(value: Delayed | Item, where: str) -> Source:
     """
     graph = value.__dask_graph__()
     literal = graph.get(value.key)
-    if callable(getattr(literal, "value", None)) and isinstance(literal, DataNode):
+    if isinstance(literal, DataNode):  # older versions of dask have the bare value
+        literal = literal.value
+    if callable(literal) and not isinstance(literal, GraphNode):
         raise EncodeError(
             f"{where} cannot be saved: the Delayed is a function that was not called; "
             "call it, and give the Delayed that it returns"
