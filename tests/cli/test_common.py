@@ -31,7 +31,7 @@ def on(root, command):
 
 def test_every_command_has_help_with_an_example():
     expected = {"ls", "show", "head", "export", "verify", "report", "probe"}
-    expected |= {"clear", "prune"}
+    expected |= {"copy", "rename", "clear", "prune"}
     assert set(main.commands) == expected
     for name, command in main.commands.items():
         ended = run(name, "--help")
