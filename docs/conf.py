@@ -12,6 +12,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "agatha_ckpt"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 nitpicky = False
 
 # Docstrings say `name` of what is code.
