@@ -21,6 +21,7 @@ from agatha_ckpt._format.frames import to_arrow
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import PARQUET
 from agatha_ckpt._format.parquet import frame_in, read_frame, write_table
+from agatha_ckpt._format.pieces import PieceWriter
 from agatha_ckpt._store.partition import read_partition
 
 DATAFRAME, SERIES = "dataframe", "series"
@@ -63,7 +64,7 @@ def source_of(frame: Any, where: str) -> Source:
 def _encoded(frame: Any) -> str:
     """Return a small frame as the bytes of a Parquet file, in base64."""
     sink = io.BytesIO()
-    write_table(to_arrow(frame), sink, None)
+    write_table(to_arrow(frame), PieceWriter(sink), None)
     return b64encode(sink.getvalue()).decode()
 
 

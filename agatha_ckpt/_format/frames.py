@@ -8,8 +8,8 @@ of ours, and a frame that it does not describe is refused.
 from __future__ import annotations
 
 import json
-import warnings
 from base64 import b64decode, b64encode
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from agatha_ckpt._format.dtypes import (
@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # imported when the first frame is met
 
 KEY = b"agatha_ckpt"
 _Described = dict[str, Any]
+_MOST_CHECKED = 1_000
+_checked: set[str] = set()
 
 
 # ---- to Arrow ----
@@ -60,10 +62,8 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
     described["labels"] = _describe_labels(frame.columns)
     described["attrs"] = _describe_attrs(frame.attrs)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            table = pa.Table.from_pandas(frame, preserve_index=None)
-    except (pa.ArrowException, ValueError, TypeError, Warning) as error:
+        table = pa.Table.from_pandas(frame, preserve_index=None)
+    except (pa.ArrowException, ValueError, TypeError) as error:
         reason = " ".join(map(str, error.args)) or repr(error)
         raise UnstorableFrame(
             f"Arrow cannot hold it ({reason.splitlines()[0]}); convert the column with "
@@ -71,15 +71,24 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
         ) from None
     count = len(frame.columns)
     described["columns"] = [
-        _describe_values(frame.iloc[:, place], table.column(place))
-        for place in range(count)
+        _describe_objects(frame.iloc[:, place], table.column(place))
+        if getattr(dtype, "hasobject", False)
+        else {"dtype": describe_dtype(dtype)}
+        for place, dtype in enumerate(frame.dtypes)
     ]
     described["index"] = _describe_index(frame.index, table.columns[count:])
     described["template"] = _template(table)
     table = table.replace_schema_metadata(
         {**(table.schema.metadata or {}), KEY: json.dumps(described).encode()}
     )
-    _check(value, to_pandas(table.slice(0, 0)))
+    # What a load gives depends on the description, and only the range on the values.
+    index = {k: v for k, v in described["index"].items() if k != "range"}
+    key = json.dumps({**described, "index": index, "attrs": None})
+    if key not in _checked:
+        _check(value, to_pandas(table.slice(0, 0)))
+        if len(_checked) >= _MOST_CHECKED:
+            _checked.clear()
+        _checked.add(key)
     return table
 
 
@@ -94,12 +103,15 @@ def _describe_labels(labels: pd.Index) -> _Described:
         return {"range": [labels.start, labels.stop, labels.step], "names": names}
     values = labels.tolist()
     nested = isinstance(labels, pd.MultiIndex)
-    parts = [part for value in values for part in (value if nested else [value])]
-    if not all(type(part) in plain for part in parts):
-        other = next(part for part in parts if type(part) not in plain)
-        raise UnstorableFrame(
-            f"a column has the name {other!r}; rename it, as names are str or int"
-        )
+    for level in map(set, zip(*values, strict=True) if nested else [values]):
+        if others := [part for part in level if type(part) not in plain]:
+            raise UnstorableFrame(
+                f"a column has the name {others[0]!r}; rename it to a str or an int"
+            )
+        if len(set(map(type, level))) > 1:
+            raise UnstorableFrame(
+                "the names of its columns are str and int; rename them to one of both"
+            )
     described: _Described = {"values": values, "names": names, "nested": nested}
     if not nested:
         described["dtype"] = describe_dtype(labels.dtype)
@@ -131,22 +143,25 @@ def _describe_index(index: pd.Index, columns: list[Any]) -> _Described:
     levels = [pd.Series(each.array, dtype=each.dtype) for each in values]
     freq = getattr(index, "freq", None)
     return {
-        "levels": list(map(_describe_values, levels, columns)),
+        "levels": [
+            _describe_objects(values, column)
+            if getattr(values.dtype, "hasobject", False)
+            else {"dtype": describe_dtype(values.dtype)}
+            for values, column in zip(levels, columns, strict=True)
+        ],
         "names": names,
         "freq": None if freq is None else freq.freqstr,
     }
 
 
-def _describe_values(values: pd.Series, column: pa.ChunkedArray) -> _Described:
-    if values.dtype == object:
-        way = objects_of(values.to_numpy(), column)
-        if way is None:
-            raise UnstorableFrame(
-                f"its column {values.name!r} holds objects that Arrow does not give "
-                "back; convert it with astype (to 'string', for text), or store a bag"
-            )
-        return {"dtype": "object", "way": way}
-    return {"dtype": describe_dtype(values.dtype)}
+def _describe_objects(values: pd.Series, column: pa.ChunkedArray) -> _Described:
+    way = objects_of(values.to_numpy(), column)
+    if way is None:
+        raise UnstorableFrame(
+            f"its column {values.name!r} holds objects that Arrow does not give back; "
+            "convert it with astype (to 'string', for text), or store a bag"
+        )
+    return {"dtype": "object", "way": way}
 
 
 def _template(table: pa.Table) -> str:
@@ -154,15 +169,24 @@ def _template(table: pa.Table) -> str:
     import pyarrow as pa
 
     schema = table.schema.remove_metadata()
-    arrays = [
-        column.chunk(0).slice(0, 0) if column.num_chunks else pa.array([], column.type)
-        for column in table.columns
-    ]
+    arrays = list(map(_no_values, table.columns))
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(batch)
     return b64encode(sink.getvalue()).decode()
+
+
+def _no_values(column: pa.ChunkedArray) -> pa.Array:
+    """Return an empty array with type and dictionary; a slice would have all values."""
+    import pyarrow as pa
+
+    kind = column.type
+    if not (pa.types.is_dictionary(kind) and column.num_chunks):
+        return pa.array([], kind)
+    indices = pa.array([], kind.index_type)
+    dictionary = column.chunk(0).dictionary
+    return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered)
 
 
 def _check(value: Any, back: Any) -> None:
@@ -212,7 +236,8 @@ def fields_for(schema: pa.Schema, columns: list[Any] | None) -> list[str] | None
     if columns is None:
         return None
     described = description_in(schema)
-    places = _labels(described).get_indexer_for(columns)
+    labels = _labels(json.dumps(described["labels"]))
+    places = labels.get_indexer_for(columns)
     count = len(described["columns"])
     names = [*(schema.names[place] for place in places), *schema.names[count:]]
     return list(dict.fromkeys(names))
@@ -228,16 +253,13 @@ def to_pandas(table: pa.Table, columns: list[Any] | None = None) -> Any:
     columns : list, optional
         Labels.
     """
-    import pyarrow as pa
-
     described = description_in(table.schema)
-    labels = _labels(described)
+    labels = _labels(json.dumps(described["labels"]))
     places: Any = range(len(labels))
     if columns is not None:
         places = labels.get_indexer_for(columns)
         labels = labels.take(places)
-    stream = pa.ipc.open_stream(b64decode(described["template"]))
-    template = stream.read_next_batch()
+    template = _template_in(described["template"])
     count = len(described["columns"])
     index = described["index"]
     levels = [
@@ -267,9 +289,8 @@ def _frame(table: pa.Table, parts: list[tuple[_Described, Any]], rows: Any) -> A
     together = table.select(plain).replace_schema_metadata(None)
     names = list(map(str, range(len(plain))))
     frame = together.rename_columns(names).to_pandas(use_threads=False)
-    if len(plain) == len(parts) and all(
-        str(frame.dtypes.iloc[k]) == parts[k][0]["dtype"] for k in plain
-    ):
+    found = list(map(str, frame.dtypes))
+    if found == [described["dtype"] for described, _ in parts]:
         frame.index = rows
         return frame
     known = {k: frame.iloc[:, n] for n, k in enumerate(plain)}
@@ -288,14 +309,16 @@ def _frame(table: pa.Table, parts: list[tuple[_Described, Any]], rows: Any) -> A
 
 def _is_plain(dtype: Any) -> bool:
     """Return whether Arrow converts a dtype as we want it, several columns at once."""
-    if not isinstance(dtype, str) or dtype == "object":
-        return False
-    if dtype.startswith("datetime64"):
-        return True
+    return isinstance(dtype, str) and dtype != "object" and _is_numpy(dtype)
+
+
+@lru_cache(maxsize=256)
+def _is_numpy(name: str) -> bool:
     import numpy as np
     import pandas as pd
 
-    return isinstance(pd.api.types.pandas_dtype(dtype), np.dtype)
+    dtype = pd.api.types.pandas_dtype(name)
+    return isinstance(dtype, np.dtype | pd.DatetimeTZDtype)
 
 
 def _values(column: pa.ChunkedArray, pattern: pa.Array, described: _Described) -> Any:
@@ -314,10 +337,18 @@ def _values(column: pa.ChunkedArray, pattern: pa.Array, described: _Described) -
     return column.to_pandas().astype(kind)
 
 
-def _labels(described: _Described) -> Any:
+@lru_cache(maxsize=64)
+def _template_in(text: str) -> Any:
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(b64decode(text)).read_next_batch()
+
+
+@lru_cache(maxsize=64)
+def _labels(text: str) -> Any:
     import pandas as pd
 
-    labels = described["labels"]
+    labels = json.loads(text)
     names = labels["names"]
     if "range" in labels:
         return pd.RangeIndex(*labels["range"], name=names[0])

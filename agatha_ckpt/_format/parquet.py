@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # pandas and pyarrow are imported when the first frame is met
     import pyarrow as pa
 
 ROW_GROUP = 128 * 1024  # rows, so that a reader with a filter can skip some
+_BUFFER_BYTES = 4 * 1024 * 1024  # fewer and larger writes
 _BATCH = 1024  # rows that are made Python objects at a time
 
 
@@ -107,20 +108,23 @@ class ParquetCodec:
         return file.name.npartitions if file.name else None
 
 
-def write_table(table: pa.Table, sink: Any, compression: str | None) -> None:
+def write_table(table: pa.Table, sink: PieceWriter, compression: str | None) -> None:
     """Write a table as a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # A dictionary takes time to build, and numbers seldom repeat.
     texts = [field.name for field in table.schema if not _is_number(field.type)]
-    with pq.ParquetWriter(
-        pa.PythonFile(sink, "w"),
-        table.schema,
-        version="2.6",
-        compression=compression or "none",
-        use_dictionary=texts or False,
-    ) as writer:
+    with (
+        pa.BufferedOutputStream(pa.PythonFile(sink, "w"), _BUFFER_BYTES) as buffered,
+        pq.ParquetWriter(
+            buffered,
+            table.schema,
+            version="2.6",
+            compression=compression or "none",
+            use_dictionary=texts or False,
+        ) as writer,
+    ):
         writer.write_table(table, row_group_size=ROW_GROUP)
 
 

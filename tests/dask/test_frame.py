@@ -24,6 +24,7 @@ from agatha_ckpt import (
 from agatha_ckpt._format.dtypes import UnstorableFrame
 from agatha_ckpt._format.frames import to_arrow
 from agatha_ckpt._format.parquet import frame_in, write_table
+from agatha_ckpt._format.pieces import PieceWriter
 
 N = 7
 BASE = pd.DataFrame({"i": np.arange(N), "f": np.linspace(0, 1, N)})
@@ -149,7 +150,7 @@ def assert_same(found, wanted):
 
 def through_parquet(value):
     sink = io.BytesIO()
-    write_table(to_arrow(value), sink, "zstd")
+    write_table(to_arrow(value), PieceWriter(sink), "zstd")
     return frame_in(pq.ParquetFile(sink))
 
 
