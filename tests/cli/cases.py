@@ -10,8 +10,10 @@ from click.testing import CliRunner
 
 from agatha_ckpt import Checkpointer, CheckpointStore
 from agatha_ckpt._cli.main import main
+from agatha_ckpt._format.codec import codec_for
 
 OTHER_USER = 65_534
+FORMATS = ("msgpack", "text", "parquet", "npy", "pickle")
 
 
 def run(*arguments, **options):
@@ -47,7 +49,9 @@ def without_privileges(*command):
 @contextlib.contextmanager
 def forbidden(path, mode=0):
     """Give *path* a mode that holds also where the tests run as root."""
-    list(main.commands.values())  # the other user may be unable to import them
+    # The other user may be unable to import them.
+    list(main.commands.values())
+    list(map(codec_for, FORMATS))
     before = path.stat().st_mode
     path.chmod(mode)
     is_root = os.geteuid() == 0

@@ -23,14 +23,14 @@ def test_each_format_has_one_codec():
         codec = codec_for(form)
         assert (codec.name, codec.suffix) == (form, suffix)
         assert codec_of_suffix(suffix) is codec
-    assert codec_of_suffix("parquet") is None
-    with pytest.raises(UnsupportedFormatError, match="'parquet': expected one of"):
-        codec_for("parquet")
+    assert codec_of_suffix("orc") is None
+    with pytest.raises(UnsupportedFormatError, match="'orc': expected one of"):
+        codec_for("orc")
 
 
 def test_a_store_refuses_to_write_an_unknown_format(store):
     with pytest.raises(UnsupportedFormatError, match="unknown format"):
-        store.write_partition("a", Plan(1, "parquet"), 0, [1])
+        store.write_partition("a", Plan(1, "orc"), 0, [1])
     assert store.names() == []
 
 
