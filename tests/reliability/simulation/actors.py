@@ -2,6 +2,9 @@
 
 import hashlib
 
+import numpy as np
+import pandas as pd
+
 from agatha_ckpt import CheckpointConflictError, CheckpointError, Manifest, Plan
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.names import new_run
@@ -19,6 +22,14 @@ CREATED = "2026-01-01T00:00:00+00:00"
 
 def fingerprint(value):
     return hashlib.sha256(value.encode()).hexdigest()[:32]
+
+
+# What a partition holds in each format: its input, and the name of the actor.
+VALUES = {
+    "msgpack": lambda value, name: [[value, name]],
+    "parquet": lambda value, name: pd.DataFrame({"value": [value], "by": [name]}),
+    "npy": lambda value, name: np.array([[value, name]]),
+}
 
 
 def folder_of(world):
@@ -45,12 +56,14 @@ def saver(name, inputs, recompute=False):
 
 def save(folder, name, inputs, marker, damaged=frozenset()):
     wanted = tuple(map(fingerprint, inputs))
-    codec, run = codec_for("msgpack"), new_run()
+    codec, run = codec_for(folder.files.format), new_run()
     kept = find_reusable(folder, codec, wanted, marker, damaged).kept
     options = WriteOptions(codec.name, len(inputs), marker.base, run)
     try:
         written = {
-            i: write_partition(folder, [[value, name]], i, wanted[i], "", options)
+            i: write_partition(
+                folder, VALUES[codec.name](value, name), i, wanted[i], "", options
+            )
             for i, value in enumerate(inputs)
             if i not in kept
         }
@@ -59,7 +72,8 @@ def save(folder, name, inputs, marker, damaged=frozenset()):
         return adopt(folder, codec.name, wanted, marker, run, files)
     infos = kept | written
     partitions = tuple(infos[i] for i in range(len(inputs)))
-    manifest = Manifest(Plan(len(inputs)), partitions, name="x", created=CREATED)
+    plan = Plan(len(inputs), codec.name)
+    manifest = Manifest(plan, partitions, name="x", created=CREATED)
     return commit(folder, manifest, marker, run)
 
 
@@ -121,7 +135,10 @@ def read(folder):
 def load(folder, manifest):
     """Return the records of each partition."""
     return [
-        list(Partition(folder, manifest.plan.format, i, info, False))
+        [
+            [*row.values()] if isinstance(row, dict) else row
+            for row in Partition(folder, manifest.plan.format, i, info, False)
+        ]
         for i, info in enumerate(manifest.partitions)
     ]
 

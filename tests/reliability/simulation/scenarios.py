@@ -5,6 +5,7 @@ from functools import partial
 from agatha_ckpt._store.folder import Marker
 from agatha_ckpt._store.partition import WriteOptions, write_partition
 from tests.reliability.simulation.actors import (
+    VALUES,
     clearer,
     fingerprint,
     folder_of,
@@ -31,9 +32,10 @@ def dead_partial(world, inputs=P):
     """Start with partition 0 of a run that died long ago."""
     folder = folder_of(world)
     base = read_marker(folder).base
-    options = WriteOptions("msgpack", len(inputs), base, run="0" * 8)
+    options = WriteOptions(world.format, len(inputs), base, run="0" * 8)
     value = inputs[0]
-    write_partition(folder, [[value, "dead"]], 0, fingerprint(value), "", options)
+    dead = VALUES[world.format](value, "dead")
+    write_partition(folder, dead, 0, fingerprint(value), "", options)
     _age(world)
 
 

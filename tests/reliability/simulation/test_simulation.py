@@ -42,6 +42,13 @@ def test_two_actors_with_a_crash_and_one_preemption(name):
     assert not unexplained(found, with_clear=False)
 
 
+@pytest.mark.parametrize("format", ["parquet", "npy"])
+@pytest.mark.parametrize("name", ["two plans", "repair and incremental recompute"])
+def test_two_actors_that_save_frames_or_arrays(name, format):
+    found = explore(scenario(*PAIRS[name], format=format), crashes=1, preemptions=1)
+    assert not unexplained(found, with_clear=False)
+
+
 @pytest.mark.parametrize("name", PAIRS_WITH_CLEAR)
 def test_two_actors_beside_a_clear_with_a_crash(name):
     found = explore(scenario(*PAIRS_WITH_CLEAR[name]), crashes=1, preemptions=1)

@@ -58,12 +58,15 @@ class World:
         Whether `swap` compares at all.
     temporaries : bool
         Whether a file is written under a temporary name first, as on local disk.
+    format : str
+        Name of the format that the actors save in.
     """
 
     actors: list[Actor]
     atomic: bool = True
     compare: bool = True
     temporaries: bool = False
+    format: str = "msgpack"
     files: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     alive: bool = False
     tearing: bool = False
@@ -181,6 +184,7 @@ class SimulatedFiles:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.format = world.format  # in which the actors save
 
     def _do(self, text: str, act: Callable[[], Any]) -> Any:
         return self._world._operation(text, act)
