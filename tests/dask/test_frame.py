@@ -387,14 +387,48 @@ def test_p5_a_changed_byte_is_reported(tmp_path, place):
     assert_same(repaired.compute(scheduler="sync"), frame.compute(scheduler="sync"))
 
 
-def test_other_programs_read_the_files(tmp_path):
-    checkpointer = Checkpointer(tmp_path, verbose=False)
-    frame = dd.from_pandas(BASE.assign(c=COLUMNS["categories"], t=DAYS), npartitions=2)
-    checkpointer.checkpoint("x", frame, scheduler="sync")
-    files = checkpointer.store.files("x")
-    assert all(file.endswith(".parquet") for file in files)
-    read = pd.concat([pd.read_parquet(file) for file in files])
-    assert_frame_equal(
-        read, frame.compute(), check_categorical=False, check_dtype=False
+@pytest.fixture
+def files(tmp_path):
+    """The files of a frame with many kinds of columns."""
+    frame = BASE.assign(
+        word=COLUMNS["str, missing"],
+        day=DAYS,
+        zone=PARIS,
+        kind=pd.Categorical(list("abcabca")),
+        count=COLUMNS["Int64"],
+        day_object=COLUMNS["objects, date"],
+        items=COLUMNS["objects, list"],
     )
-    assert pq.read_table(files).num_rows == N
+    checkpointer = Checkpointer(tmp_path, verbose=False)
+    with dask.config.set({"dataframe.convert-string": False}):
+        collection = dd.from_pandas(frame, npartitions=2)
+    checkpointer.checkpoint("x", collection, scheduler="sync")
+    found = checkpointer.store.files("x")
+    assert all(file.endswith(".parquet") for file in found)
+    return found
+
+
+def test_pandas_reads_the_files(files):
+    read = pd.concat([pd.read_parquet(file) for file in files])
+    assert read.i.tolist() == BASE.i.tolist()
+    assert read.kind.tolist() == list("abcabca")
+    assert read.zone.dtype == PARIS.dtype
+    assert read["count"].sum() == 5 + 2**62
+    assert read.index.tolist() == [*range(N)]
+
+
+@pytest.mark.cloud
+def test_polars_and_duckdb_read_the_files(files):
+    import duckdb
+    import polars
+
+    read = polars.read_parquet(files)
+    assert read["i"].to_list() == BASE.i.tolist()
+    assert read["word"].to_list() == COLUMNS["str, missing"]
+    assert read["kind"].to_list() == list("abcabca")
+    assert read["items"].to_list()[:4] == [[1, 2], [], None, [3]]
+    query = "select count(*), sum(f), max(day), count(word) from read_parquet(?)"
+    total = duckdb.execute(query, [files]).fetchone()
+    assert total == (N, BASE.f.sum(), DAYS[-1].to_pydatetime(), N - 2)
+    rows = duckdb.execute("select kind from read_parquet(?) where i = 2", [files])
+    assert rows.fetchall() == [("c",)]

@@ -163,6 +163,30 @@ def test_quickstart_fresh_clears_its_own_checkpoints_and_no_others(tmp_path):
     assert done_names(root) == {"mine"}
 
 
+# ---- features_dataframe ----
+
+
+def test_features_dataframe_is_killed_resumed_and_read_by_others(tmp_path):
+    root = tmp_path / "root"
+    output = run("features_dataframe", root)
+    assert "\nKilled by signal 9\n" in output
+    resumed = dict(calls(output.partition("\nThe second run")[2]))
+    assert resumed["documents"][0].startswith("Ready: ")
+    assert re.match(r"Saving \d of 8 partitions; \d kept", resumed["features"][0])
+    assert resumed["weights"][-1].startswith("Done! ")
+    kinds = {
+        status.name: status.manifest.collection["kind"]
+        for status in CheckpointStore(root).statuses()
+    }
+    assert kinds == {
+        "documents": "bag",
+        "features": "dataframe",
+        "matrix": "array",
+        "weights": "delayed",
+    }
+    assert "specialnames" in output.partition("\nOther programs")[2]
+
+
 # ---- explicit_pipeline ----
 
 
@@ -282,7 +306,8 @@ def test_cluster_s3_takes_a_bucket_and_a_cluster_that_it_is_given(cloud):
 
 
 @pytest.mark.parametrize(
-    "example", ["quickstart", "legacy_functions", "explicit_pipeline"]
+    "example",
+    ["quickstart", "legacy_functions", "explicit_pipeline", "features_dataframe"],
 )
 def test_the_default_root_is_in_the_working_directory(example, tmp_path):
     """A folder that others can write to may hold what another person stored."""
