@@ -29,8 +29,6 @@ from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
 
 if TYPE_CHECKING:  # dask is imported when the first call needs it
-    from dask.bag import Bag
-
     from agatha_ckpt._dask.pool import WarmPool
     from agatha_ckpt._run.execution import Call
 _ASKED = ("textfile", "version", "overwrite", "metadata", "compute")
@@ -181,7 +179,7 @@ class Checkpointer:
     def checkpoint(
         self,
         name: str | os.PathLike[str],
-        bag: Bag | None = None,
+        bag: Any = None,
         verbose: bool | None = None,
         allow_partial: bool | None = None,
         halt_after: str | None = None,
@@ -191,14 +189,14 @@ class Checkpointer:
         overwrite: bool = False,
         metadata: Mapping[str, Any] | None = None,
         **options: Unpack[CallOptions],
-    ) -> Bag | None:
-        """Save *bag* under *name* unless that is done, and return a bag that loads it.
+    ) -> Any:
+        """Save a collection under *name* unless that is done; return one that loads it.
 
         Parameters
         ----------
         name : str or os.PathLike
             Name of the checkpoint, or its path directly under the root.
-        bag : dask.bag.Bag, optional
+        bag : dask collection, optional
             What to save. Without it the checkpoint must be done.
         verbose, allow_partial, halt_after : optional
             In place of the settings of that name, for this call.
@@ -218,9 +216,10 @@ class Checkpointer:
 
         Returns
         -------
-        dask.bag.Bag or None
-            A bag that loads the checkpoint; with ``enabled=False`` the one given; with
-            ``textfile=True`` None; with ``compute=False`` a Delayed that saves.
+        dask collection or None
+            One of the same kind that loads the checkpoint; with ``enabled=False`` the
+            one given; with ``textfile=True`` None; with ``compute=False`` a Delayed
+            that saves.
 
         Raises
         ------
@@ -229,11 +228,11 @@ class Checkpointer:
         InvalidNameError
             The name is not legal.
         CheckpointNotFoundError
-            The checkpoint is not done and no bag was given.
+            The checkpoint is not done and no collection was given.
         CorruptCheckpointError
-            Its marker is damaged and no bag was given.
+            Its marker is damaged and no collection was given.
         EncodeError
-            *bag* is not a bag, or holds a record that cannot be stored faithfully.
+            *bag* is not a collection that is known, or cannot be stored faithfully.
         PickleNotAllowedError
             It holds pickled values and pickle is not allowed.
         CheckpointConflictError
@@ -248,9 +247,9 @@ class Checkpointer:
 
         Notes
         -----
-        The checkpoint becomes done at once and whole, or not at all. What the bag's
-        own functions raise reaches the caller unchanged; partitions that were saved
-        before stay, and the next call keeps those that are still right.
+        The checkpoint becomes done at once and whole, or not at all. What the
+        collection's own functions raise reaches the caller unchanged; partitions that
+        were saved before stay, and the next call keeps those that are still right.
         """
         given = dict(
             options,
@@ -267,7 +266,7 @@ class Checkpointer:
     def explain(
         self,
         name: str | os.PathLike[str],
-        bag: Bag | None = None,
+        bag: Any = None,
         **options: Unpack[CkptOptions],
     ) -> Explanation:
         """Return what `checkpoint` would do with the same arguments; touch nothing.
@@ -299,24 +298,24 @@ class Checkpointer:
     def repair(
         self,
         name: str | os.PathLike[str],
-        bag: Bag,
+        bag: Any,
         **options: Unpack[RepairOptions],
-    ) -> Bag | None:
+    ) -> Any:
         """Read a done checkpoint in full, and compute again what is damaged.
 
         Parameters
         ----------
         name : str or os.PathLike
             Name of the checkpoint, or its path directly under the root.
-        bag : dask.bag.Bag
-            The bag that was saved.
+        bag : dask collection
+            The collection that was saved.
         **options
             The fields of `Settings`, for this call, and what dask takes.
 
         Returns
         -------
-        dask.bag.Bag or None
-            A bag that loads the checkpoint; None for a text checkpoint.
+        dask collection or None
+            One that loads the checkpoint; None for a text checkpoint.
 
         Raises
         ------
@@ -340,17 +339,17 @@ class Checkpointer:
         Parameters
         ----------
         bag_name : str
-            Name of a variable of the caller that holds a bag; also the name of the
+            Name of a variable of the caller that holds a collection; also that of the
             checkpoint.
         ckpt_prefix : str, optional
             The checkpoint is called *ckpt_prefix*, ``_``, *bag_name*.
         **kwargs
-            Those of `checkpoint`. With ``textfile=True`` the variable keeps its bag.
+            Those of `checkpoint`. With ``textfile=True`` the variable stays.
 
         Raises
         ------
         CheckpointError
-            The variable is missing or holds no bag; and as `checkpoint`.
+            The variable is missing or holds no collection; and as `checkpoint`.
         """
         frame = sys._getframe(1)
         checkpoint_variable(self.checkpoint, frame, bag_name, ckpt_prefix, kwargs)
@@ -358,7 +357,7 @@ class Checkpointer:
     def _call(
         self,
         name: str | os.PathLike[str],
-        bag: Bag | None,
+        bag: Any,
         given: Mapping[str, Any],
         asked: tuple[str, ...] = _ASKED,
     ) -> Call:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import Any, Unpack, cast
 
 from agatha_ckpt._caller_frame import checkpoint_variable
 from agatha_ckpt._checkpointer import Checkpointer
@@ -20,15 +20,12 @@ from agatha_ckpt._settings import (
 from agatha_ckpt._store.root import make_root
 from agatha_ckpt._store.store import CheckpointStore
 
-if TYPE_CHECKING:  # dask is imported when the first call needs it
-    from dask.bag import Bag
-
 _default = Checkpointer()
 
 
 def checkpoint(
     name: str | os.PathLike[str],
-    bag: Bag | None = None,
+    bag: Any = None,
     verbose: bool | None = None,
     allow_partial: bool | None = None,
     halt_after: str | None = None,
@@ -38,8 +35,8 @@ def checkpoint(
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
     **options: Unpack[CallOptions],
-) -> Bag | None:
-    """Save *bag* under *name* unless that is done, and return a bag that loads it.
+) -> Any:
+    """Save a collection under *name* unless that is done; return one that loads it.
 
     As `Checkpointer.checkpoint` of the default Checkpointer, whose settings
     `set_verbose` and the other setters change.
@@ -48,7 +45,7 @@ def checkpoint(
     ----------
     name : str or os.PathLike
         Name of the checkpoint, or its path directly under the root.
-    bag : dask.bag.Bag, optional
+    bag : dask collection, optional
         What to save. Without it the checkpoint must be done.
     verbose, allow_partial : bool, optional
         In place of the settings of that name, for this call.
@@ -70,9 +67,9 @@ def checkpoint(
 
     Returns
     -------
-    dask.bag.Bag or None
-        A bag that loads the checkpoint. After `disable`, the same bag that was
-        given. None with ``textfile=True``.
+    dask collection or None
+        One of the same kind that loads the checkpoint. After `disable`, the one that
+        was given. None with ``textfile=True``.
 
     Raises
     ------
@@ -105,20 +102,20 @@ def ckpt(
     Parameters
     ----------
     bag_name : str
-        Name of a variable of the caller that holds a bag; also the name of the
+        Name of a variable of the caller that holds a collection; also the name of the
         checkpoint.
     ckpt_prefix : str, optional
         The checkpoint is called *ckpt_prefix*, ``_``, *bag_name*, so that functions
         which use the same variable names can save different checkpoints.
     **kwargs
-        Those of `checkpoint`. With ``textfile=True`` the variable keeps its bag.
+        Those of `checkpoint`. With ``textfile=True`` the variable stays.
 
     Raises
     ------
     InvalidNameError
         The caller sees no variable of that name.
     EncodeError
-        It does not hold a bag.
+        It does not hold a collection.
     CheckpointError
         As `checkpoint`.
     """
@@ -173,9 +170,9 @@ def enable() -> None:
 
 
 def disable() -> None:
-    """Make `checkpoint` return the bag that it is given.
+    """Make `checkpoint` return the collection that it is given.
 
-    Without a bag, a done checkpoint still loads.
+    Without one, a done checkpoint still loads.
     """
     _default.configure(enabled=False)
 
