@@ -439,7 +439,7 @@ def frames():
     yield texts.astype("category")
     yield from [frame.a, frame.b, frame.a.rename("c"), frame.a.rename(None)]
     yield from [frame.index, pd.Index([0, 1]), pd.Index([0, 1], name="n")]
-    yield from [pd.Index(["a", "b"]), pd.Index(["a", "b"], dtype=object)]
+    yield from [pd.Index(["a", "b"], dtype=kind) for kind in ("string", object)]
     for categories in (["a", "b"], ["b", "a"], ["a", "b", "c"]):
         yield pd.Categorical(["a", "b"], categories)
         yield pd.Categorical(["a", "b"], categories, ordered=True)
@@ -449,7 +449,7 @@ def frames():
     yield from [pd.array([1, None]), pd.array([1, 0]), pd.array([1.0, None])]
     yield from [pd.array([True, None]), pd.array(["x", None]), pd.array([1, 2])]
     yield from [pd.Timestamp("2026"), pd.Timestamp("2026", tz="UTC"), pd.NaT, pd.NA]
-    yield from [pd.Timestamp("2026").as_unit("s"), pd.Timedelta(1), pd.Timedelta(2)]
+    yield from [pd.Timestamp("2026").as_unit("ms"), pd.Timedelta(1), pd.Timedelta(2)]
     yield from [pd.Timestamp(1), pd.Timestamp(2), pd.Period("2026"), pd.Period("2027")]
     yield from [pd.Period("2026", "M"), pd.Interval(0, 1), pd.Interval(0, 1, "left")]
     yield from [pd.interval_range(0, 2), pd.interval_range(0, 2, closed="left")]
