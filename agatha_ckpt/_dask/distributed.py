@@ -15,7 +15,7 @@ from agatha_ckpt._dask.failure import Failure
 from agatha_ckpt._errors import ClusterError
 from agatha_ckpt._format.manifest import library_version
 
-_PACKAGE = "agatha_ckpt"
+_VERSION = "__import__('agatha_ckpt').__version__"
 
 
 def check_client(client: Any) -> None:
@@ -37,16 +37,19 @@ def check_client(client: Any) -> None:
             "event loop; call it in a thread (asyncio.to_thread), with a client made "
             "with asynchronous=False"
         )
-    workers = client.get_versions(packages=[_PACKAGE])["workers"]
+    # By what any worker has, as a function of this library is pickled by its name.
+    found = client.run(eval, _VERSION, on_error="return")
     ours = library_version()
-    for address, found in sorted(workers.items()):
-        version = found["packages"].get(_PACKAGE)
-        if version != ours:
-            has = f"version {version}" if version else "no version"
-            raise ClusterError(
-                f"the worker {address} has {has} of agatha-ckpt, and this program has "
-                f"version {ours}; install the same version on all workers"
-            )
+    for address, version in sorted(found.items()):
+        if version == ours:
+            continue
+        has = f"version {version}"
+        if isinstance(version, BaseException):
+            has = f"no usable version ({type(version).__name__}: {version})"
+        raise ClusterError(
+            f"the worker {address} has {has} of agatha-ckpt, and this program has "
+            f"version {ours}; install the same version on all workers"
+        )
 
 
 @contextmanager
