@@ -30,6 +30,8 @@ from tests.servers import gcs as gcs_servers
 from tests.servers import s3 as s3_servers
 from tests.servers import shares
 
+pytest_plugins = ["agatha_ckpt.testing.pytest_plugin"]
+
 # The same examples in every run, so that a failure is due to a change; and no limit of
 # time, which a busy machine would exceed.
 hypothesis.settings.register_profile(

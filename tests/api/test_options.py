@@ -10,7 +10,6 @@ from dask import local, multiprocessing, threaded
 import agatha_ckpt
 from agatha_ckpt import (
     CheckpointConflictError,
-    Checkpointer,
     EncodeError,
     InvalidValueError,
     PickleNotAllowedError,
@@ -25,12 +24,6 @@ def numbers():
 def slices():
     """A bag of values that only a pickle can hold."""
     return numbers().map(slice)
-
-
-@pytest.fixture
-def ckpt(tmp_path):
-    with dask.config.set(scheduler="sync"):
-        yield Checkpointer(tmp_path / "root", verbose=False)
 
 
 def ckpt_of(checkpointer, name, bag, **options):
@@ -148,7 +141,8 @@ def test_overwrite_replaces_the_other_format(ckpt):
 
 def test_overwrite_replaces_what_is_in_another_version_of_the_format(ckpt):
     ckpt.checkpoint("x", numbers())
-    ckpt.store.done_marker("x").write_bytes(b'{"manifest":{"of":"no release"}}')
+    marker = ckpt.store.done_marker("x")
+    ckpt.store.fs.pipe_file(marker, b'{"manifest":{"of":"no release"}}')
     for bag in (numbers(), None):
         with pytest.raises(agatha_ckpt.UnsupportedFormatError, match="overwrite=True"):
             ckpt.checkpoint("x", bag)

@@ -9,7 +9,6 @@ import pytest
 
 from agatha_ckpt import (
     CheckpointConflictError,
-    Checkpointer,
     EncodeError,
     PickleNotAllowedError,
 )
@@ -18,17 +17,6 @@ NAMES = ["infinity", "nan", "object", "nested"]
 NESTED = []
 for _ in range(3_000):
     NESTED = [NESTED]
-
-
-@pytest.fixture(autouse=True)
-def _here():
-    with dask.config.set(scheduler="sync"):
-        yield
-
-
-@pytest.fixture
-def checkpointer(local):
-    return Checkpointer(local, verbose=False)
 
 
 def bag_of(*values, function=None):
@@ -41,27 +29,27 @@ class Label(enum.StrEnum):
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, object(), NESTED], ids=NAMES)
-def test_metadata_that_json_cannot_hold_is_refused_first(checkpointer, value):
+def test_metadata_that_json_cannot_hold_is_refused_first(ckpt, value):
     with pytest.raises(EncodeError, match="metadata of checkpoint 'x'"):
-        checkpointer.checkpoint("x", bag_of(1), metadata={"a": value})
-    assert checkpointer.status("x").state == "absent"
+        ckpt.checkpoint("x", bag_of(1), metadata={"a": value})
+    assert ckpt.status("x").state == "absent"
 
 
-def test_a_version_of_a_subclass_of_str_is_that_version(checkpointer):
-    checkpointer.checkpoint("x", bag_of(1, 2), version=Label.FIRST)
+def test_a_version_of_a_subclass_of_str_is_that_version(ckpt):
+    ckpt.checkpoint("x", bag_of(1, 2), version=Label.FIRST)
     for version in (Label.FIRST, "v1"):
-        checkpointer.checkpoint(
+        ckpt.checkpoint(
             "x", bag_of(1, 2), version=version, on_stale="error", overwrite=False
         )
-    assert type(checkpointer.store.manifest("x").plan.version) is str
+    assert type(ckpt.store.manifest("x").plan.version) is str
 
 
-def test_a_text_checkpoint_that_becomes_msgpack_is_announced(checkpointer):
-    checkpointer.checkpoint("x", bag_of("a", "b"), textfile=True)
+def test_a_text_checkpoint_that_becomes_msgpack_is_announced(ckpt):
+    ckpt.checkpoint("x", bag_of("a", "b"), textfile=True)
     other = bag_of("a", "c")
-    reason = checkpointer.explain("x", other, on_stale="recompute").reason
+    reason = ckpt.explain("x", other, on_stale="recompute").reason
     assert "it was stored as text and becomes msgpack" in reason
-    updated = checkpointer.checkpoint("x", other, on_stale="recompute")
+    updated = ckpt.checkpoint("x", other, on_stale="recompute")
     assert updated.compute() == ["a", "c"]
 
 
@@ -69,15 +57,15 @@ class Pickled:
     pass
 
 
-def test_kept_partitions_with_pickles_are_refused_before_a_resume(checkpointer):
+def test_kept_partitions_with_pickles_are_refused_before_a_resume(ckpt):
     fails = [True]
     bag = bag_of(0, 1).map_partitions(_Make(fails))
     with pytest.raises(ZeroDivisionError):
-        checkpointer.checkpoint("x", bag, allow_pickle=True)
+        ckpt.checkpoint("x", bag, allow_pickle=True)
     fails.clear()
     with pytest.raises(PickleNotAllowedError):
-        checkpointer.checkpoint("x", bag)
-    assert checkpointer.status("x").state == "partial"
+        ckpt.checkpoint("x", bag)
+    assert ckpt.status("x").state == "partial"
 
 
 class _Make:
@@ -95,9 +83,9 @@ class _Make:
         return [Pickled() if number else number for number in part]
 
 
-def test_a_conflict_that_the_bag_raises_is_not_taken_for_our_own(checkpointer):
+def test_a_conflict_that_the_bag_raises_is_not_taken_for_our_own(ckpt):
     def conflict(_):
         raise CheckpointConflictError("of the bag")
 
     with pytest.raises(CheckpointConflictError, match="of the bag"):
-        checkpointer.checkpoint("x", bag_of(1, function=conflict))
+        ckpt.checkpoint("x", bag_of(1, function=conflict))

@@ -8,6 +8,7 @@ import pytest
 
 from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointNotFoundError
 from agatha_ckpt._format.names import DONE_MARKER, parse_filename
+from agatha_ckpt.testing import SimulatedCrash, crash_after
 
 EVERY_FILESYSTEM = True
 
@@ -19,10 +20,9 @@ class Stopped(Exception):
 class Run:
     """A bag of (run, partition, position) that notes which partitions are computed."""
 
-    def __init__(self, run, npartitions=6, stop=(), size=50):
+    def __init__(self, run, npartitions=6, size=50):
         self.computed = []
         self.run, self.npartitions, self.size = run, npartitions, size
-        self.stop = set(stop)
 
     def __dask_tokenize__(self):
         return self.run, self.npartitions, self.size
@@ -40,8 +40,6 @@ class Run:
 
     def _compute(self, part):
         (index,) = part
-        if index in self.stop:
-            raise Stopped
         self.computed.append(index)
         return ((self.run, index, i) for i in range(self.size))
 
@@ -52,13 +50,10 @@ def save(checkpointer, run, name="x", **options):
 
 
 def interrupted(checkpointer, **options):
-    """Save partitions 2 to 5 of a run; 1 fails, and so 0 is never tried."""
-    run = Run("old", stop=[0, 1])
-    with pytest.raises(Stopped):
-        checkpointer.checkpoint("x", run.bag, scheduler="sync", **options)
-    stored = partition_files(checkpointer)
-    assert set(stored) == set(run.computed) != set()
-    return stored
+    """Save four of the six partitions of a run, among them 2 and 3."""
+    with pytest.raises(SimulatedCrash), crash_after(4, checkpointer):
+        checkpointer.checkpoint("x", Run("old").bag, scheduler="sync", **options)
+    return partition_files(checkpointer)
 
 
 def partition_files(checkpointer, name="x"):
@@ -140,8 +135,8 @@ def test_a_resume_keeps_what_was_computed_from_the_same_parent_P4(checkpointer, 
         )
 
     save(checkpointer, Run("same", size=1), "parent")
-    first, second = Run("child", stop=[0, 1]), Run("child")
-    with pytest.raises(Stopped):
+    first, second = Run("child"), Run("child")
+    with pytest.raises(SimulatedCrash), crash_after(4, checkpointer):
         checkpointer.checkpoint("x", child(first), scheduler="sync")
     checkpointer.clear("parent")
     save(checkpointer, Run(remade, size=1), "parent")
@@ -353,8 +348,8 @@ def test_an_interrupted_recompute_keeps_the_old_checkpoint_and_then_resumes(
     checkpointer,
 ):
     save(checkpointer, Run("old"), version="1")
-    half = Run("new", stop=[0, 1])
-    with pytest.raises(Stopped):
+    half = Run("new")
+    with pytest.raises(SimulatedCrash), crash_after(4, checkpointer):
         checkpointer.checkpoint("x", half.bag, version="2", scheduler="sync")
     assert checkpointer.checkpoint("x").compute(scheduler="sync") == Run("old").records
     rest = Run("new")
