@@ -6,7 +6,7 @@ from typing import Any
 
 from agatha_ckpt._dask.load import LoadPartition, layer_of
 from agatha_ckpt._dask.source import Source
-from agatha_ckpt._errors import UnsupportedFormatError
+from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
 from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -66,6 +66,8 @@ def load_collection(
     ------
     UnsupportedFormatError
         It is of a kind that this version does not know.
+    CorruptCheckpointError
+        Its manifest lacks what a load of its kind needs.
     """
     kind = manifest.collection["kind"]
     if kind not in _LOADS:
@@ -78,7 +80,13 @@ def load_collection(
     task = LoadPartition(
         store, name, manifest.plan, allow_pickle, manifest.id, is_stale
     )
-    return load(task, layer_of(store, name, manifest), manifest)
+    try:
+        return load(task, layer_of(store, name, manifest), manifest)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise CorruptCheckpointError(
+            f"the done marker of checkpoint {name!r} does not describe a {kind} "
+            f"({error!r}); give the collection to save it again, or clear it"
+        ) from error
 
 
 def _module(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -100,8 +101,7 @@ class ParquetCodec:
         """
         info = inspect_pieces(file, 0)
         with _opened(file, info, False) as parquet:
-            rows = parquet.metadata.num_rows
-        return inspect_pieces(file, rows)
+            return replace(info, records=parquet.metadata.num_rows)
 
     def expected_partitions(self, file: StoredFile) -> int | None:
         """Return the partition count in the file name."""

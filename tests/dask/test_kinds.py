@@ -1,6 +1,6 @@
 """What a save promises, for every kind of collection on every kind of filesystem."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import dask
@@ -18,6 +18,7 @@ from agatha_ckpt import (
     CheckpointNotFoundError,
     CorruptCheckpointError,
     StaleCheckpointWarning,
+    UnsupportedFormatError,
 )
 
 INPUTS = (1, 2, 3)
@@ -131,11 +132,16 @@ class Case:
 
 
 @pytest.fixture(params=KINDS)
-def case(request, root):
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def case(kind, root):
     Work.failing, Work.meanwhile = set(), []
     Work.done.clear()
     with dask.config.set(scheduler="sync"):
-        yield Case(request.param, root)
+        yield Case(kind, root)
 
 
 EVERYWHERE = pytest.mark.parametrize("root", ["local", "memory", "s3"], indirect=True)
@@ -246,6 +252,35 @@ def test_p4_another_input_makes_it_stale_and_is_computed_alone(case):
     case.check(loaded, other)
 
 
+CHILDREN = {
+    "bag": lambda loaded: loaded.pluck("n"),
+    "dataframe": lambda loaded: loaded.assign(m=loaded.n + 1),
+    "series": lambda loaded: loaded + 1,
+    "array": lambda loaded: loaded.T + 1,
+    "delayed": lambda loaded: delayed(dict)(parent=loaded),
+    "item": lambda loaded: dask.bag.from_sequence([1]).map(max, loaded),
+}
+
+
+def test_p4_a_child_is_stale_when_its_parent_has_changed(case, kind):
+    child = CHILDREN[kind]
+    case.ckpt.checkpoint("y", child(case.save()))
+    assert [name for name, _ in case.store.manifest("y").plan.parents] == ["x"]
+    case.save(overwrite=True)  # the same values, in other files
+    case.ckpt.checkpoint("y", child(case.ckpt.checkpoint("x")), on_stale="error")
+    changed = case.save((1, 2, 7), on_stale="recompute")
+    with pytest.raises(CheckpointConflictError, match="'x' has other records now"):
+        case.ckpt.checkpoint("y", child(changed), on_stale="error")
+
+
+def test_a_deferred_save_is_of_every_kind(case):
+    save = case.save(compute=False)
+    assert Work.done == []
+    save.compute()
+    assert sorted(Work.done) == [*INPUTS]
+    case.check(case.ckpt.checkpoint("x"))
+
+
 @EVERYWHERE
 def test_another_version_is_computed_again(case):
     case.save(version="1")
@@ -297,3 +332,25 @@ def test_p7_a_copy_loads_elsewhere(case):
         case.store.fs.makedirs(case.store._folder("y").path, exist_ok=True)
         case.store.fs.pipe_file(f"{case.store._folder('y').path}/{name}", data)
     assert same(case.ckpt.checkpoint("y").compute(), case.expected())
+
+
+@pytest.mark.parametrize(
+    "described, error",
+    [
+        ({"kind": "array"}, CorruptCheckpointError),
+        ({"kind": "array", "chunks": [[2]], "dtype": "?!"}, CorruptCheckpointError),
+        ({"kind": "dataframe", "divisions": None}, CorruptCheckpointError),
+        ({"kind": "series", "meta": "AAAA", "divisions": 3}, CorruptCheckpointError),
+        ({"kind": "cube"}, UnsupportedFormatError),
+    ],
+)
+def test_p5_a_manifest_that_does_not_describe_its_kind_is_refused(
+    store, described, error
+):
+    checkpointer = Checkpointer(store, verbose=False)
+    checkpointer.checkpoint("x", array(INPUTS), scheduler="sync")
+    manifest = store.manifest("x")
+    other = replace(manifest, collection=described, token="0" * 16)
+    store.mark_done("x", other, replaces=manifest)
+    with pytest.raises(error, match="checkpoint 'x'"):
+        checkpointer.checkpoint("x")
