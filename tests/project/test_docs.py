@@ -102,6 +102,38 @@ def test_each_message_in_troubleshooting_is_in_the_source():
         assert any(all(p in text for p in pieces) for text in texts), heading
 
 
+LINK = re.compile(r"(?<!`)\[[^\[\]]*\]\(([^()\s]+)\)")
+
+
+def anchors_of(page):
+    """Return the anchors that GitHub and Sphinx give to the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
+    return {title.replace(" ", "-") for title in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_links_of_a_page_lead_to_a_file_and_a_heading(page):
+    for link in LINK.findall(page.read_text("utf-8")):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+LONG = ["benchmarks", "changelog", "example-session", "format", "reliability-results"]
+
+
+def test_pages_are_short():
+    lines = {name_of(p): len(p.read_text("utf-8").splitlines()) for p in PAGES}
+    assert lines.pop("README.md") <= 150
+    long = {name for name, count in lines.items() if count > 200}
+    assert long <= {f"docs/{name}.md" for name in LONG}
+
+
 def test_the_reference_documents_exactly_the_public_names():
     page = (TOP / "docs" / "api.md").read_text("utf-8")
     documented = re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.MULTILINE)
