@@ -6,7 +6,7 @@ from types import TracebackType
 from agatha_ckpt._errors import CheckpointError
 
 _OURS = re.compile(r"[\\/]agatha_ckpt[\\/]_")  # on whatever machine
-_GUARD = re.compile(r"[\\/]_dask[\\/]tasks\.py$")
+_CALLERS = re.compile(r"[\\/]_dask[\\/]tasks\.py$|[\\/]_format[\\/]\w+\.py$")
 _DASK = re.compile(
     r"[\\/](site|dist)-packages[\\/](dask|distributed)[\\/]"
     r"|[\\/]concurrent[\\/]futures[\\/]\w+\.py$|[\\/]contextlib\.py$"
@@ -34,8 +34,10 @@ def shorten(error: BaseException, keep: int = 0) -> None:
     ours = [i for i, file in enumerate(files) if _OURS.search(file)]
     if not ours:
         return
-    last = ours[-1]  # after which dask has called a function, if it is of a task
-    is_of_task = _GUARD.search(files[last]) or any(map(_DASK.search, files[last + 1 :]))
+    last = ours[-1]
+    below = files[last + 1 :]  # of a function of the caller's, if it is of a task
+    is_called = below and _CALLERS.search(files[last])
+    is_of_task = is_called or any(map(_DASK.search, below))
     if not (is_of_task or isinstance(error, CheckpointError)):
         return
     removed = {*ours[keep:], *(i for i, file in enumerate(files) if _DASK.search(file))}

@@ -100,6 +100,11 @@ def fail_plainly(value):
     raise ValueError("no such gene")
 
 
+def fail_lazily(part):
+    yield from part
+    raise ValueError("no such gene")
+
+
 def unknown_type_at_1(n):
     return object() if n == 1 else n
 

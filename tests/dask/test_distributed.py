@@ -19,6 +19,7 @@ from agatha_ckpt import (
     Checkpointer,
     CheckpointStore,
     EncodeError,
+    PartitionsFailedError,
 )
 from tests.dask import cluster_cases as cases
 from tests.dask.cluster_cases import PARTITIONS, all_of, bag_of, wait_until
@@ -271,6 +272,48 @@ def test_a_partition_in_flight_on_a_worker_that_dies_is_of_one_try(
     assert (tmp_path / "first-death").exists()
     assert cases.computed(log)[2] <= 2
     assert_agrees(bucket, checkpointer, store)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["unreported", "reported"])
+def test_a_deferred_save_survives_a_worker_that_dies(
+    when, client, bucket, checkpointer, store, log, tmp_path
+):
+    bag = bag_of(log, records=cases.random_records)
+    deferred = checkpointer.checkpoint(NAME, bag, compute=False)
+    with dying(client, when, tmp_path, index=2):
+        assert deferred.compute() is None
+    assert (tmp_path / "first-death").exists()
+    assert_agrees(bucket, checkpointer, store)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("deferred", [False, True], ids=["now", "deferred"])
+def test_the_others_are_tried_though_a_worker_dies(
+    deferred, client, bucket, checkpointer, store, log, tmp_path
+):
+    act = partial(cases.fail_at, at=AT, folder=str(store.path(NAME)), others=OTHERS)
+    bag = bag_of(log, act)
+
+    def save():
+        options = {"on_error": "continue", "compute": not deferred}
+        checkpointer.checkpoint(NAME, bag, **options).compute()
+
+    with (
+        dying(client, "unreported", tmp_path, index=2),
+        pytest.raises(PartitionsFailedError) as raised,
+    ):
+        save()
+    assert (tmp_path / "first-death").exists()
+    assert {i: type(e) for i, e in raised.value.partitions.items()} == {
+        AT: cases.UserError
+    }
+    assert not store.is_done(NAME)
+    kept = cases.stored_partitions(bucket.fs, store.path(NAME))
+    assert kept == set(range(PARTITIONS)) - {AT}
+    loaded = checkpointer.checkpoint(NAME, bag_of(tmp_path / "again"))
+    assert cases.computed(tmp_path / "again") == {AT: 1}
+    assert loaded.compute() == all_of()
 
 
 def assert_agrees(bucket, checkpointer, store):
