@@ -65,18 +65,24 @@ def test_what_several_share_is_computed_once(ckpt, how, tmp_path):
     assert ckpt.checkpoint("c").compute(scheduler="sync") == [1, 1, 1, 1]
 
 
-def test_it_resumes_and_computes_nothing_that_is_done(ckpt, how, tmp_path):
+def test_an_error_names_its_partition(ckpt, how, tmp_path):
     bag = counted(tmp_path, at={2})
     with pytest.raises(BadRecord) as raised:
         ckpt.checkpoint("x", bag, compute=False).compute(**how)
     assert "partition 2 of 'x' failed" in raised.value.__notes__
     assert not ckpt.is_done("x")
-    kept, before = ckpt.status("x").partitions, times(tmp_path)
+
+
+def test_it_resumes_and_computes_nothing_that_is_done(ckpt, how, tmp_path):
+    bag = counted(tmp_path, at={2})
+    with pytest.raises(PartitionsFailedError):
+        ckpt.checkpoint("x", bag, compute=False, on_error="continue").compute(**how)
+    assert (ckpt.status("x").partitions, times(tmp_path)) == (3, 4)
     ckpt.checkpoint("x", bag, compute=False).compute(**how)
-    assert times(tmp_path) == before + 4 - kept
+    assert times(tmp_path) == 5
     done = ckpt.checkpoint("x", bag, compute=False)
     assert done.compute(**how) is None
-    assert times(tmp_path) == before + 4 - kept
+    assert times(tmp_path) == 5
     assert ckpt.checkpoint("x", compute=False).compute(**how) is None
 
 
