@@ -63,6 +63,7 @@ from agatha_ckpt._run.events import (
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._run.guarded import guarded
 from agatha_ckpt._settings import Settings
+from agatha_ckpt._store.partition import Partition
 from agatha_ckpt._store.prune import Removal
 from agatha_ckpt._store.status import Status
 from agatha_ckpt._store.store import CheckpointStore
@@ -89,6 +90,7 @@ __all__ = [
     "InvalidValueError",
     "Loaded",
     "Manifest",
+    "Partition",
     "PartitionFailed",
     "PartitionInfo",
     "PartitionStored",

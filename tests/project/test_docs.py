@@ -1,6 +1,7 @@
 """The code of the documentation runs and prints the output that is shown."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -138,3 +139,22 @@ def test_the_reference_documents_exactly_the_public_names():
     page = (TOP / "docs" / "api.md").read_text("utf-8")
     documented = re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.MULTILINE)
     assert sorted(documented) == sorted(agatha_ckpt.__all__ + testing.__all__)
+
+
+def test_what_public_methods_return_is_documented():
+    found = set()
+    for owner in (agatha_ckpt.Checkpointer, agatha_ckpt.CheckpointStore):
+        for name, member in vars(owner).items():
+            function = member.fget if isinstance(member, property) else member
+            if not name.startswith("_") and inspect.isfunction(function):
+                returned = inspect.signature(function).return_annotation
+                found |= {*re.findall(r"\b[A-Z]\w+", str(returned))}
+    assert "Partition" in found
+    assert found - {
+        "AbstractFileSystem",
+        "Any",
+        "Iterator",
+        "None",
+        "Path",
+        "Self",
+    } <= {*agatha_ckpt.__all__}
