@@ -50,7 +50,12 @@ def dtype_of(described: Any, pattern: Any = None) -> Any:
     kind, *rest = described
     if kind == "string":
         storage, missing = rest
-        return pd.StringDtype(storage, pd.NA if missing == "NA" else float("nan"))
+        if missing == "NA":
+            return pd.StringDtype(storage)
+        try:
+            return pd.StringDtype(storage, na_value=float("nan"))
+        except TypeError:  # before pandas 2.3, where the storage determines it
+            return pd.StringDtype(storage)
     if kind == "arrow":
         return pd.ArrowDtype(pattern.type)
     found = pattern.to_pandas().dtype
