@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import dask
+import dask.array
 import dask.bag
+import dask.dataframe
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from distributed import Client, KilledWorker, LocalCluster
@@ -465,3 +469,29 @@ def test_an_interrupted_save_leaves_the_workers_free(
     assert cases.computed(log).total() < PARTITIONS
     assert not store.is_done(NAME)
     assert checkpointer.checkpoint(NAME, bag).compute() == all_of()
+
+
+# ---- frames, arrays and values ----
+
+
+@pytest.mark.usefixtures("any_client")
+def test_a_frame_that_workers_shuffle_is_saved_and_loaded(checkpointer):
+    rows = pd.DataFrame({"a": range(40), "b": [n % 7 for n in range(40)]})
+    frame = dask.dataframe.from_pandas(rows, npartitions=4)
+    ordered = frame.set_index("b")  # by tasks that the scheduler knows by their class
+    loaded = checkpointer.checkpoint("ordered", ordered)
+    found = loaded.compute().reset_index().sort_values("a", ignore_index=True)
+    assert found[["a", "b"]].equals(rows)
+    merged = checkpointer.checkpoint("merged", loaded.merge(frame, on="a"))
+    assert len(merged) == 40
+    parents = checkpointer.store.manifest("merged").plan.parents
+    assert [name for name, _ in parents] == ["ordered"]
+
+
+@pytest.mark.usefixtures("any_client")
+def test_an_array_and_a_value_are_saved_on_a_cluster(checkpointer):
+    matrix = dask.array.arange(24, chunks=5).reshape(6, 4)
+    loaded = checkpointer.checkpoint("matrix", matrix)
+    assert (loaded.compute() == np.arange(24).reshape(6, 4)).all()
+    total = checkpointer.checkpoint("total", dask.delayed(float)((loaded + 1).sum()))
+    assert total.compute() == 300.0
