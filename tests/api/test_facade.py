@@ -227,7 +227,6 @@ NEED_A_ROOT = {
     "checkpoint": lambda: checkpoint.checkpoint("one", make_bag()),
     "checkpoint without bag": lambda: checkpoint.checkpoint("one"),
     "get_root": lambda: checkpoint.get_root(),
-    "guarded": "(function)",
     "is_ckpt_done": lambda: checkpoint.is_ckpt_done("one"),
     "get_checkpoints_like": lambda: checkpoint.get_checkpoints_like("*"),
     "get_or_make_ckpt_dir": lambda: checkpoint.get_or_make_ckpt_dir("one"),
