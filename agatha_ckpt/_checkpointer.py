@@ -14,8 +14,8 @@ from agatha_ckpt._run.clearing import clear, clear_all
 from agatha_ckpt._run.decision import Action
 from agatha_ckpt._run.events import Event, Subscriber
 from agatha_ckpt._run.explanation import Explanation
+from agatha_ckpt._run.signatures import C, CheckpointerOptions, DaskCollection, typed
 from agatha_ckpt._settings import (
-    CallOptions,
     CkptOptions,
     RepairOptions,
     Settings,
@@ -104,7 +104,7 @@ class Checkpointer:
         vars(self).update(state, _lock=threading.Lock())
 
     @classmethod
-    def from_config(cls, **options: Any) -> Self:
+    def from_config(cls, **options: Unpack[CheckpointerOptions]) -> Self:
         """Return a Checkpointer with the ``agatha-ckpt`` section of dask.config.
 
         *options* are those of `Checkpointer`, and take precedence.
@@ -120,7 +120,8 @@ class Checkpointer:
         """
         from agatha_ckpt._config import configured_settings, configured_store
 
-        return cls(configured_store(), **(vars(configured_settings()) | options))
+        settings = vars(configured_settings())
+        return cls(configured_store(), **(settings | dict[str, Any](options)))
 
     @property
     def store(self) -> CheckpointStore:
@@ -176,6 +177,7 @@ class Checkpointer:
         if self._pool is not None:
             self._pool.close()
 
+    @typed
     def checkpoint(
         self,
         name: str | os.PathLike[str],
@@ -188,7 +190,7 @@ class Checkpointer:
         version: str | None = None,
         overwrite: bool = False,
         metadata: Mapping[str, Any] | None = None,
-        **options: Unpack[CallOptions],
+        **options: Any,
     ) -> Any:
         """Save a collection under *name* unless that is done; return one that loads it.
 
@@ -266,7 +268,7 @@ class Checkpointer:
     def explain(
         self,
         name: str | os.PathLike[str],
-        bag: Any = None,
+        bag: DaskCollection | None = None,
         **options: Unpack[CkptOptions],
     ) -> Explanation:
         """Return what `checkpoint` would do with the same arguments; touch nothing.
@@ -298,9 +300,9 @@ class Checkpointer:
     def repair(
         self,
         name: str | os.PathLike[str],
-        bag: Any,
+        bag: C,
         **options: Unpack[RepairOptions],
-    ) -> Any:
+    ) -> C | Any:
         """Read a done checkpoint in full, and compute again what is damaged.
 
         Parameters

@@ -123,7 +123,7 @@ class CheckpointHalt(SystemExit):
 
     # SystemExit would use its argument as the exit status, and 1 for a str. A class
     # attribute holds also after copying and unpickling.
-    code = 0
+    code: int = 0
 
 
 class StaleCheckpointWarning(UserWarning):

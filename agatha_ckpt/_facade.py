@@ -10,8 +10,8 @@ from typing import Any, Unpack, cast
 
 from agatha_ckpt._caller_frame import checkpoint_variable
 from agatha_ckpt._checkpointer import Checkpointer
+from agatha_ckpt._run.signatures import typed
 from agatha_ckpt._settings import (
-    CallOptions,
     CkptOptions,
     Compression,
     OnStale,
@@ -23,6 +23,7 @@ from agatha_ckpt._store.store import CheckpointStore
 _default = Checkpointer()
 
 
+@typed
 def checkpoint(
     name: str | os.PathLike[str],
     bag: Any = None,
@@ -34,7 +35,7 @@ def checkpoint(
     version: str | None = None,
     overwrite: bool = False,
     metadata: Mapping[str, Any] | None = None,
-    **options: Unpack[CallOptions],
+    **options: Any,
 ) -> Any:
     """Save a collection under *name* unless that is done; return one that loads it.
 

@@ -197,11 +197,13 @@ class ClusterOptions(TypedDict, total=False):
     actors: bool | Mapping[str, bool] | None
 
 
-class CallOptions(_Others, LocalOptions, ClusterOptions, total=False):
-    """The keyword arguments of ``checkpoint`` that are not among its parameters."""
+class SaveOptions(_Others, LocalOptions, ClusterOptions, total=False):
+    """The keyword arguments of ``checkpoint`` that its result does not depend on."""
 
     scheduler: Any
-    compute: bool
+    version: str | None
+    overwrite: bool
+    metadata: Mapping[str, Any] | None
 
 
 class RepairOptions(SettingsDict, LocalOptions, ClusterOptions, total=False):

@@ -91,7 +91,7 @@ class CheckpointStore:
         self._root = Root(root, fs, storage_options)
         self._files: Files = files_for(self._root.fs, fsync)
         self._home = this_process()
-        self.fsync = fsync
+        self.fsync: bool = fsync
 
     def __getstate__(self) -> tuple[Root, bool, tuple[str, int]]:
         return self._root, self.fsync, self._home

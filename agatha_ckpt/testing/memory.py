@@ -5,15 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Unpack
+from typing import Unpack
 
 from agatha_ckpt import _facade
 from agatha_ckpt._checkpointer import Checkpointer
+from agatha_ckpt._run.signatures import CheckpointerOptions
 from agatha_ckpt._settings import SettingsDict
 
 
 @contextmanager
-def memory_checkpointer(**options: Any) -> Iterator[Checkpointer]:
+def memory_checkpointer(
+    **options: Unpack[CheckpointerOptions],
+) -> Iterator[Checkpointer]:
     """Give a `Checkpointer` whose root is in memory, new and empty, and its own.
 
     Within the ``with`` block dask computes in the caller's thread
