@@ -1,4 +1,4 @@
-"""Named, durable checkpoints of dask bags, on local disk or any bucket.
+"""Named, durable checkpoints of dask collections, on local disk or any bucket.
 
 The package is also the module of the original function API::
 

@@ -35,7 +35,7 @@ _ASKED = ("textfile", "version", "overwrite", "metadata", "compute")
 
 
 class Checkpointer:
-    """Named, durable checkpoints of dask bags.
+    """Named, durable checkpoints of dask collections.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ html_theme = "furo"
 html_title = "agatha_ckpt"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+pygments_dark_style = "github-dark"
 nitpicky = False
 
 # Docstrings say `name` of what is code.
