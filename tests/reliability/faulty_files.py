@@ -271,18 +271,21 @@ class FaultyFileSystem(AbstractFileSystem):
 class FaultyS3(FaultyFileSystem):
     """An S3 filesystem, whose conditional requests the library makes by `call_s3`."""
 
-    def call_s3(self, operation, Key, **options):
+    def call_s3(self, operation, **options):
         def request():
-            return self.real.call_s3(operation, Key=Key, **options)
+            return self.real.call_s3(operation, **options)
 
+        if operation == "delete_objects":
+            return self.injector("delete", options["Delete"]["Objects"][0]["Key"], request)
+        key = options["Key"]
         if operation == "get_object":
             answer = request()
             data = self.injector(
-                "get", Key, lambda: sync(self.loop, answer["Body"].read)
+                "get", key, lambda: sync(self.loop, answer["Body"].read)
             )
             return answer | {"Body": _Body(data)}
         kind = {"put_object": "create", "delete_object": "delete"}[operation]
-        return self.injector(kind, Key, request)
+        return self.injector(kind, key, request)
 
 
 @dataclass(frozen=True)

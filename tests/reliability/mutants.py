@@ -58,7 +58,7 @@ MUTANTS = [
         "reliability/test_power.py::test_p2_a_power_cut_at_any_moment_leaves_it_right_or"
         "_not_done[save-1_0]",
         "assert 'documented error' in",
-        (Edit("_filesystem/local", "os.fsync(file.fileno())", "pass"),),
+        (Edit("_filesystem/local", "sync_file(file.fileno())", "pass"),),
     ),
     Mutant(
         "fixed file names",
@@ -97,7 +97,7 @@ MUTANTS = [
         (
             Edit(
                 "_store/store",
-                "return self._folder(name).find_manifest() is not None",
+                "return is_done(self._folder(name))",
                 "return '__done__' in self._folder(name).list()",
             ),
         ),

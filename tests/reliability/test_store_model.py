@@ -417,6 +417,7 @@ class StoreMachine(RuleBasedStateMachine):
                 n: f for n, f in files.items() if n in self.partition_files(name)
             }
         else:
+            manifest = replace(manifest, name=name)
             assert self.store.mark_done(name, manifest) == manifest
             self.set_done(name, run, manifest, ours, has_fingerprints=False)
 
