@@ -276,7 +276,9 @@ class FaultyS3(FaultyFileSystem):
             return self.real.call_s3(operation, **options)
 
         if operation == "delete_objects":
-            return self.injector("delete", options["Delete"]["Objects"][0]["Key"], request)
+            return self.injector(
+                "delete", options["Delete"]["Objects"][0]["Key"], request
+            )
         key = options["Key"]
         if operation == "get_object":
             answer = request()

@@ -109,11 +109,11 @@ MUTANTS = [
         (
             Edit(
                 "_store/folder",
-                "            return decode_manifest(data, self.describe())\n",
+                "            return manifest\n        listed",
                 """\
             from dataclasses import replace
 
-            manifest, sizes = decode_manifest(data, self.describe()), self.list()
+            sizes = self.list()
             listed = {f.index: n for n in sorted(sizes) if (f := parse_filename(n))}
             partitions = []
             for index, info in enumerate(manifest.partitions):
@@ -121,7 +121,7 @@ MUTANTS = [
                 size = sizes[file].bytes if file in sizes else info.bytes
                 partitions.append(replace(info, file=file, bytes=size))
             return replace(manifest, partitions=tuple(partitions))
-""",
+        listed""",
             ),
         ),
     ),
@@ -133,8 +133,8 @@ MUTANTS = [
         (
             Edit(
                 "_dask/calls",
-                "return _content(info.value if isinstance(info, DataNode) else info)",
-                'return tagged(b"load", text(call.function.store.url))',
+                "content = _content(info.value if isinstance(info, DataNode) else info)",
+                'content = tagged(b"load", text(call.function.store.url))',
             ),
         ),
     ),
@@ -176,7 +176,7 @@ MUTANTS = [
         (
             Edit(
                 "_filesystem/remote",
-                "self._fs.pipe_file(path, spool.read())",
+                "self._fs.pipe_file(path, spool.read(), **self._options)",
                 'self.__dict__.setdefault("later", {})[path] = spool.read()',
             ),
             Edit(
@@ -202,9 +202,9 @@ MUTANTS = [
         "_exists|exists",
         (
             Edit(
-                "_store/root",
-                'options.setdefault("use_listings_cache", False)',
-                'options.setdefault("use_listings_cache", True)',
+                "_filesystem/factory",
+                '{"use_listings_cache": False} | options',
+                '{"use_listings_cache": True} | options',
             ),
             Edit("_filesystem/remote", "self._fs.invalidate_cache(folder)", "pass"),
         ),

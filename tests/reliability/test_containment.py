@@ -166,7 +166,17 @@ ILLEGAL = [
     *("*", "nam*", "n?me", "name[1]", "{name,other}", "~", "$HOME", "-rf", "--help"),
     # reserved
     *(".name", ".tmp-0123456789abcdef", ".run-01234567", ".next-0123456789abcdef"),
-    *("__done__", "__name__", "__", "a.", "CON", "nul.txt", "nul .txt", "COM1", "lpt\u00b9"),
+    *(
+        "__done__",
+        "__name__",
+        "__",
+        "a.",
+        "CON",
+        "nul.txt",
+        "nul .txt",
+        "COM1",
+        "lpt\u00b9",
+    ),
     # space and control characters
     *(" ", " name", "name ", "a\u00a0b", "a\0b", "name\0", "a\nb", "name\n", "name\r"),
     *("a\tb", "\x1b[2Jname", "name\x7f", "a\x85b", "a\u2028b"),
@@ -722,7 +732,9 @@ def test_p6_an_object_store_can_be_loaded_without_the_right_to_write():
             with pytest.raises(PermissionError) as caught:
                 change()
             notes = "\n".join(caught.value.__notes__)
-            assert re.search("checkpoint '|partition . of '(new|partial)' failed", notes)
+            assert re.search(
+                "checkpoint '|partition . of '(new|partial)' failed", notes
+            )
         assert place.tree() == before
     finally:
         place.fs.rm(place.path, recursive=True)
