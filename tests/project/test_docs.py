@@ -16,7 +16,7 @@ from tests.project.docs_blocks import RUN, blocks_of, check_data, normal, output
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 DATA = ("json", "yaml")
-SHOWN = ("text", "", "{toctree}", "{eval-rst}", "{include}")
+SHOWN = ("text", "", "{toctree}", "{eval-rst}", "{include}", "{literalinclude}")
 
 
 def name_of(page):
