@@ -4,10 +4,11 @@ import reprlib
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from agatha_ckpt._format.failed_record import FailedRecord
 
+R = TypeVar("R")
 _MESSAGE, _TRACEBACK = 1_000, 4_000  # characters
 
 _short = reprlib.Repr()
@@ -15,7 +16,7 @@ _short.maxlevel, _short.maxstring, _short.maxother = 4, 200, 200
 _short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = 10
 
 
-def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+def guarded(function: Callable[..., R]) -> Callable[..., R | FailedRecord]:
     """Return a function that gives a `FailedRecord` where *function* raises.
 
     For the functions that are mapped over records. An `Exception` counts, and what is

@@ -15,6 +15,7 @@ from agatha_ckpt import (
     Committed,
     Event,
     Explanation,
+    FailedRecord,
     Loaded,
     Manifest,
     PartitionFailed,
@@ -124,6 +125,15 @@ def errors(ckpt: Checkpointer, bag: Bag) -> None:
         ckpt.checkpoint("x", bag, on_error="continue")
     except PartitionsFailedError as error:
         assert_type(error.partitions, dict[int, Exception])
+
+
+def parse(text: str) -> int:
+    return int(text)
+
+
+def guards(any_bag: Any) -> None:
+    assert_type(agatha_ckpt.guarded(parse)("1"), int | FailedRecord)
+    any_bag.map(agatha_ckpt.guarded(lambda n: n + 1)).map(agatha_ckpt.guarded(int))
 
 
 def tests() -> None:

@@ -62,6 +62,10 @@ def events(event: Event) -> None:
     Checkpointer("root", on_event="print")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def guards() -> None:
+    agatha_ckpt.guarded("parse")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def tests(ckpt: Checkpointer) -> None:
     crash_after(ckpt)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     memory_checkpointer(verbos=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
