@@ -56,9 +56,9 @@ def validate_name(name: object) -> str:
     fault = _name_fault(name)
     if fault:
         legal = "".join(c if _is_legal(c) else "_" for c in redact(name)).strip(" .-")
-        advice = repr(legal)
-        if _name_fault(legal) and not _name_fault(f"_{legal}"):
+        if legal and _name_fault(legal) and not _name_fault(f"_{legal}"):
             legal = f"_{legal}"
+        advice = repr(legal)
         if _name_fault(legal) or legal != redact(legal):
             advice = "letters, digits, '_', '-', '.' and inner spaces"
         raise InvalidNameError(f"invalid name {redact(name)!r}: {fault}; use {advice}")
