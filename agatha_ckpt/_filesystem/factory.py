@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from fsspec import AbstractFileSystem
+import fsspec
+from fsspec import AbstractFileSystem, available_protocols, get_filesystem_class
 from fsspec.core import url_to_fs
 from fsspec.implementations.cached import CachingFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -18,7 +19,7 @@ from agatha_ckpt._filesystem.local import LocalFiles
 from agatha_ckpt._filesystem.memory import MemoryFiles
 from agatha_ckpt._filesystem.remote import RemoteFiles
 from agatha_ckpt._filesystem.s3 import S3Files
-from agatha_ckpt._filesystem.sharing import layers
+from agatha_ckpt._filesystem.sharing import knows, layers
 from agatha_ckpt._filesystem.webdav import WebDAVFiles
 
 # By protocol; and what the filesystem must have beyond fsspec's interface, as others
@@ -48,6 +49,25 @@ def filesystem_of(url: str, options: dict[str, Any]) -> tuple[AbstractFileSystem
             raise
         fs, path = url_to_fs(url, **options)
     return fs, path
+
+
+def is_chain(url: str) -> bool:
+    """Return whether each link of a URL but the last uses the filesystem behind it.
+
+    fsspec takes the first link, and leaves out what that one does not use.
+    """
+    *links, last = url.split("::")
+    for link in links:
+        protocol = link.partition("://")[0]
+        if protocol not in {*available_protocols(), *fsspec.registry}:
+            return False
+        try:
+            classes = get_filesystem_class(protocol).__mro__
+        except ImportError:  # which the URL itself raises as well
+            continue
+        if not any(knows(cls.__init__, "target_protocol") for cls in classes):
+            return False
+    return bool(last)
 
 
 def files_for(fs: AbstractFileSystem, fsync: bool) -> Files:

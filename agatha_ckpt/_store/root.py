@@ -19,7 +19,7 @@ from agatha_ckpt._errors import (
     redact,
 )
 from agatha_ckpt._filesystem.base import Files
-from agatha_ckpt._filesystem.factory import filesystem_of
+from agatha_ckpt._filesystem.factory import filesystem_of, is_chain
 from agatha_ckpt._format.names import validate_name
 from agatha_ckpt._settings import fault_of
 from agatha_ckpt._store.folder import make_folder
@@ -32,6 +32,7 @@ _EXTRAS = {
 _LOCAL = ("file", "local")
 _COLLAPSED_URL = re.compile(r"(?P<protocol>[\w+.-]+):(?!//)")
 _COLLAPSED_BELOW = re.compile(r"/(?P<protocol>[\w+.-]+):/(?!/)")
+_SAME_FILESYSTEM = re.compile(r"(?:dir(?::///?)?::)+")  # a directory without a path
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -202,7 +203,8 @@ def _as_text(root: object) -> str:
         )
     if fault := _text_fault(text):
         raise RootNotSetError(f"the root {redact(text)!r} {fault}")
-    return text
+    # Of these, fsspec gives the path twice.
+    return text[found.end() :] if (found := _SAME_FILESYSTEM.match(text)) else text
 
 
 def _text_fault(text: str) -> str:
@@ -223,6 +225,11 @@ def _text_fault(text: str) -> str:
                 f"is not a URL, which has '://'; give {url!r} as a str (pathlib "
                 "removes slashes); a folder with such a name needs another one"
             )
+    if "::" in text and not is_chain(text):
+        return (
+            "has '::', which makes a chain of filesystems; write it as "
+            "zip://folder::URL, and rename a folder with such a name"
+        )
     return ""
 
 
@@ -263,7 +270,10 @@ def _filesystem_of(
 ) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         fs, base = filesystem_of(root, options)
-    except (ImportError, TypeError, ValueError) as error:
+    except (
+        ImportError, TypeError, ValueError,
+        AttributeError, FileNotFoundError, IsADirectoryError,  # of a chain
+    ) as error:  # fmt: skip
         raise RootNotSetError(
             f"the root {redact(root)!r} cannot be used: {redact(str(error))}; "
             f"{_advice(error, fsspec.utils.get_protocol(root))}"

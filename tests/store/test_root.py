@@ -50,6 +50,14 @@ def test_a_url_that_pathlib_made_a_path_is_refused_with_the_url(protocol):
         ("memory://a/../b", "'/../'; write it without"),
         ("memory://a/.", "'/./'"),
         ("dir://a//b::file:///tmp", "cannot contain '//'"),
+        ("run::1", "makes a chain"),
+        ("/data/run::1", "makes a chain"),
+        ("::memory://a", "makes a chain"),
+        ("memory://a::", "makes a chain"),
+        ("memory://a::b", "makes a chain"),
+        ("dir://a::", "makes a chain"),
+        ("dir://a", "cannot be used"),
+        ("zip://a::nosuch.zip", "cannot be used"),
         ("s3://", "names no bucket; write it as s3://bucket/run-1"),
         ("s3:///bucket/run", "names no bucket"),
         ("gs://", "names no bucket"),
@@ -100,6 +108,18 @@ def test_a_root_keeps_and_finds_what_was_saved(root, tmp_path):
 @pytest.mark.parametrize("name", [*UNUSUAL, ""])
 def test_a_bucket_keeps_and_finds_what_was_saved(name, s3):
     check(f"s3://{s3.name}/{name}")
+
+
+def test_a_directory_without_a_path_of_its_own_is_the_filesystem_behind(tmp_path):
+    plain = Checkpointer(tmp_path / "run", verbose=False)
+    plain.checkpoint("x", BAG, scheduler="sync")
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for path in (tmp_path / "run").rglob("*"):
+            archive.write(path, path.relative_to(tmp_path))
+    for behind in (f"file://{tmp_path}/run", "file://run", "run", "zip://run::a.zip"):
+        for root in (f"dir::{behind}", f"dir://::{behind}"):
+            assert CheckpointStore(root).names() == ["x"]
+            assert CheckpointStore(CheckpointStore(root).url).names() == ["x"]
 
 
 def check(root):
