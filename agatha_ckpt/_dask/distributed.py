@@ -15,6 +15,11 @@ from agatha_ckpt._dask.failure import Failure
 from agatha_ckpt._errors import ClusterError
 from agatha_ckpt._format.manifest import library_version
 
+ASYNCHRONOUS = (
+    "a save waits for its tasks, which an asynchronous client cannot do in its event "
+    "loop; defer it with compute=False and await client.compute(...) of the result, or "
+    "call it in a thread, with a client made with asynchronous=False"
+)
 _VERSION = "__import__('agatha_ckpt').__version__"
 
 
@@ -32,11 +37,7 @@ def check_client(client: Any) -> None:
         version of it.
     """
     if client.asynchronous:
-        raise ClusterError(
-            "a save waits for its tasks, which an asynchronous client cannot do in its "
-            "event loop; call it in a thread (asyncio.to_thread), with a client made "
-            "with asynchronous=False"
-        )
+        raise ClusterError(ASYNCHRONOUS)
     # By what any worker has, as a function of this library is pickled by its name.
     found = client.run(eval, _VERSION, on_error="return")
     ours = library_version()

@@ -11,8 +11,8 @@ from dask.bag import Bag
 from dask.base import get_scheduler
 from dask.local import get_async, get_sync
 
-from agatha_ckpt._dask.distributed import check_client
-from agatha_ckpt._errors import InvalidValueError
+from agatha_ckpt._dask.distributed import ASYNCHRONOUS, check_client
+from agatha_ckpt._errors import ClusterError, InvalidValueError
 from agatha_ckpt._settings import ClusterOptions, LocalOptions
 
 _CLUSTER = frozenset(ClusterOptions.__annotations__) | {"optimize_graph"}
@@ -33,11 +33,15 @@ def scheduler_in_force(scheduler: object, kind: type = Bag) -> Callable[..., Any
     ------
     InvalidValueError
         dask does not have it.
+    ClusterError
+        It is an asynchronous client.
     """
     kind = kind if hasattr(kind, "__dask_scheduler__") else Bag
     try:
         schedule: Callable[..., Any] = get_scheduler(cls=kind, scheduler=scheduler)
     except (ValueError, RuntimeError) as error:  # of a wrong name, and without a client
+        if "asynchronous" in str(error):  # which dask does not hand out
+            raise ClusterError(ASYNCHRONOUS) from None
         raise InvalidValueError(
             f"invalid value {scheduler!r} for scheduler: {error}"
         ) from None
