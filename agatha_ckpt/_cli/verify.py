@@ -68,7 +68,7 @@ def verify(
     room = max((terminal_columns() or 1_000) - _VERDICT_COLUMNS, _VERDICT_COLUMNS)
     column = max((width(shorten(s.name, room)) for s in statuses), default=0)
     objects: list[dict[str, Any]] = []
-    hidden = fast or os.environ.get("TERM") == "dumb"
+    hidden = fast or sys.stderr is None or os.environ.get("TERM") == "dumb"
     verdicts: Counter[State] = Counter()
     with tqdm(
         total=sum(max(info.bytes, 0) for _, m in done for info in m.partitions),

@@ -89,6 +89,14 @@ def test_a_closed_pipe_ends_it_silently(tmp_path, command):
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+def test_a_closed_stderr_is_not_a_failure(folder):
+    ended = subprocess.run(
+        ["sh", "-c", '"$0" -m agatha_ckpt verify "$1" 2>&-', sys.executable, folder],
+        stdout=subprocess.PIPE,
+    )
+    assert (ended.returncode, ended.stdout) == (0, run("verify", folder).stdout_bytes)
+
+
 class Silence(Fault):
     """No answer comes."""
 
