@@ -60,11 +60,13 @@ class Criteria:
             )
         for name, least in (("older_than", 0), ("keep", 1), ("min_age", 0)):
             value = getattr(self, name)
+            types = int if name == "keep" else int | float
             if value is not None and not (
-                isinstance(value, int | float) and value >= least
+                isinstance(value, types) and value is not True and value >= least
             ):
+                kind = "a whole number" if types is int else "a number"
                 raise InvalidValueError(
-                    f"invalid value {value!r} for {name}: give a number of {least} or "
+                    f"invalid value {value!r} for {name}: give {kind} of {least} or "
                     "more"
                 )
 

@@ -106,7 +106,17 @@ def test_partials_are_kept_while_a_run_may_be_saving_them(filled):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"keep": 0}, {"keep": -1}, {"keep": "2"}, {"older_than": -1}, {"min_age": 0}],
+    [
+        {},
+        {"keep": 0},
+        {"keep": -1},
+        {"keep": "2"},
+        {"keep": 1.5},
+        {"keep": True},
+        {"older_than": -1},
+        {"older_than": True},
+        {"min_age": 0},
+    ],
     ids=str,
 )
 def test_a_selection_that_cannot_be_is_refused(store, wrong):
