@@ -50,9 +50,7 @@ def copy(source: Folder, target: Folder, link: bool = False) -> bytes:
     """
     data = source.read_marker()
     if data is None:
-        raise CheckpointNotFoundError(
-            f"{source.describe()} is not done; save it before it is copied"
-        )
+        raise CheckpointNotFoundError(f"{source.describe()} is not done; save it first")
     manifest = source.manifest_from(data)
     if manifest.is_agatha:
         raise CheckpointConflictError(
@@ -66,7 +64,11 @@ def copy(source: Folder, target: Folder, link: bool = False) -> bytes:
         )
     found = target.read_marker()
     existing = None if found is None else target.readable_manifest(found)
-    if found == data or (found is not None and not _is_copy(existing, manifest)):
+    if found == data:  # to clear it could be to clear the source
+        raise CheckpointConflictError(
+            f"{target.describe()} is the same checkpoint; use another name"
+        )
+    if found is not None and not _is_copy(existing, manifest):
         raise CheckpointConflictError(
             f"{target.describe()} exists already; clear it first, or use another name"
         )

@@ -122,7 +122,7 @@ def test_what_cannot_be_copied_is_refused_and_changes_nothing(store):
         ("partial", "target", CheckpointNotFoundError, "is not done"),
         ("damaged", "target", CorruptCheckpointError, "partition 1 is damaged"),
         ("x", "other", CheckpointConflictError, "'other' under .* exists already"),
-        ("x", "x", CheckpointConflictError, "exists already"),
+        ("x", "x", CheckpointConflictError, "is the same checkpoint; use another"),
         ("x", "partial", CheckpointConflictError, "an unfinished run from other"),
         ("x", "a/b", ValueError, "invalid name"),
     ]:
@@ -147,7 +147,7 @@ def test_a_name_that_is_a_link_to_the_source_is_not_cleared(tmp_path):
     store = CheckpointStore(tmp_path)
     save(store)
     (tmp_path / "link").symlink_to(tmp_path / "x")
-    with pytest.raises(CheckpointConflictError, match="exists already"):
+    with pytest.raises(CheckpointConflictError, match="is the same checkpoint"):
         store.rename("x", "link")
     assert load(store) == RECORDS
 
