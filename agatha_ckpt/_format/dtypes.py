@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ def describe_dtype(dtype: Any) -> Any:
     UnstorableFrame
         Arrow has nothing of the kind.
     """
-    import numpy as np
     import pandas as pd
 
     if isinstance(dtype, pd.CategoricalDtype):
@@ -31,14 +31,23 @@ def describe_dtype(dtype: Any) -> Any:
     if isinstance(dtype, pd.ArrowDtype):
         return ["arrow"]
     name = str(dtype)
+    if not _is_named(dtype, name):
+        raise UnstorableFrame(f"Arrow does not keep the dtype {name}; use astype")
+    return name
+
+
+@lru_cache(maxsize=256)
+def _is_named(dtype: Any, name: str) -> bool:
+    """Return whether a dtype can be made of its name, and of Arrow's values."""
+    import numpy as np
+    import pandas as pd
+
     try:
         known = pd.api.types.pandas_dtype(name) == dtype
     except TypeError:
-        known = False
+        return False
     supported = isinstance(dtype, np.dtype) or hasattr(dtype, "__from_arrow__")
-    if not (known and supported):
-        raise UnstorableFrame(f"Arrow does not keep the dtype {name}; use astype")
-    return name
+    return bool(known and supported)
 
 
 def dtype_of(described: Any, pattern: Any = None) -> Any:

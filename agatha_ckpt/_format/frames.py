@@ -8,30 +8,26 @@ of ours, and a frame that it does not describe is refused.
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from agatha_ckpt._format.dtypes import (
     UnstorableFrame,
     describe_dtype,
-    dtype_of,
     index_fault,
     same_dtype,
 )
-from agatha_ckpt._format.objects import from_objects, objects_of
+from agatha_ckpt._format.frame_reader import KEY, to_pandas
+from agatha_ckpt._format.objects import objects_of
 
 if TYPE_CHECKING:  # imported when the first frame is met
     import pandas as pd
     import pyarrow as pa
 
-KEY = b"agatha_ckpt"
 _Described = dict[str, Any]
 _MOST_CHECKED = 1_000
 _checked: set[str] = set()
-
-
-# ---- to Arrow ----
 
 
 def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
@@ -169,10 +165,26 @@ def _template(table: pa.Table) -> str:
     import pyarrow as pa
 
     schema = table.schema.remove_metadata()
-    arrays = list(map(_no_values, table.columns))
-    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    if not any(map(pa.types.is_dictionary, schema.types)):
+        return _template_of(schema)
+    return _stream(
+        pa.RecordBatch.from_arrays([*map(_no_values, table.columns)], schema=schema)
+    )
+
+
+@lru_cache(maxsize=64)
+def _template_of(schema: pa.Schema) -> str:
+    import pyarrow as pa
+
+    arrays = [pa.array([], kind) for kind in schema.types]
+    return _stream(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def _stream(batch: pa.RecordBatch) -> str:
+    import pyarrow as pa
+
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return b64encode(sink.getvalue()).decode()
 
@@ -211,165 +223,3 @@ def _check(value: Any, back: Any) -> None:
             "Arrow does not give back the names of its columns, or its index; use "
             "names that are str, and an index of one level"
         )
-
-
-# ---- to pandas ----
-
-
-def description_in(schema: pa.Schema) -> _Described:
-    """Return the description of a frame in the schema of a table.
-
-    Raises
-    ------
-    ValueError
-        There is none.
-    """
-    found = (schema.metadata or {}).get(KEY)
-    if found is None:
-        raise ValueError("it was not written by agatha_ckpt")
-    described: _Described = json.loads(found)
-    return described
-
-
-def fields_for(schema: pa.Schema, columns: list[Any] | None) -> list[str] | None:
-    """Return the fields that hold *columns* and the index; None for all."""
-    if columns is None:
-        return None
-    described = description_in(schema)
-    labels = _labels(json.dumps(described["labels"]))
-    places = labels.get_indexer_for(columns)
-    count = len(described["columns"])
-    names = [*(schema.names[place] for place in places), *schema.names[count:]]
-    return list(dict.fromkeys(names))
-
-
-def to_pandas(table: pa.Table, columns: list[Any] | None = None) -> Any:
-    """Return the frame or the series that `to_arrow` made a table of.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        All of its fields; or those of *columns*, in that order, and of the index.
-    columns : list, optional
-        Labels.
-    """
-    described = description_in(table.schema)
-    labels = _labels(json.dumps(described["labels"]))
-    places: Any = range(len(labels))
-    if columns is not None:
-        places = labels.get_indexer_for(columns)
-        labels = labels.take(places)
-    template = _template_in(described["template"])
-    count = len(described["columns"])
-    index = described["index"]
-    levels = [
-        _values(
-            table.column(table.num_columns - len(index.get("levels", ())) + k),
-            template.column(count + k),
-            level,
-        )
-        for k, level in enumerate(index.get("levels", ()))
-    ]
-    rows = _index(index, levels, table)
-    parts = [(described["columns"][p], template.column(int(p))) for p in places]
-    frame = _frame(table, parts, rows)
-    frame.columns = labels
-    frame.attrs = described["attrs"]
-    if "series" not in described:
-        return frame
-    series = frame.iloc[:, 0]
-    series.attrs = described["attrs"]
-    return series if described["series"] else series.rename(None)
-
-
-def _frame(table: pa.Table, parts: list[tuple[_Described, Any]], rows: Any) -> Any:
-    import pandas as pd
-
-    plain = [k for k, (each, _) in enumerate(parts) if _is_plain(each["dtype"])]
-    together = table.select(plain).replace_schema_metadata(None)
-    names = list(map(str, range(len(plain))))
-    frame = together.rename_columns(names).to_pandas(use_threads=False)
-    found = list(map(str, frame.dtypes))
-    if found == [described["dtype"] for described, _ in parts]:
-        frame.index = rows
-        return frame
-    known = {k: frame.iloc[:, n] for n, k in enumerate(plain)}
-    data = {}
-    for k, (described, pattern) in enumerate(parts):
-        values = known.get(k)
-        if values is None:
-            values = _values(table.column(k), pattern, described)
-        elif str(values.dtype) != described["dtype"]:
-            values = values.astype(described["dtype"])
-        data[k] = values
-    frame = pd.DataFrame(data, copy=False) if data else pd.DataFrame(index=rows)
-    frame.index = rows
-    return frame
-
-
-def _is_plain(dtype: Any) -> bool:
-    """Return whether Arrow converts a dtype as we want it, several columns at once."""
-    return isinstance(dtype, str) and dtype != "object" and _is_numpy(dtype)
-
-
-@lru_cache(maxsize=256)
-def _is_numpy(name: str) -> bool:
-    import numpy as np
-    import pandas as pd
-
-    dtype = pd.api.types.pandas_dtype(name)
-    return isinstance(dtype, np.dtype | pd.DatetimeTZDtype)
-
-
-def _values(column: pa.ChunkedArray, pattern: pa.Array, described: _Described) -> Any:
-    """Return the values of one column, as a series."""
-    import pandas as pd
-
-    if described["dtype"] == "object":
-        return pd.Series(from_objects(column, described["way"]), dtype=object)
-    kind = dtype_of(described["dtype"], pattern)
-    if isinstance(kind, pd.CategoricalDtype):
-        return column.to_pandas().astype(kind)
-    if column.type != pattern.type:
-        column = column.cast(pattern.type)
-    if hasattr(kind, "__from_arrow__"):
-        return pd.Series(kind.__from_arrow__(column))
-    return column.to_pandas().astype(kind)
-
-
-@lru_cache(maxsize=64)
-def _template_in(text: str) -> Any:
-    import pyarrow as pa
-
-    return pa.ipc.open_stream(b64decode(text)).read_next_batch()
-
-
-@lru_cache(maxsize=64)
-def _labels(text: str) -> Any:
-    import pandas as pd
-
-    labels = json.loads(text)
-    names = labels["names"]
-    if "range" in labels:
-        return pd.RangeIndex(*labels["range"], name=names[0])
-    if labels["nested"]:
-        values = list(map(tuple, labels["values"]))
-        return pd.MultiIndex.from_tuples(values, names=names)
-    return pd.Index(labels["values"], dtype=dtype_of(labels["dtype"]), name=names[0])
-
-
-def _index(described: _Described, levels: list[Any], table: pa.Table) -> Any:
-    import pandas as pd
-
-    names = described["names"]
-    if "range" in described:
-        rows = pd.RangeIndex(*described["range"], name=names[0])
-        # A table without columns has no rows, and one for a check has none of them.
-        return rows if not table.num_columns else rows[: table.num_rows]
-    if len(levels) > 1 or len(names) > 1:
-        return pd.MultiIndex.from_arrays(levels, names=names)
-    rows = pd.Index(levels[0], dtype=levels[0].dtype).rename(names[0])
-    freq = described["freq"]
-    if freq is not None:
-        rows.freq = freq
-    return rows

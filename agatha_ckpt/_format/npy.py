@@ -171,6 +171,7 @@ def _write(value: Any, sink: PieceWriter) -> None:
         npy.write_array_header_1_0(head, description)
     except ValueError:  # also a dtype with a description too long for it
         npy.write_array_header_2_0(head, description)
+    sink.reserve(len(head.getbuffer()) + block.nbytes)
     sink.write(head.getbuffer())
     if block.size:
         flat = block if block.flags.c_contiguous else block.T

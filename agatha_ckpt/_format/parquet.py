@@ -15,7 +15,8 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._format.base import Footer, Header, StoredFile
 from agatha_ckpt._format.dtypes import UnstorableFrame
-from agatha_ckpt._format.frames import fields_for, to_arrow, to_pandas
+from agatha_ckpt._format.frame_reader import fields_for, to_pandas
+from agatha_ckpt._format.frames import to_arrow
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import PARQUET, SUFFIXES
 from agatha_ckpt._format.pieces import PieceWriter, inspect_pieces, open_pieces

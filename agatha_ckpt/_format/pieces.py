@@ -11,7 +11,7 @@ import os
 import struct
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import damaged
@@ -20,6 +20,7 @@ from agatha_ckpt._format.framing import crc32
 from agatha_ckpt._format.manifest import PartitionInfo
 
 PIECE_BYTES = 256 * 1024
+_MIN_RESERVED_BYTES = 1024 * 1024
 _MOST_CHECKED_FILES = 100_000
 _OTHER = "it holds other bytes than those that were saved"
 
@@ -41,6 +42,13 @@ class PieceWriter:
         self._sink = sink
         self._crc = 0
         self._checksums: list[int] = []
+
+    def reserve(self, size: int) -> None:
+        """Allocate the blocks of a large file at once, in less time."""
+        sink = self._sink
+        if isinstance(sink, io.BufferedWriter) and size >= _MIN_RESERVED_BYTES:
+            with suppress(OSError, AttributeError):  # a write reports what is wrong
+                os.posix_fallocate(sink.fileno(), 0, size)
 
     def write(self, data: Any) -> int:
         """Write *data*, which has the buffer protocol, in one call of the sink.
