@@ -140,7 +140,7 @@ class Vault(DirFileSystem):
     @classmethod
     def _strip_protocol(cls, path):
         if path.startswith("vault://"):
-            path = infer_storage_options(path)["path"]
+            path = infer_storage_options(path)["path"].lstrip("/")
         return super()._strip_protocol(path)
 
     @staticmethod
