@@ -123,13 +123,9 @@ def _members(task: Task) -> tuple[bytes, list[Any]] | None:
     """
     if task.func is not _TO_CONTAINER and _name_of(task.func) != _CAST:
         return None
-    keywords = task.kwargs
-    kind = keywords.get("typ") or keywords.get("klass") or keywords.get("constructor")
-    if kind is dict or kind is getattr(Dict, "constructor", dict):
-        pairs = [p.args if isinstance(p, Task) else (p,) for p in task.args]
-        # Before dask 2025.1 the arguments are pairs, which may hold tasks.
-        old = bool(pairs) and "klass" in keywords
-        return b"m", [m for p in pairs for m in p] if old else list(task.args)
+    kind = task.kwargs.get("typ") or task.kwargs.get("constructor")
+    if kind is dict or kind is Dict.constructor:
+        return b"m", list(task.args)
     tag = _TAGS.get(kind)
     return (tag, list(task.args)) if tag else None
 
@@ -137,22 +133,8 @@ def _members(task: Task) -> tuple[bytes, list[Any]] | None:
 def _fused(call: Call) -> bytes | None:
     """Encode tasks that dask has fused into one, as if it had not."""
     tasks, key, names, *rest = call.arguments
-    if isinstance(names, tuple | list):
-        given = dict(zip(names, map(call.read, rest), strict=True))
-    else:  # before dask 2025.1: the values by name
-        given = {
-            name: call.read(part)
-            for each in (names, *rest)
-            for name, part in _pairs(each)
-        }
+    given = dict(zip(names, map(call.read, rest), strict=True))
     return _inner(call.graph, tasks, key, given)
-
-
-def _pairs(part: Any) -> list[tuple[Any, Any]]:
-    if isinstance(part, dict):
-        return list(part.items())
-    _, members = _members(part) or (b"", [])
-    return list(zip(members[::2], members[1::2], strict=True))
 
 
 def _subgraph_callable(call: Call) -> bytes | None:

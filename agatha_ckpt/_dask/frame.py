@@ -35,11 +35,6 @@ def source_of(frame: Any, where: str) -> Source:
     EncodeError
         Parquet does not keep its columns, its index or its divisions.
     """
-    if not hasattr(frame, "expr"):
-        raise EncodeError(
-            f"{where} cannot be saved: frames of dask before 2025.1 are not stored; "
-            "install agatha-ckpt[dataframe]"
-        )
     optimized = frame.optimize()
     meta = optimized._meta.iloc[:0]  # it may have rows
     is_series = isinstance(frame, dd.Series)
