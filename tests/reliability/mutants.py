@@ -133,8 +133,8 @@ MUTANTS = [
         (
             Edit(
                 "_dask/calls",
-                "content = _content(info.value if isinstance(info, DataNode) else info)",
-                'content = tagged(b"load", text(call.function.store.url))',
+                "= _content(info.value if isinstance(info, DataNode) else info)",
+                '= tagged(b"load", text(call.function.store.url))',
             ),
         ),
     ),

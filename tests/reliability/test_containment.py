@@ -214,8 +214,8 @@ def is_legal(name):
     """Apply the rule of the documentation, written differently than in the library.
 
     "One path segment; letters and digits of any script in NFC, ``_ - .``, space inside;
-    not beginning with ``.`` or ``-``, or ending with ``.``; not ``__x__``; not a device of
-    Windows; at most 200 bytes."
+    not beginning with ``.`` or ``-``, or ending with ``.``; not ``__x__``; not a device
+    of Windows; at most 200 bytes."
     """
     if not isinstance(name, str) or name in ("", "__"):
         return False
