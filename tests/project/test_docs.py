@@ -45,6 +45,30 @@ def test_the_blocks_of_a_page_run_and_print_the_output_shown(page):
             assert normal(output) == normal(block.output), f"line {block.line}"
 
 
+def names_in(blocks, context):
+    trees = [ast.parse(block.code) for block in blocks]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    found = {n.id for n in nodes if isinstance(n, ast.Name) and type(n.ctx) is context}
+    if context is ast.Store:
+        imports = (n for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom)))
+        aliases = [alias for node in imports for alias in node.names]
+        found |= {a.asname or a.name.partition(".")[0] for a in aliases}
+        definitions = (ast.FunctionDef, ast.ClassDef)
+        found |= {n.name for n in nodes if isinstance(n, definitions)}
+        found |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    return found
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if has_run(p)], ids=name_of)
+def test_the_blocks_of_a_page_can_be_pasted_without_what_is_hidden(page):
+    blocks = [b for b in blocks_of(page.read_text("utf-8")) if b.runs]
+    python = [b for b in blocks if b.language == "python"]
+    hidden = [b for b in python if "hidden" in b.notes]
+    shown = [b for b in python if "hidden" not in b.notes]
+    missing = names_in(shown, ast.Load) - names_in(shown, ast.Store)
+    assert missing & names_in(hidden, ast.Store) == set()
+
+
 @pytest.mark.parametrize("options", [["first.py"], ["-i"]], ids=["script", "pasted"])
 def test_the_first_block_of_the_readme_runs_by_itself(tmp_path, options):
     page = (TOP / "README.md").read_text(encoding="utf-8")
