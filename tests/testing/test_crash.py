@@ -56,6 +56,17 @@ def test_a_run_that_stores_fewer_partitions_does_not_crash(ckpt):
         assert Pipeline()(ckpt) == list(range(200, 200 + PARTITIONS))
 
 
+def test_what_was_loaded_before_the_crash_loads_afterwards(ckpt):
+    bag = cases.numbers(PARTITIONS)
+    with crash_after(PARTITIONS + 1, ckpt):
+        loaded = ckpt.checkpoint("x", bag)
+        with pytest.raises(SimulatedCrash):
+            ckpt.checkpoint("y", loaded.map(str))
+        with pytest.raises(SimulatedCrash):
+            loaded.compute()
+    assert loaded.compute() == bag.compute()
+
+
 def test_in_other_processes_at_least_n_are_stored(tmp_path):
     ckpt = Checkpointer(tmp_path / "root", verbose=False)
     bag = cases.numbers(30)
