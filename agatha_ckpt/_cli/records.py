@@ -80,6 +80,8 @@ def tagged(value: Any) -> Any:
     if kind is dict and all(type(k) is str and not k.startswith("$") for k in value):
         return {key: tagged(member) for key, member in value.items()}
     try:
+        if kind.__name__ == "Timestamp" and isinstance(value, datetime):
+            return {"$datetime": value.isoformat()}  # of pandas: a column in ns
         return {f"${_tag(value)}": _content(value)}
     except RecursionError:
         raise

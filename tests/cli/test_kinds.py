@@ -18,7 +18,7 @@ TABLE = pd.DataFrame(
     {
         "n": np.arange(4),
         "word": ["a", "é", None, "d"],
-        "day": pd.date_range("2020-01-01", periods=4),
+        "day": pd.date_range("2020-01-01", periods=4, unit="ns"),
         "kind": pd.Categorical(list("abab")),
     }
 )
