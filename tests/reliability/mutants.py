@@ -227,9 +227,9 @@ MUTANTS = [
         "DID NOT RAISE",
         (
             Edit(
-                "_format/types",
-                'raise PickleNotAllowedError("a record was pickled")',
-                "pass",
+                "_format/blocks",
+                "loads = pickles.loads if allow_pickle else None",
+                "loads = pickles.loads",
             ),
         ),
     ),
