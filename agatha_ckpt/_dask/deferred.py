@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -49,11 +50,14 @@ def deferred_save(
     end: Callable[..., None],
 ) -> Delayed:
     """Return a Delayed that writes partitions, and calls *end* with the results."""
+    if source.shared is not None:
+        graph, keys = source.shared()
+        source = replace(source, graph=graph, keys=keys)
     saving = saving_bag(source, indexes, fingerprints, save)
     key = f"{label('commit', save.name)}-{secrets.token_hex(16)}"
     task = Task(key, end, *map(TaskRef, saving.__dask_keys__()))
-    graph = HighLevelGraph.from_collections(key, {key: task}, dependencies=[saving])
-    return DeferredSave(key, graph, source.optimize)
+    whole = HighLevelGraph.from_collections(key, {key: task}, dependencies=[saving])
+    return DeferredSave(key, whole, source.optimize)
 
 
 def nothing() -> Delayed:

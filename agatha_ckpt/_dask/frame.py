@@ -2,6 +2,7 @@
 
 import io
 from base64 import b64decode, b64encode
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +44,12 @@ def source_of(frame: Any, where: str) -> Source:
         divisions = _divisions(optimized)
     except UnstorableFrame as error:
         raise EncodeError(f"{where} cannot be saved: of the frame, {error}") from None
-    graph = optimized.__dask_graph__()
+    graph, keys = _tasks(optimized)
     return Source(
         frame,
         _load_label(frame) or frame._name,
         graph,
-        tuple(optimized.__dask_keys__()),
+        keys,
         (),
         PARQUET,
         {
@@ -58,7 +59,12 @@ def source_of(frame: Any, where: str) -> Source:
         },
         prepare=_CheckFrame(meta),
         optimizer=optimize,
+        shared=lambda: _tasks(frame.optimize(fuse=False)),
     )
+
+
+def _tasks(optimized: Any) -> tuple[Mapping[Any, Any], tuple[Hashable, ...]]:
+    return optimized.__dask_graph__(), tuple(optimized.__dask_keys__())
 
 
 def _encoded(frame: Any) -> str:

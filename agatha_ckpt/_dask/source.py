@@ -36,6 +36,9 @@ class Source:
         value is not what the collection promises.
     optimizer : callable, optional
         In place of what dask does to a graph of the collection before it computes it.
+    shared : callable, optional
+        Returns *graph* and *keys* with a task for each step, where *graph* has steps
+        fused, so that what is computed with it can share them.
     """
 
     collection: Any
@@ -47,6 +50,7 @@ class Source:
     description: Mapping[str, Any] = field(default_factory=lambda: BAG)
     prepare: Callable[[Any, int, str], Any] | None = None
     optimizer: Callable[..., Any] | None = None
+    shared: Callable[[], tuple[Mapping[Any, Any], tuple[Hashable, ...]]] | None = None
 
     @property
     def optimize(self) -> Callable[..., Any]:

@@ -2,6 +2,8 @@
 
 import dask
 import dask.bag
+import dask.dataframe
+import pandas as pd
 import pytest
 from dask.delayed import Delayed
 from dask.utils import key_split
@@ -63,6 +65,20 @@ def test_what_several_share_is_computed_once(ckpt, how, tmp_path):
     assert ckpt.names() == ["a", "b", "c"]
     assert ckpt.checkpoint("b").compute(scheduler="sync") == ["0", "1", "2", "3"]
     assert ckpt.checkpoint("c").compute(scheduler="sync") == [1, 1, 1, 1]
+
+
+def test_what_frames_share_is_computed_once(ckpt, how, tmp_path):
+    frame = dask.dataframe.from_pandas(pd.DataFrame({"a": range(4)}), npartitions=4)
+    count = cases.FailOnce(str(tmp_path), frozenset())
+    shared = frame.map_partitions(lambda part: part + count([0]), meta=frame)
+    a = ckpt.checkpoint("a", shared, compute=False)
+    b = ckpt.checkpoint("b", shared.assign(b=shared.a + 1), compute=False)
+    assert dask.compute(a, b, **how) == (None, None)
+    assert times(tmp_path) == 4
+    # The fingerprints are those of a save that is not deferred.
+    assert ckpt.checkpoint("a", shared, on_stale="error").a.sum().compute() == 6
+    again = shared.assign(b=shared.a + 1)
+    assert ckpt.checkpoint("b", again, on_stale="error").b.sum().compute() == 10
 
 
 def test_an_error_names_its_partition(ckpt, how, tmp_path):
