@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from agatha_ckpt._format.objects import same_object
+
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 class UnstorableFrame(Exception):
@@ -53,6 +56,7 @@ def _is_named(dtype: Any, name: str) -> bool:
 def dtype_of(described: Any, pattern: Any = None) -> Any:
     """Return the dtype that a description is of, with types from the template."""
     import pandas as pd
+    import pyarrow as pa
 
     if isinstance(described, str):
         return pd.api.types.pandas_dtype(described)
@@ -67,9 +71,29 @@ def dtype_of(described: Any, pattern: Any = None) -> Any:
             return pd.StringDtype(storage)
     if kind == "arrow":
         return pd.ArrowDtype(pattern.type)
-    found = pattern.to_pandas().dtype
-    categories = found.categories.astype(dtype_of(rest[0], pattern.dictionary))
-    return pd.CategoricalDtype(categories, found.ordered)
+    kept = pattern.dictionary
+    values = pa.chunked_array([kept]).to_pandas().astype(dtype_of(rest[0], kept))
+    categories = pd.Index(values, dtype=values.dtype)
+    return pd.CategoricalDtype(categories, pattern.type.ordered)
+
+
+def codes_in(column: pa.ChunkedArray, pattern: pa.Array) -> Any:
+    """Return the places of values in the dictionary of a template, -1 for nulls.
+
+    pandas would look for them by its own types, in which they may differ.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = pattern.dictionary
+    codes = []
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            places = pc.index_in(chunk.dictionary.cast(kept.type), value_set=kept)
+            codes.append(places.take(chunk.indices))
+        else:
+            codes.append(pc.index_in(chunk.cast(kept.type), value_set=kept))
+    return pa.chunked_array(codes, pa.int32()).fill_null(-1).to_numpy()
 
 
 def same_dtype(a: Any, b: Any) -> bool:
@@ -80,6 +104,8 @@ def same_dtype(a: Any, b: Any) -> bool:
         if a.categories is None or b.categories is None:
             return a.categories is b.categories
         same = a.categories.equals(b.categories) and a.ordered == b.ordered
+        if same and a.categories.dtype == object:
+            same = all(map(same_object, a.categories, b.categories))
         return bool(same and a.categories.dtype == b.categories.dtype)
     if isinstance(a, pd.StringDtype) and isinstance(b, pd.StringDtype):
         missing = (a.na_value is pd.NA) == (b.na_value is pd.NA)

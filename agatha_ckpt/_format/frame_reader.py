@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from agatha_ckpt._format.dtypes import describe_dtype, dtype_of, same_dtype
+from agatha_ckpt._format.dtypes import codes_in, describe_dtype, dtype_of, same_dtype
 from agatha_ckpt._format.objects import from_objects
 
 if TYPE_CHECKING:  # imported when the first frame is met
@@ -160,7 +160,8 @@ def _values(column: pa.ChunkedArray, pattern: pa.Array, described: _Described) -
         return pd.Series(from_objects(column, described["way"]), dtype=object)
     kind = dtype_of(described["dtype"], pattern)
     if isinstance(kind, pd.CategoricalDtype):
-        return column.to_pandas().astype(kind)
+        codes = codes_in(column, pattern)
+        return pd.Series(pd.Categorical.from_codes(codes, dtype=kind))
     if column.type != pattern.type:
         column = column.cast(pattern.type)
     if hasattr(kind, "__from_arrow__"):
@@ -186,7 +187,11 @@ def _labels(text: str) -> Any:
     if labels["nested"]:
         values = list(map(tuple, labels["values"]))
         return pd.MultiIndex.from_tuples(values, names=names)
-    return pd.Index(labels["values"], dtype=dtype_of(labels["dtype"]), name=names[0])
+    dtype = dtype_of(labels["dtype"])
+    if "categories" in labels:
+        categories = pd.Index(labels["categories"], dtype=dtype)
+        dtype = pd.CategoricalDtype(categories, labels["ordered"])
+    return pd.Index(labels["values"], dtype=dtype, name=names[0])
 
 
 def _index(described: _Described, levels: list[Any], table: pa.Table) -> Any:

@@ -59,7 +59,9 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
     described["attrs"] = _describe_attrs(frame.attrs)
     try:
         table = pa.Table.from_pandas(frame, preserve_index=None)
-    except (pa.ArrowException, ValueError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # any, such as OverflowError, and from objects in it
         reason = " ".join(map(str, error.args)) or repr(error)
         raise UnstorableFrame(
             f"Arrow cannot hold it ({reason.splitlines()[0]}); convert the column with "
@@ -81,7 +83,14 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
     index = {k: v for k, v in described["index"].items() if k != "range"}
     key = json.dumps({**described, "index": index, "attrs": None})
     if key not in _checked:
-        _check(value, to_pandas(table.slice(0, 0)))
+        try:
+            back = to_pandas(table.slice(0, 0))
+        except Exception as error:  # any, from pandas: it cannot make such a frame
+            raise UnstorableFrame(
+                f"Arrow does not give back one of its types ({error}); convert the "
+                "column or the index with astype"
+            ) from None
+        _check(value, back)
         if len(_checked) >= _MOST_CHECKED:
             _checked.clear()
         _checked.add(key)
@@ -109,6 +118,10 @@ def _describe_labels(labels: pd.Index) -> _Described:
                 "the names of its columns are str and int; rename them to one of both"
             )
     described: _Described = {"values": values, "names": names, "nested": nested}
+    if isinstance(labels, pd.CategoricalIndex):
+        described["ordered"] = labels.ordered
+        labels = labels.categories
+        described["categories"] = labels.tolist()
     if not nested:
         described["dtype"] = describe_dtype(labels.dtype)
     return described
@@ -137,7 +150,8 @@ def _describe_index(index: pd.Index, columns: list[Any]) -> _Described:
         return {"range": [index.start, index.stop, index.step], "names": names}
     values = [index.get_level_values(level) for level in range(index.nlevels)]
     levels = [pd.Series(each.array, dtype=each.dtype) for each in values]
-    freq = getattr(index, "freq", None)
+    # That of a period is in its dtype.
+    freq = None if isinstance(index, pd.PeriodIndex) else getattr(index, "freq", None)
     return {
         "levels": [
             _describe_objects(values, column)

@@ -21,7 +21,7 @@ def objects_of(values: np.ndarray[Any, Any], column: pa.ChunkedArray) -> str | N
     for made in ("python", "pandas"):
         way = f"{made} {missing}"
         back = from_objects(column, way)
-        if len(back) == len(values) and all(map(_same, values, back)):
+        if len(back) == len(values) and all(map(same_object, values, back)):
             return way
     return None
 
@@ -32,7 +32,7 @@ def _missing_in(values: np.ndarray[Any, Any], column: pa.ChunkedArray) -> str | 
         return "None"
     nulls = column.is_null().to_numpy()
     first = values[int(nulls.argmax())]
-    return next((n for n, v in _missing().items() if _same(v, first)), None)
+    return next((n for n, v in _missing().items() if same_object(v, first)), None)
 
 
 def _missing() -> dict[str, Any]:
@@ -57,7 +57,7 @@ def from_objects(column: pa.ChunkedArray, way: str) -> np.ndarray[Any, Any]:
     return values
 
 
-def _same(a: Any, b: Any) -> bool:
+def same_object(a: Any, b: Any) -> bool:
     """Return whether two objects are equal in type and value, at any depth."""
     kind = type(a)
     if kind is not type(b):
@@ -67,16 +67,16 @@ def _same(a: Any, b: Any) -> bool:
     if kind is float:
         return bool(a.hex() == b.hex())
     if kind is list or kind is tuple:
-        return len(a) == len(b) and all(map(_same, a, b))
+        return len(a) == len(b) and all(map(same_object, a, b))
     if kind is dict:
-        return list(a) == list(b) and all(map(_same, a.values(), b.values()))
+        return list(a) == list(b) and all(map(same_object, a.values(), b.values()))
     if kind is Decimal:
         return bool(a.as_tuple() == b.as_tuple())
     if kind.__module__ == "numpy":
         if getattr(a, "dtype", None) != b.dtype or a.shape != b.shape:
             return False
         if a.dtype.hasobject:
-            return all(map(_same, a.reshape(-1), b.reshape(-1)))
+            return all(map(same_object, a.reshape(-1), b.reshape(-1)))
         return bool(a.tobytes() == b.tobytes())
     if a is b:
         return True

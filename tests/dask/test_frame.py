@@ -61,6 +61,8 @@ COLUMNS = {
     "categories": pd.Categorical(list("abcabca"), list("zcba"), ordered=True),
     "categories, int": pd.Categorical([3, 1, 3, 1, 1, 3, None], [9, 3, 1]),
     "categories, float": pd.Categorical([0.5] * N, [0.5, 0.25]),
+    "categories, timedelta": pd.Categorical(pd.to_timedelta(range(N), unit="h")),
+    "categories, zone": pd.Categorical([*PARIS[:-1], None]),
     "period": pd.period_range("2020", periods=N, freq="M"),
     "interval": pd.interval_range(0, N),
     "Int64": nullable(1, None, 2**62, dtype="Int64"),
@@ -102,6 +104,7 @@ FRAMES = {
     "index of objects": BASE.set_index(pd.Index(list("abcdefg"), dtype=object)),
     "index with duplicates": BASE.set_index(pd.Index([1, 1, 1, 2, 2, 3, 3])),
     "index with a frequency": BASE.set_index(DAYS),
+    "index of periods": BASE.set_index(pd.period_range("2020", periods=N, freq="M")),
     "index with a zone": BASE.set_index(PARIS),
     "index of categories": BASE.set_axis(
         pd.CategoricalIndex(list("aabbccc"), list("cbaz"))
@@ -113,6 +116,9 @@ FRAMES = {
     "columns are a range": pd.DataFrame(np.ones((N, 3))),
     "columns are int": pd.DataFrame(np.ones((N, 3)), columns=[3, 1, 2]),
     "columns are objects": BASE.set_axis(pd.Index(["a", "b"], dtype=object), axis=1),
+    "columns are categories": BASE.set_axis(
+        pd.CategoricalIndex(["b", "a"], list("zab"), ordered=True), axis=1
+    ),
     "columns of two levels": BASE.set_axis(
         pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")], names=["p", None]), axis=1
     ),
@@ -179,6 +185,11 @@ REFUSED = {
         c=objects(Decimal("1.1"), Decimal("1.10"))
     ),
     "objects, int subclass": BASE.assign(c=objects(True, 1)),
+    "objects, an int that no column holds": BASE.assign(c=objects(1, 2**70)),
+    "categories, interval": BASE.assign(c=pd.cut(range(N), 3)),
+    "categories, Decimals of other scales": BASE.assign(
+        c=pd.Categorical(objects(Decimal("1.1"), Decimal("2.20")))
+    ),
     "objects, tuple": BASE.assign(c=objects((1, 2))),
     "duplicate names": pd.DataFrame(np.ones((N, 2)), columns=["a", "a"]),
     "a name that is a float": BASE.set_axis([1.5, 2.5], axis=1),
