@@ -89,6 +89,14 @@ class Footer:
         )
 
 
+# How tables of pyarrow, polars and pandas give their rows.
+_ROWS = {
+    "to_pylist": "to_pylist()",
+    "to_dicts": "to_dicts()",
+    "to_dict": "to_dict('records')",
+}
+
+
 def check_records(records: object, where: str) -> None:
     """Refuse a partition that is not a sequence of records.
 
@@ -105,8 +113,9 @@ def check_records(records: object, where: str) -> None:
     package = cls.__module__.partition(".")[0]
     name = cls.__name__ if package == "builtins" else f"{package}.{cls.__name__}"
     advice = "[value] makes it one record"
-    if hasattr(cls, "columns") and hasattr(cls, "to_dict"):
-        advice += ", value.to_dict('records') a record of each row"
+    rows = next((call for name, call in _ROWS.items() if hasattr(cls, name)), None)
+    if hasattr(cls, "columns") and rows:
+        advice += f", value.{rows} a record of each row"
     elif isinstance(records, Mapping):
         advice += ", list(value.items()) a record of each item"
     elif hasattr(cls, "__iter__") and getattr(records, "ndim", None) != 0:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import uuid
 import weakref
 from array import array
@@ -14,6 +15,7 @@ import dask
 import dask.bag
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pytest
 from dask._task_spec import Task
@@ -188,6 +190,7 @@ NO_SEQUENCES = {
     "Table": pa.table({"a": [1]}),
     "object": object(),
 }
+ROWS = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
 SEQUENCES = {
     "list": [1, 2],
     "tuple": (1, 2),
@@ -211,6 +214,17 @@ def test_a_partition_that_is_not_a_sequence_of_records_is_refused(local, name):
         with pytest.raises(EncodeError, match=message):
             checkpointer.checkpoint("x", bag, scheduler="sync", textfile=textfile)
     assert checkpointer.status("x").state == "absent"
+
+
+@pytest.mark.parametrize(
+    "table", [pd.DataFrame(ROWS), pa.Table.from_pylist(ROWS), polars.DataFrame(ROWS)]
+)
+def test_a_table_is_refused_with_the_call_that_gives_its_rows(local, table):
+    bag = in_memory().map_partitions(lambda _: table)
+    with pytest.raises(EncodeError, match="a record of each row") as caught:
+        Checkpointer(local, verbose=False).checkpoint("x", bag, scheduler="sync")
+    call = re.search(r"value(\.\w+\(.*?\)) a record of each row", str(caught.value))
+    assert eval(f"table{call[1]}", {"table": table}) == ROWS
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
