@@ -352,7 +352,10 @@ def make_folder(files: Files, path: str, what: str) -> None:
     except (OSError, NotImplementedError) as error:
         if getattr(error, "errno", None) in _NO_SPACE:
             raise
+        advice = "set a root that can be written to"
+        if isinstance(error, FileExistsError):
+            advice = "remove by hand what lies in its place"
         raise RootNotSetError(
             f"{what} cannot be made or written to ({type(error).__name__}: {error}); "
-            "set a root that can be written to"
+            f"{advice}"
         ) from error

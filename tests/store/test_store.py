@@ -272,6 +272,16 @@ def test_a_root_that_is_a_file_is_refused(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("put", [pathlib.Path.touch, lambda p: p.symlink_to("nosuch")])
+def test_what_lies_in_the_place_of_a_folder_is_named(tmp_path, put):
+    put(tmp_path / "x")
+    store = CheckpointStore(tmp_path)
+    assert (store.names(), store.status("x").state) == ([], "absent")
+    with pytest.raises(RootNotSetError, match=r"x'\); remove by hand what lies"):
+        save(store)
+    assert os.listdir(tmp_path) == ["x"]
+
+
 def test_a_root_that_cannot_be_written_to_is_refused():
     # Not even root may make a folder there.
     said = "checkpoint 'x' under '/proc/agatha' cannot be made.*set a root"
