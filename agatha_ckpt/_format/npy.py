@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # numpy is imported when the first array is met
     import numpy as np
 
 _CORNER = 10  # of each dimension but the first, in what `head` shows
-_MAX_HEADER_BYTES = 10_000_000
+_MAX_HEADER_BYTES = 1_000_000
 
 
 class NpyCodec:

@@ -177,6 +177,20 @@ def test_a_changed_byte_is_reported(tmp_path, place):
     assert checkpointer.repair("x", array).compute().tolist() == list(range(10))
 
 
+def test_p5_damage_in_any_piece_of_a_large_block_is_reported(tmp_path):
+    checkpointer = Checkpointer(tmp_path, verbose=False)
+    array = da.arange(400_000, chunks=200_000)  # 1.6 MB in a block
+    loaded = checkpointer.checkpoint("x", array)
+    assert np.array_equal(loaded.compute(), np.arange(400_000))
+    path = tmp_path / "x" / checkpointer.store.manifest("x").partitions[0].file
+    whole = path.read_bytes()
+    assert len(whole) == 128 + 1_600_000
+    for place in (0, 127, 128, 700_000, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CorruptCheckpointError, match="partition 0"):
+            loaded.compute()
+
+
 def test_another_array_makes_it_stale(checkpointer):
     checkpointer.checkpoint("x", da.ones(4, chunks=2), scheduler="sync")
     with pytest.raises(CheckpointConflictError, match="2 of 2 partitions"):
