@@ -33,11 +33,15 @@ def check_client(client: Any) -> None:
     Raises
     ------
     ClusterError
-        The client is asynchronous, or a worker lacks this library or has another
+        The client is asynchronous or closed, or a worker lacks this library or has another
         version of it.
     """
     if client.asynchronous:
         raise ClusterError(ASYNCHRONOUS)
+    if client.status == "closed":
+        raise ClusterError(
+            "the client is closed; connect another, or give another scheduler"
+        )
     # By what any worker has, as a function of this library is pickled by its name.
     found = client.run(eval, _VERSION, on_error="return")
     ours = library_version()

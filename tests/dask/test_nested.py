@@ -164,6 +164,16 @@ def test_an_asynchronous_client_is_refused_first(small_cluster, local):
     assert local.status("x").state == "absent"
 
 
+def test_a_closed_client_is_refused(small_cluster, local):
+    from distributed import Client
+
+    with Client(small_cluster.scheduler.address, set_as_default=False) as client:
+        pass
+    checkpointer = Checkpointer(local, verbose=False)
+    with pytest.raises(ClusterError, match="client is closed; connect another"):
+        checkpointer.checkpoint("x", cases.numbers(2), scheduler=client)
+
+
 SCRIPT = """\
 import sys
 import dask.bag
