@@ -33,8 +33,8 @@ def check_client(client: Any) -> None:
     Raises
     ------
     ClusterError
-        The client is asynchronous or closed, or a worker lacks this library or has another
-        version of it.
+        The client is asynchronous or closed, or a worker lacks this library or has
+        another version of it.
     """
     if client.asynchronous:
         raise ClusterError(ASYNCHRONOUS)
