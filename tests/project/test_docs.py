@@ -151,6 +151,23 @@ def test_the_links_of_a_page_lead_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors_of(target), link
 
 
+def test_the_list_of_questions_has_the_title_of_each_page():
+    folder = TOP / "docs" / "how-to"
+    listed = re.findall(
+        r"^- \[(.*)\]\((.*)\)$", (folder / "index.md").read_text(), re.M
+    )
+    questions = {
+        file: text for text, file in listed if (folder / file).parent == folder
+    }
+    titles = {
+        page.name: page.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+        for page in folder.glob("*.md")
+        if page.name != "index.md"
+    }
+    assert questions == titles
+    assert all(title.endswith("?") for title in titles.values())
+
+
 LONG = ["benchmarks", "changelog", "example-session", "format", "reliability-results"]
 
 
