@@ -269,7 +269,8 @@ def _filesystem_of(
     root: str, options: dict[str, Any]
 ) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
-        fs, base = filesystem_of(root, options)
+        with error_note(f"opening the root {redact(root)!r}"):
+            fs, base = filesystem_of(root, options)
     except (
         ImportError, TypeError, ValueError,
         AttributeError, FileNotFoundError, IsADirectoryError,  # of a chain

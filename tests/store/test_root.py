@@ -122,6 +122,15 @@ def test_a_directory_without_a_path_of_its_own_is_the_filesystem_behind(tmp_path
             assert CheckpointStore(CheckpointStore(root).url).names() == ["x"]
 
 
+def test_an_error_of_the_connection_names_the_root():
+    root = "ftp://user:secret@127.0.0.1:1/run"
+    with pytest.raises(ConnectionError) as caught:
+        CheckpointStore(root)
+    [note] = caught.value.__notes__
+    assert note.startswith("while opening the root 'ftp://")
+    assert "secret" not in note
+
+
 def check(root):
     ckpt = Checkpointer(root, verbose=False)
     store = ckpt.store
