@@ -24,6 +24,8 @@ _BUILTIN += (list, tuple, dict, set, frozenset)
 def advice_for(value: Any) -> str:
     """Return what to do about a record that holds *value*, as an imperative."""
     cls = type(value)
+    if hasattr(cls, "__dask_graph__"):
+        return "compute it where it is made, or save it as a checkpoint of its own"
     if isinstance(value, Enum):
         return "map it to its name or value (value.name, value.value)"
     if is_dataclass(cls):

@@ -5,6 +5,7 @@ from collections import defaultdict, namedtuple
 from dataclasses import dataclass
 from datetime import datetime
 
+import dask.bag
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,6 +30,8 @@ Str, List = type("Str", (str,), {}), type("List", (list,), {})
 Datetime = type("Datetime", (datetime,), {})
 FRAME = pd.DataFrame({"a": [1, 2]})
 ADVICE = [
+    (dask.delayed(1), "as a checkpoint of its own"),
+    (dask.bag.from_sequence([1]), "compute it where it is made"),
     (Term("a", 1), "dataclasses.asdict(value)"),
     (Colour.RED, "value.name, value.value"),
     (Number.ONE, "value.name, value.value"),
