@@ -5,11 +5,13 @@ import math
 from base64 import b64encode
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import date, datetime, time
 from fractions import Fraction
 from typing import Any
 
 from agatha_ckpt._cli.records import digits, is_short
+from agatha_ckpt._format.failed_record import FailedRecord
 
 ARRAYS = (list, tuple, deque)
 SETS = (set, frozenset)
@@ -63,6 +65,8 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else repr(value)
     if kind in OBJECTS:
         return _object(value)
+    if kind is FailedRecord:
+        return _object(asdict(value))
     if kind in ARRAYS:
         return [plain(member) for member in value]
     if kind in SETS:  # their order depends on the hash seed

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from agatha_ckpt import Checkpointer
+from agatha_ckpt import Checkpointer, FailedRecord
 from agatha_ckpt._cli.plain import NotPlainError, plain_line
 from tests.cli.cases import damage_one_partition, refused, run, save
 
@@ -52,6 +52,8 @@ DICTS = [
          ["2026-01-02T00:00:00.000000000", "NaT"]),
         (np.datetime64(2**60, "Y"), str(np.datetime64(2**60, "Y"))),
         ("\ud800", "\ud800"),
+        (FailedRecord("1", "KeyError", "2", ""),
+         {"repr": "1", "error_type": "KeyError", "message": "2", "traceback": ""}),
     ],
 )  # fmt: skip
 def test_a_value_becomes_plain_json(value, shown):
