@@ -26,7 +26,13 @@ def records_of(
         There is no partition of a number; raised by the call, not by the iterator.
     """
     count = len(manifest.partitions)
-    chosen = range(count) if partitions is None else list(map(index, partitions))
+    try:
+        chosen = range(count) if partitions is None else list(map(index, partitions))
+    except TypeError:
+        raise InvalidValueError(
+            f"invalid value {partitions!r} for partitions of {folder.describe()}: "
+            "expected a list of numbers, such as [0, 2]"
+        ) from None
     for number in chosen:
         if not 0 <= number < count:
             raise InvalidValueError(

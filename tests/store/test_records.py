@@ -55,6 +55,13 @@ def test_a_partition_that_is_not_there_is_refused_by_the_call(local, number):
         local.records("x", [0, number])
 
 
+@pytest.mark.parametrize("value", [1, "a", [0.5], [None]])
+def test_what_is_not_numbers_is_refused_by_the_call(local, value):
+    save(local)
+    with pytest.raises(InvalidValueError, match=r"list of numbers, such as \[0, 2\]"):
+        local.records("x", value)
+
+
 def test_what_is_not_done_has_neither(local):
     write(local)
     for question in (local.records, local.files):
