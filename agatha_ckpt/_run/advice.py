@@ -48,6 +48,9 @@ def advice_for(given: object) -> str:
         package = str(base.__module__).partition(".")[0]
         if advice := _ADVICE.get(f"{package}.{base.__name__}"):
             return advice
+    members = given if isinstance(given, list | tuple) else ()
+    if any(hasattr(type(member), "__dask_graph__") for member in members):
+        return "save each of its members under a name of its own"
     if hasattr(cls, "__iter__"):
         return "dask.bag.from_sequence(given) makes one"
     return "dask.bag.from_sequence([...]) makes one of a list of records"

@@ -28,6 +28,7 @@ def numbers():
 NOT_COLLECTIONS = {
     "list": ([1, 2], "from_sequence(given)"),
     "tuple": ((1, 2), "from_sequence(given)"),
+    "list of bags": ([numbers(), numbers()], "under a name of its own"),
     "set": ({1, 2}, "from_sequence(given)"),
     "range": (range(3), "from_sequence(given)"),
     "deque": (collections.deque([1]), "from_sequence(given)"),
