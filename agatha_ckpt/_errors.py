@@ -55,7 +55,7 @@ class InvalidValueError(CheckpointError, ValueError):
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """A checkpoint is not done, and no bag was given to save."""
+    """A checkpoint is not done, and no collection was given to save."""
 
 
 class CorruptCheckpointError(CheckpointError):
@@ -144,8 +144,8 @@ def error_note(doing: str) -> Iterator[None]:
 def damaged(where: str, reason: object) -> CorruptCheckpointError:
     """Return the error for a partition file that does not hold what was saved."""
     return CorruptCheckpointError(
-        f"{where} is damaged: {reason}; verify the checkpoint, repair it with its bag "
-        "(Checkpointer.repair), or clear it"
+        f"{where} is damaged: {reason}; verify the checkpoint, repair it with its "
+        "collection (Checkpointer.repair), or clear it"
     )
 
 

@@ -141,7 +141,8 @@ def decode_agatha_manifest(
     if not all(expected) or len(suffixes) > 1 or unnamed:
         raise CorruptCheckpointError(
             f"the done marker of {where} is damaged: it does not name exactly the "
-            "partition files beside it; give the bag to save it again, or clear it"
+            "partition files beside it; give the collection to save it again, or "
+            "clear it"
         )
     plan_format = _FORMATS[suffixes.pop()] if suffixes else LEGACY
     return Manifest(

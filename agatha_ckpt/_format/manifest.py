@@ -261,8 +261,8 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
 
     def corrupt(reason: str) -> CorruptCheckpointError:
         return CorruptCheckpointError(
-            f"the done marker of {where} {reason}; give the bag to save it again, "
-            "or clear it"
+            f"the done marker of {where} {reason}; give the collection to save it "
+            "again, or clear it"
         )
 
     if data.startswith(_UNRELEASED_HEAD):

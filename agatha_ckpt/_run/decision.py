@@ -171,7 +171,7 @@ def decide(settings: Settings, request: Request, stored: Stored) -> Decision:
     Raises
     ------
     CheckpointNotFoundError
-        The checkpoint is not done, and no bag was given.
+        The checkpoint is not done, and no collection was given.
     CheckpointConflictError
         A checkpoint in the other format is done under the name; or it is stale, and
         that is an error by the settings; or it has another version, and cannot be
@@ -196,8 +196,8 @@ def decide(settings: Settings, request: Request, stored: Stored) -> Decision:
 def _overwrite(request: Request, stored: Stored) -> Decision:
     if not request.has_bag:
         raise CheckpointNotFoundError(
-            f"{request.where} cannot be computed again, because no bag was given; give "
-            "the bag, or call without overwrite=True"
+            f"{request.where} cannot be computed again, because no collection was "
+            "given; give the collection, or call without overwrite=True"
         )
     action = Action.RECOMPUTE if stored.manifest else Action.COMPUTE
     return Decision(action, "overwrite=True")
@@ -206,8 +206,8 @@ def _overwrite(request: Request, stored: Stored) -> Decision:
 def _without_manifest(settings: Settings, request: Request, stored: Stored) -> Decision:
     if not request.has_bag:
         raise CheckpointNotFoundError(
-            f"{request.where} is not done and no bag was given; give the bag, or run "
-            "the program that saves it first"
+            f"{request.where} is not done and no collection was given; give the "
+            "collection, or run the program that saves it first"
         )
     reasons = [stored.problem or "", *_stale_parents(request)]
     return Decision(
@@ -262,7 +262,7 @@ def _load(request: Request, stored: Stored, manifest: Manifest, stale: str) -> D
         reasons.append(f"stale ({stale}), loaded anyway; {advice}")
     elif request.npartitions and not manifest.plan.npartitions:
         reasons.append(
-            "its done marker is empty, as if made by hand, and the bag has "
+            "its done marker is empty, as if made by hand, and the collection has "
             f"{request.npartitions:,} partitions; clear it to save them"
         )
     reasons += edited_code(stored.comparison.edited)
@@ -313,13 +313,14 @@ def _check_version(request: Request, stored: Stored, difference: str) -> None:
     """Refuse another version where there is nothing to compute it from."""
     if stored.comparison.is_own:
         raise CheckpointConflictError(
-            f"{request.where} cannot be computed again: {difference}, and the bag was "
-            "loaded from this checkpoint; build the bag again"
+            f"{request.where} cannot be computed again: {difference}, and the "
+            "collection was loaded from this checkpoint; build it again"
         )
     if not request.has_bag:
         raise CheckpointConflictError(
-            f"{request.where} cannot be loaded: {difference}, and no bag was given; "
-            "give the bag to compute it again, or ask for the version that is stored"
+            f"{request.where} cannot be loaded: {difference}, and no collection was "
+            "given; give the collection to compute it again, or ask for the version "
+            "that is stored"
         )
 
 
@@ -330,7 +331,7 @@ def _other_inputs(request: Request, stored: Stored, manifest: Manifest) -> str:
     asked, found = request.npartitions, manifest.plan.npartitions
     if asked != found:
         is_touched = manifest.is_agatha and not found  # a marker made by hand
-        text = f"the bag has {asked:,} partitions, and the checkpoint {found:,}"
+        text = f"the collection has {asked:,} partitions, and the checkpoint {found:,}"
         return "" if is_touched else text
     reasons = [] if manifest.is_agatha else [*_other_parents(request, manifest)]
     if changed := stored.comparison.changed:
@@ -347,7 +348,7 @@ def _other_parents(request: Request, manifest: Manifest) -> Iterator[str]:
     new = {asked[parent_id] for parent_id in asked.keys() - found.keys()}
     gone = {found[parent_id] for parent_id in found.keys() - asked.keys()}
     if (request.name, manifest.id) in request.parents:
-        yield "the bag was built from this checkpoint"
+        yield "the collection was built from this checkpoint"
     elif remade := sorted(new & gone):
         yield f"its parent {remade[0]!r} has other records now"
     elif other := sorted(new or gone):

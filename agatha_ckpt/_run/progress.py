@@ -174,7 +174,7 @@ def _is_seen() -> bool:
 
 def passing(decision: Decision) -> str:
     """Return the line of a call that returns its bag."""
-    return f"Returning the bag as it is: {decision.reason}"
+    return f"Returning the collection as it is: {decision.reason}"
 
 
 def loading(decision: Decision, manifest: Manifest) -> str:

@@ -194,7 +194,8 @@ class Folder:
         manifest = self.find_manifest()
         if manifest is None:
             raise CheckpointNotFoundError(
-                f"{self.describe()} is not done; save a bag under this name first"
+                f"{self.describe()} is not done; save a collection under this name "
+                "first"
             )
         return manifest
 
@@ -218,7 +219,7 @@ class Folder:
             # A marker that was touched by hand has no partition files beside it.
             raise CorruptCheckpointError(
                 f"the done marker of {self.describe()} is empty, cut or changed; "
-                "give the bag to save it again, or clear it"
+                "give the collection to save it again, or clear it"
             )
         return decode_agatha_manifest(data, listed, self.describe(), self.name)
 
@@ -308,12 +309,12 @@ def missing_file_error(
         current = None
     if current is None or info.file not in current.files:
         return CorruptCheckpointError(
-            f"{folder.describe(index)} was replaced or cleared since this bag was "
-            "loaded; load the checkpoint again"
+            f"{folder.describe(index)} was replaced or cleared since this collection "
+            "was loaded; load the checkpoint again"
         )
     return CorruptCheckpointError(
-        f"{folder.describe(index)} is damaged: its file is missing; give the bag to "
-        "repair the checkpoint, or clear it"
+        f"{folder.describe(index)} is damaged: its file is missing; give the "
+        "collection to repair the checkpoint, or clear it"
     )
 
 

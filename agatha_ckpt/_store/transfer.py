@@ -60,7 +60,7 @@ def copy(source: Folder, target: Folder, link: bool = False) -> bytes:
     if damaged := find_missing(source, manifest):
         raise CorruptCheckpointError(
             f"{source.describe()} cannot be copied: partition {damaged[0].index} is "
-            f"damaged ({damaged[0].reason}); give its bag to repair it first"
+            f"damaged ({damaged[0].reason}); give its collection to repair it first"
         )
     found = target.read_marker()
     existing = None if found is None else target.readable_manifest(found)

@@ -26,7 +26,7 @@ TREE = {
     "CheckpointHalt": [SystemExit],
     "StaleCheckpointWarning": [UserWarning],
 }
-MESSAGE = "checkpoint 'one' under 'root' is not done; give the bag — or clear it"
+MESSAGE = "checkpoint 'one' under 'root' is not done; give the collection — or clear it"
 
 
 def is_error(value):

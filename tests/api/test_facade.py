@@ -531,7 +531,7 @@ MISUSE = {
     ),
     "nothing stored and no bag": (
         lambda: checkpoint.checkpoint("new"),
-        (CheckpointNotFoundError, "'new'", "root", "give the bag"),
+        (CheckpointNotFoundError, "'new'", "root", "give the collection"),
     ),
     "msgpack asked for as text": (
         lambda: checkpoint.checkpoint("done", make_bag(), textfile=True),

@@ -151,7 +151,7 @@ def test_overwrite_replaces_what_is_in_another_version_of_the_format(ckpt):
 
 def test_overwrite_without_a_bag_is_refused(ckpt):
     ckpt.checkpoint("x", numbers())
-    with pytest.raises(agatha_ckpt.CheckpointNotFoundError, match="no bag was given"):
+    with pytest.raises(agatha_ckpt.CheckpointNotFoundError, match="no collection was"):
         ckpt.checkpoint("x", overwrite=True)
 
 

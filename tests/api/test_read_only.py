@@ -63,7 +63,7 @@ def test_what_is_not_done_is_handed_back(reader, capsys):
     before = files(reader.store)
     bag = numbers()
     assert reader.checkpoint("new", bag, verbose=True) is bag
-    assert "- Returning the bag as it is: read_only=True; it is not done" in (
+    assert "- Returning the collection as it is: read_only=True; it is not done" in (
         capsys.readouterr().out
     )
     assert reader.explain("new", bag).action == "pass through"

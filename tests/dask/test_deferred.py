@@ -173,7 +173,7 @@ def test_what_is_said(local, capsys):
     ckpt.checkpoint("x", bag, compute=False)
     assert "- Ready: 3 partitions" in capsys.readouterr().out
     ckpt.checkpoint("y", bag, compute=False, enabled=False).compute()
-    assert "Returning the bag as it is" in capsys.readouterr().out
+    assert "Returning the collection as it is" in capsys.readouterr().out
     assert not ckpt.is_done("y")
 
 

@@ -97,7 +97,7 @@ class Root:
     def damaged(self, name):
         problem = (
             f"the done marker of checkpoint {name!r} under 's3://b/run' is empty, cut "
-            "or changed (its seal does not match); give the bag to save it again"
+            "or changed (its seal does not match); give the collection to save it again"
         )
         self.statuses[name] = Status(name, State.DAMAGED, 64, problem=problem)
 

@@ -95,11 +95,11 @@ no      | *         | *                              | given version | *        
 *       | yes       | absent broken                  | *             | *        | *         | *       | *      | COMPUTE                 | overwrite=True
 *       | yes       | *                              | *             | *        | *         | *       | *      | RECOMPUTE               | overwrite=True
 
-*       | *         | absent broken                  | none label    | *        | *         | *       | *      | CheckpointNotFoundError | give the bag
+*       | *         | absent broken                  | none label    | *        | *         | *       | *      | CheckpointNotFoundError | give the collection
 *       | *         | absent                         | *             | *        | *         | *       | *      | COMPUTE                 |
 *       | *         | broken                         | *             | *        | *         | *       | *      | COMPUTE                 | its done marker is cut
 
-*       | *         | text text-damaged              | label         | *        | *         | *       | *      | CheckpointConflictError | no bag was given
+*       | *         | text text-damaged              | label         | *        | *         | *       | *      | CheckpointConflictError | no collection was given
 *       | *         | text text-damaged              | version       | *        | error     | *       | *      | CheckpointConflictError | no version, not 'new'
 *       | *         | text text-damaged              | version       | *        | *         | *       | *      | RECOMPUTE               | no version, not 'new'
 *       | *         | text                           | *             | *        | *         | *       | *      | LOAD                    |
@@ -110,8 +110,8 @@ no      | *         | *                              | given version | *        
 *       | *         | *                              | *             | yes      | *         | *       | *      | CheckpointConflictError | textfile=True
 
 *       | *         | labelled                       | *             | *        | *         | *       | *      | LOAD                    |
-*       | *         | own own-damaged                | version       | *        | *         | *       | *      | CheckpointConflictError | build the bag again
-*       | *         | *                              | label         | *        | *         | *       | *      | CheckpointConflictError | no bag was given
+*       | *         | own own-damaged                | version       | *        | *         | *       | *      | CheckpointConflictError | build it again
+*       | *         | *                              | label         | *        | *         | *       | *      | CheckpointConflictError | no collection was given
 *       | *         | *                              | version       | *        | error     | *       | *      | CheckpointConflictError | no version, not 'new'
 *       | *         | *                              | version       | *        | *         | *       | *      | RECOMPUTE               | no version, not 'new'
 
@@ -122,8 +122,8 @@ no      | *         | *                              | given version | *        
 *       | *         | changed changed-damaged        | given         | *        | recompute | *       | *      | RECOMPUTE               | stale: 1 of 2 partitions has
 *       | *         | parents parents-damaged        | given         | *        | error     | *       | *      | CheckpointConflictError | its parent 'parent' has other
 *       | *         | parents parents-damaged        | given         | *        | recompute | *       | *      | RECOMPUTE               | stale: its parent 'parent' has
-*       | *         | count count-damaged            | given         | *        | error     | *       | *      | CheckpointConflictError | the bag has 2 partitions
-*       | *         | count count-damaged            | given         | *        | recompute | *       | *      | RECOMPUTE               | stale: the bag has 2 partitions
+*       | *         | count count-damaged            | given         | *        | error     | *       | *      | CheckpointConflictError | the collection has 2 partitions
+*       | *         | count count-damaged            | given         | *        | recompute | *       | *      | RECOMPUTE               | stale: the collection has 2 partitions
 *       | *         | changed parents count          | given         | *        | warn      | *       | *      | LOAD                    | loaded anyway; pass on_stale='recompute'
 
 *       | *         | agatha-damaged                 | given         | *        | *         | *       | *      | RECOMPUTE               | Agatha wrote
@@ -131,7 +131,7 @@ no      | *         | *                              | given version | *        
 *       | *         | dask-damaged                   | given         | *        | *         | yes     | *      | RECOMPUTE               | another version of dask
 *       | *         | changed-damaged                | given         | *        | *         | yes     | *      | RECOMPUTE               | other inputs
 *       | *         | parents-damaged                | given         | *        | *         | yes     | *      | RECOMPUTE               | its parent 'parent'
-*       | *         | count-damaged                  | given         | *        | *         | yes     | *      | RECOMPUTE               | the bag has 2 partitions
+*       | *         | count-damaged                  | given         | *        | *         | yes     | *      | RECOMPUTE               | the collection has 2 partitions
 *       | *         | done-damaged own-damaged dask-damaged changed-damaged parents-damaged count-damaged | given | * | * | no | * | RECOMPUTE | allow_partial is off
 
 *       | *         | agatha pickled                 | given         | *        | *         | *       | no     | PickleNotAllowedError   | set_allow_pickle

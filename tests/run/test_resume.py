@@ -188,7 +188,7 @@ def test_the_content_of_another_partition_is_not_kept_P4(checkpointer):
 
 def test_a_partial_without_a_bag_is_not_found_and_stays(checkpointer):
     kept = interrupted(checkpointer)
-    with pytest.raises(CheckpointNotFoundError, match="give the bag"):
+    with pytest.raises(CheckpointNotFoundError, match="give the collection"):
         checkpointer.checkpoint("x")
     assert partition_files(checkpointer) == kept
 

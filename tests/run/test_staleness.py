@@ -211,7 +211,7 @@ def test_one_name_for_two_bags(ckpt):
     """A loop that forgets the year in the name."""
     ckpt.checkpoint("sentences", numbers())
     other = dask.bag.from_sequence(NEW, npartitions=3)
-    expected = "the bag has 3 partitions, and the checkpoint 4"
+    expected = "the collection has 3 partitions, and the checkpoint 4"
     with pytest.warns(StaleCheckpointWarning, match=expected):
         assert ckpt.checkpoint("sentences", other).npartitions == 4
     with pytest.raises(CheckpointConflictError, match=expected):
@@ -270,7 +270,7 @@ def test_a_version_that_is_given_and_differs_recomputes(ckpt):
     assert ckpt.explain("x", numbers(), version="1").action == "load"
     with pytest.raises(CheckpointConflictError, match="version '1', not '2'"):
         ckpt.checkpoint("x", numbers(), version="2", on_stale="error")
-    with pytest.raises(CheckpointConflictError, match=r"'1', not '2'.* no bag"):
+    with pytest.raises(CheckpointConflictError, match=r"'1', not '2'.* no collection"):
         ckpt.checkpoint("x", version="2")
     explained = ckpt.explain("x", numbers(), version="2")
     assert (explained.action, explained.kept) == ("recompute", 0)
@@ -291,7 +291,7 @@ def test_a_version_that_is_not_given_is_not_compared_and_stays(ckpt):
 def test_a_loaded_bag_is_not_saved_under_another_version_of_its_own(ckpt):
     loaded = ckpt.checkpoint("x", numbers(), version="1")
     assert ckpt.explain("x", loaded, on_stale="error").action == "load"
-    with pytest.raises(CheckpointConflictError, match="build the bag again"):
+    with pytest.raises(CheckpointConflictError, match="build it again"):
         ckpt.checkpoint("x", loaded, version="2")
 
 
