@@ -18,7 +18,11 @@ from tests.cli.cases import (
     save_as_agatha,
 )
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+# Read at once: some tests run as a user who may not read this repository.
+SCHEMAS = {
+    path.stem: json.loads(path.read_text("utf-8"))
+    for path in (Path(__file__).parents[2] / "docs" / "schemas").glob("*.json")
+}
 
 
 def closed(schema):
@@ -35,7 +39,7 @@ def closed(schema):
 def printed(command, root, *arguments):
     """What a command printed, after comparing it with its schema."""
     document = json.loads(run(command, root, *arguments, "--json").stdout)
-    schema = json.loads((SCHEMAS / f"{command}.json").read_text("utf-8"))
+    schema = SCHEMAS[command]
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(document, closed(schema), jsonschema.Draft202012Validator)
     return document
