@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
 
@@ -21,6 +22,23 @@ logger = logging.getLogger("agatha_ckpt")
 WEAK_COMMIT = (
     "save this name in one run at a time: the filesystem has no compare-and-swap"
 )
+
+
+@dataclass
+class _Stored:
+    """Running totals of what is stored."""
+
+    partitions: int = 0
+    records: int = 0
+    bytes: int = 0
+
+    def add(self, info: PartitionInfo) -> None:
+        self.partitions += 1
+        self.records += info.records
+        self.bytes += max(info.bytes, 0)
+
+    def figures(self) -> str:
+        return f"{format_bytes(self.bytes)}, records: {self.records:,}"
 
 
 class Reporter:
@@ -94,8 +112,10 @@ class Reporter:
         callable or None
             To be called with each partition as it is stored.
         """
-        stored = list(kept)
-        if not self._verbose or len(stored) == total:
+        stored = _Stored()
+        for info in kept:
+            stored.add(info)
+        if not self._verbose or stored.partitions == total:
             yield None
         elif _is_seen():
             with _drawn(self._name, total, stored) as landed:
@@ -103,30 +123,26 @@ class Reporter:
         else:
             yield self._lines(total, stored)
 
-    def _lines(
-        self, total: int, stored: list[PartitionInfo]
-    ) -> Callable[[PartitionInfo], None]:
-        last, tenth = self._clock(), len(stored) * 10 // total
+    def _lines(self, total: int, stored: _Stored) -> Callable[[PartitionInfo], None]:
+        last, tenth = self._clock(), stored.partitions * 10 // total
 
         def landed(info: PartitionInfo) -> None:
             nonlocal last, tenth
-            stored.append(info)
+            stored.add(info)
             passed = self._clock() - last
-            reached = len(stored) * 10 // total
+            reached = stored.partitions * 10 // total
             is_tenth = total >= 10 and reached > tenth and passed >= 1
-            if len(stored) < total and (is_tenth or passed >= 60):
+            if stored.partitions < total and (is_tenth or passed >= 60):
                 last, tenth = self._clock(), reached
-                counted = (
-                    f"{len(stored):,} of {format_count(total, 'partition')} stored"
-                )
-                self.report(f"{counted}, {_figures(stored)}")
+                of = format_count(total, "partition")
+                self.report(f"{stored.partitions:,} of {of} stored, {stored.figures()}")
 
         return landed
 
 
 @contextmanager
 def _drawn(
-    name: str, total: int, stored: list[PartitionInfo]
+    name: str, total: int, stored: _Stored
 ) -> Iterator[Callable[[PartitionInfo], None]]:
     """Draw a bar of partitions."""
     with warnings.catch_warnings():
@@ -138,18 +154,18 @@ def _drawn(
         drawn = tqdm(
             desc=name,
             total=total,
-            initial=len(stored),
+            initial=stored.partitions,
             unit="partition",
             leave=False,
             dynamic_ncols=True,
         )
 
     def landed(info: PartitionInfo) -> None:
-        stored.append(info)
+        stored.add(info)
         if drawn is None:
             return
         with suppress(Exception):
-            drawn.set_postfix_str(_figures(stored), refresh=False)
+            drawn.set_postfix_str(stored.figures(), refresh=False)
             drawn.update()
 
     try:
@@ -158,10 +174,6 @@ def _drawn(
         with suppress(Exception):
             if drawn is not None:
                 drawn.close()
-
-
-def _figures(stored: Collection[PartitionInfo]) -> str:
-    return f"{_size(stored)}, records: {sum(info.records for info in stored):,}"
 
 
 def _is_seen() -> bool:
