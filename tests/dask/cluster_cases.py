@@ -4,6 +4,7 @@ A bag's functions travel to the workers by name, so they stand in a module that 
 to import. What must outlive a worker is kept in files.
 """
 
+import contextlib
 import json
 import os
 import threading
@@ -253,3 +254,31 @@ def waiting_tasks(dask_worker):
 def left_over(dask_scheduler):
     """Return what is on the scheduler of tasks, and of notes about tasks."""
     return [*map(str, dask_scheduler.tasks), *map(str, dask_scheduler.task_metadata)]
+
+
+@contextlib.contextmanager
+def a_cluster(folder, n_workers, processes=True, **options):
+    """A cluster on this machine, on free ports, with one thread for each worker."""
+    from distributed import LocalCluster
+
+    # A task may lose one worker: tests kill no more, but the one that wants an error.
+    config = {
+        "distributed.scheduler.allowed-failures": 1,
+        # So long after a death, a worker that is dying once more would be given up.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+    }
+    with (
+        dask.config.set(config),
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=processes,
+            host="127.0.0.1",
+            protocol="tcp://",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            local_directory=folder,
+            **options,
+        ) as cluster,
+    ):
+        yield cluster

@@ -1,30 +1,15 @@
 """A cluster for the tests of dask."""
 
-import dask
 import pytest
+
+from tests.dask.cluster_cases import a_cluster
 
 
 @pytest.fixture(scope="session")
 def _cluster_of_two(tmp_path_factory):
-    from distributed import LocalCluster
-
-    config = {
-        "distributed.scheduler.allowed-failures": 1,
-        "distributed.deploy.lost-worker-timeout": "1 hour",
-    }
-    with (
-        dask.config.set(config),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            protocol="tcp://",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            local_directory=tmp_path_factory.mktemp("workers"),
-            silence_logs=50,
-        ) as cluster,
-    ):
+    with a_cluster(
+        tmp_path_factory.mktemp("workers"), n_workers=2, silence_logs=50
+    ) as cluster:
         yield cluster
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, KilledWorker
 
 from agatha_ckpt import (
     Checkpointer,
@@ -45,30 +45,6 @@ def children():
             if "resource_tracker" not in str(process.cmdline()):
                 found.add(process)
     return found
-
-
-@contextlib.contextmanager
-def a_cluster(folder, n_workers, processes=True):
-    # A task may lose one worker: tests kill no more, but the one that wants an error.
-    config = {
-        "distributed.scheduler.allowed-failures": 1,
-        # So long after a death, a worker that is dying once more would be given up.
-        "distributed.deploy.lost-worker-timeout": "1 hour",
-    }
-    with (
-        dask.config.set(config),
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            processes=processes,
-            host="127.0.0.1",
-            protocol="tcp://",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            local_directory=folder,
-        ) as cluster,
-    ):
-        yield cluster
 
 
 @contextlib.contextmanager
@@ -103,14 +79,14 @@ def bucket(s3_server):
 
 @pytest.fixture(scope="module")
 def process_cluster(bucket, tmp_path_factory):
-    with a_cluster(tmp_path_factory.mktemp("workers"), WORKERS) as cluster:
+    with cases.a_cluster(tmp_path_factory.mktemp("workers"), WORKERS) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def thread_cluster(bucket, tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
-    with a_cluster(folder, 2, processes=False) as cluster:
+    with cases.a_cluster(folder, 2, processes=False) as cluster:
         yield cluster
 
 

@@ -11,6 +11,7 @@ import pytest
 import agatha_ckpt
 from agatha_ckpt import Checkpointer, ClusterError
 from tests.dask import error_cases as cases
+from tests.dask.cluster_cases import a_cluster
 
 SECONDS = 120
 
@@ -48,19 +49,11 @@ def save_or_fail(root):
 @pytest.fixture(scope="module")
 def one_thread(tmp_path_factory):
     """The client of a cluster with one worker of one thread."""
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
+    folder = tmp_path_factory.mktemp("workers")
     with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            protocol="tcp://",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            local_directory=tmp_path_factory.mktemp("workers"),
-            silence_logs=50,
-        ) as cluster,
+        a_cluster(folder, n_workers=1, silence_logs=50) as cluster,
         Client(cluster) as client,
     ):
         yield client
