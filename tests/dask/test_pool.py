@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dask
 import dask.bag
+import psutil
 import pytest
 
 from agatha_ckpt import Checkpointer
@@ -34,12 +35,10 @@ def numbers():
 
 def is_alive(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        # A zombie has ended; its parent may not have been told yet.
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    # A zombie has ended; its parent may not have been told yet.
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def ends(pid):
