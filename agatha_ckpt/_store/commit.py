@@ -16,7 +16,8 @@ from dataclasses import replace
 
 from agatha_ckpt._errors import CheckpointConflictError, EncodeError, error_note
 from agatha_ckpt._filesystem.base import FolderGoneError
-from agatha_ckpt._format.manifest import Manifest, encode_manifest, manifest_fault
+from agatha_ckpt._format.done_marker import encode_manifest, manifest_fault
+from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import DONE_MARKER, is_own_file, parse_filename
 from agatha_ckpt._store.folder import Folder, Marker, all_present
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from agatha_ckpt._errors import NETWORK_ERRORS, CheckpointError, error_note
 from agatha_ckpt._filesystem.base import FileInfo, FolderGoneError
-from agatha_ckpt._format.manifest import Manifest, encode_manifest
+from agatha_ckpt._format.done_marker import encode_manifest
+from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._format.names import DONE_MARKER, is_own_file, new_token
 from agatha_ckpt._store.folder import Folder
 

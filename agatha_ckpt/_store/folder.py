@@ -20,7 +20,8 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._filesystem.base import FileInfo, Files, NotAFileError
 from agatha_ckpt._format.agatha import decode_agatha_manifest, is_agatha_file
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo, decode_manifest
+from agatha_ckpt._format.done_marker import decode_manifest
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import (
     DONE_MARKER,
     NO_BASE,

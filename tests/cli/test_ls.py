@@ -12,7 +12,7 @@ import pytest
 
 from agatha_ckpt import Checkpointer, Manifest, Plan
 from agatha_ckpt._cli.main import main
-from agatha_ckpt._format.manifest import encode_manifest
+from agatha_ckpt._format.done_marker import encode_manifest
 from tests.cli.cases import (
     damage_marker,
     family,

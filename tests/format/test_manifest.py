@@ -14,12 +14,8 @@ from agatha_ckpt import (
     Plan,
     UnsupportedFormatError,
 )
-from agatha_ckpt._format.manifest import (
-    Manifest,
-    PartitionInfo,
-    decode_manifest,
-    encode_manifest,
-)
+from agatha_ckpt._format.done_marker import decode_manifest, encode_manifest
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import partition_filename
 from tests.format.specification import (
     FINGERPRINT,

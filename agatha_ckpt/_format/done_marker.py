@@ -1,0 +1,235 @@
+"""The done marker: a manifest as bytes, and all checks of them.
+
+``docs/format.md`` specifies the same for other programs.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
+from agatha_ckpt._format.main_classes import MainClasses
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
+from agatha_ckpt._format.names import (
+    FORMAT_VERSION,
+    SUFFIXES,
+    canonical,
+    parse_filename,
+)
+
+_DIGEST = re.compile("[0-9a-f]{32}")
+# More than any file has: a compressed block of 64 KiB takes up over 26 bytes.
+_RECORDS_PER_BYTE = 4096
+_COLUMNS = ("file", "records", "bytes", "digest", "seconds", "holds_pickle")
+_HEAD, _MIDDLE, _TAIL = b'{"checkpoint":', b',"seal":"', b'"}\n'
+_UNRELEASED_HEAD = b'{"manifest":'
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the content of the done marker: one line of JSON, sealed by a digest."""
+    plan, partitions = manifest.plan, manifest.partitions
+    codes = {p.code: 0 for p in partitions}
+    codes = {code: number for number, code in enumerate(codes)}
+    body = canonical(
+        {
+            "format_version": FORMAT_VERSION,
+            "name": manifest.name,
+            "plan": {
+                "npartitions": plan.npartitions,
+                "format": plan.format,
+                "version": plan.version,
+            },
+            "parents": [list(parent) for parent in plan.parents],
+            "id": manifest.id,
+            "metadata": dict(manifest.metadata),
+            "scheme": manifest.scheme,
+            "dask": manifest.dask,
+            "opaque": list(manifest.opaque),
+            **_described(manifest),
+            "created": manifest.created,
+            "library": manifest.library,
+            "token": manifest.token,
+            "codes": list(codes),
+            # By column: a third of the size, and of the time to read it.
+            "partitions": {
+                **{c: [getattr(p, c) for p in partitions] for c in _COLUMNS},
+                "code": [codes[p.code] for p in partitions],
+                **_classes_column(partitions),
+                **_checksums(manifest),
+            },
+        }
+    )
+    return _HEAD + body + _MIDDLE + _seal(body) + _TAIL
+
+
+def _described(manifest: Manifest) -> dict[str, Any]:
+    """Return the member for the collection, which a bag does not have."""
+    is_bag = manifest.collection == {"kind": "bag"}
+    return {} if is_bag else {"collection": dict(manifest.collection)}
+
+
+def _classes_column(partitions: tuple[PartitionInfo, ...]) -> dict[str, Any]:
+    """Return the column of the classes; nothing where there are none."""
+    if not any(p.classes for p in partitions):
+        return {}
+    return {"classes": ["\n".join(p.classes) for p in partitions]}
+
+
+def _checksums(manifest: Manifest) -> dict[str, list[str]]:
+    """Return the column for files that have no checksums of their own, if any."""
+    found = [info.checksums for info in manifest.partitions]
+    return {"checksums": found} if any(found) else {}
+
+
+def decode_manifest(data: bytes, where: str) -> Manifest:
+    """Return the manifest in a done marker, after checking all of it.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the marker.
+    where : str
+        The checkpoint, for messages.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        It is empty, cut, changed, or names a file outside its folder.
+    UnsupportedFormatError
+        It is whole but of another version of the format.
+    """
+
+    def corrupt(reason: str) -> CorruptCheckpointError:
+        return CorruptCheckpointError(
+            f"the done marker of {where} {reason}; give the collection to save it "
+            "again, or clear it"
+        )
+
+    if data.startswith(_UNRELEASED_HEAD):
+        raise UnsupportedFormatError(
+            f"{where} was written by an unreleased version of agatha_ckpt; clear it, "
+            "or recompute it with overwrite=True"
+        )
+    seal = data[-len(_TAIL) - 64 : -len(_TAIL)]
+    body = data[len(_HEAD) : -len(_TAIL) - 64 - len(_MIDDLE)]
+    if data != _HEAD + body + _MIDDLE + seal + _TAIL or seal != _seal(body):
+        raise corrupt("is empty, cut or changed (its seal does not match)")
+    try:
+        document = json.loads(body)
+        format_version = document["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise corrupt(f"is not a manifest ({error!r})") from None
+    if type(format_version) is not int:
+        raise corrupt("has no format version")
+    if format_version != FORMAT_VERSION:
+        raise UnsupportedFormatError(
+            f"{where} was written in format {format_version!r}, and this version of "
+            f"agatha_ckpt reads format {FORMAT_VERSION}; upgrade agatha_ckpt"
+        )
+    try:
+        manifest = _manifest_from(document)
+        fault = manifest_fault(manifest)
+        if not fault and manifest.id != document["id"]:
+            fault = "does not match its own id"
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise corrupt(f"is not a manifest ({error!r})") from None
+    if fault:
+        raise corrupt(fault)
+    return manifest
+
+
+def _manifest_from(document: dict[str, Any]) -> Manifest:
+    plan, codes = document["plan"], document["codes"]
+    table = document["partitions"]
+    columns = [table[column] for column in _COLUMNS]
+    if any(type(number) is not int or number < 0 for number in table["code"]):
+        raise ValueError("a code is not numbered")
+    classes = table.get("classes") or [""] * len(table["code"])
+    # One value for all that are equal, so that a graph holds it once.
+    known = {
+        text: MainClasses(text.split("\n") if text else ()) for text in set(classes)
+    }
+    partitions = []
+    checksums = table.get("checksums") or [""] * len(table["code"])
+    columns += [table["code"], classes, checksums]
+    for *row, code, text, pieces in zip(*columns, strict=True):
+        # The third part of a right name; `manifest_fault` checks that it is one.
+        fingerprint = row[0].split("-", 3)[2]
+        rest = {"fingerprint": fingerprint, "code": codes[code], "checksums": pieces}
+        partitions.append(PartitionInfo(*row, **rest | {"classes": known[text]}))
+    return Manifest(
+        plan=Plan(
+            npartitions=plan["npartitions"],
+            format=plan["format"],
+            version=plan["version"],
+            parents=tuple((name, id) for name, id in document["parents"]),
+        ),
+        partitions=tuple(partitions),
+        name=document["name"],
+        metadata=document["metadata"],
+        scheme=document["scheme"],
+        dask=document["dask"],
+        opaque=tuple(document["opaque"]),
+        collection=document.get("collection", {"kind": "bag"}),
+        created=document["created"],
+        library=document["library"],
+        token=document["token"],
+    )
+
+
+def manifest_fault(manifest: Manifest) -> str | None:
+    """Return what is wrong with a manifest whose seal matches; None if nothing is."""
+    plan = manifest.plan
+    texts = [plan.format, manifest.created, manifest.library, manifest.token]
+    texts += [manifest.name, manifest.scheme, manifest.dask, *manifest.opaque]
+    texts += [text for parent in plan.parents for text in parent]
+    texts += [partition.code for partition in manifest.partitions]
+    texts += [partition.checksums for partition in manifest.partitions]
+    if plan.version is not None:
+        texts.append(plan.version)
+    if any(type(text) is not str for text in texts):
+        return "has another value where a string belongs"
+    if type(manifest.metadata) is not dict:
+        return "has metadata that is not a mapping"
+    if type(manifest.collection.get("kind")) is not str:
+        return "has no kind of collection"
+    if not manifest.token:
+        return "has no token"
+    if plan.format not in SUFFIXES:
+        return f"has the unknown format {plan.format!r}"
+    if not _is_count(plan.npartitions):
+        return "has no number of partitions"
+    if len(manifest.partitions) != plan.npartitions:
+        return "does not name one file for each partition"
+    if len(manifest.files) != plan.npartitions:
+        return "names one file for two partitions"
+    suffix = SUFFIXES[plan.format]
+    for index, partition in enumerate(manifest.partitions):
+        parsed = parse_filename(partition.file)
+        if parsed is None or parsed.suffix != suffix:
+            return f"names {partition.file!r}, which is not a partition file"
+        records, size = partition.records, partition.bytes
+        if not (_is_count(records) and _is_count(size)):
+            return f"has no size for partition {index}"
+        if records > size * _RECORDS_PER_BYTE:
+            return f"has more records for partition {index} than its file can hold"
+        if not _DIGEST.fullmatch(partition.digest):
+            return f"has no digest for partition {index}"
+        if not _is_time(partition.seconds):
+            return f"has no time for partition {index}"
+        if type(partition.holds_pickle) is not bool:
+            return f"has no pickle flag for partition {index}"
+    return None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_time(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < 2**63  # type: ignore[operator]
+
+
+def _seal(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
