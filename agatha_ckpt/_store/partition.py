@@ -222,9 +222,10 @@ class Partition(UserList[Any]):
             if second is None:
                 self._counted = len(first)
             else:
-                blocks = chain((second,), blocks)
-        # chain walks each block's list in C.
-        return chain.from_iterable(chain((first,), blocks))
+                blocks = chain(iter((second,)), blocks)
+        # chain walks each block's list in C. It keeps its arguments to the end, and an
+        # iterator, once at its end, does not keep the block.
+        return chain.from_iterable(chain(iter((first,)), blocks))
 
     def first(self, count: int) -> Iterator[Any]:
         """Yield the first *count* records, and read little more than they take.

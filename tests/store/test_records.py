@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 
 import fsspec
 import pytest
@@ -12,6 +13,7 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
     InvalidValueError,
+    Manifest,
     PickleNotAllowedError,
     Plan,
 )
@@ -81,6 +83,17 @@ def test_a_damaged_file_and_a_pickle_are_errors_when_they_are_reached(local):
     with pytest.raises(PickleNotAllowedError):
         list(local.records("p"))
     assert list(local.records("p", allow_pickle=True)) == [{1, object}]
+
+
+def test_one_block_of_records_is_in_memory(local):
+    sets = ({number, "x" * 10_000} for number in range(30))  # of 3 blocks and more
+    info = local.write_partition("x", Plan(1), 0, sets)
+    local.mark_done("x", Manifest(Plan(1), (info,)))
+    records = local.records("x")
+    first = weakref.ref(next(records))
+    for _ in range(20):
+        next(records)
+    assert first() is None
 
 
 def test_they_need_no_dask(local):
