@@ -9,9 +9,10 @@ from typing import Any
 
 import cloudpickle
 
+from agatha_ckpt._format.base import WriteOptions
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._store.folder import Folder
-from agatha_ckpt._store.partition import WriteOptions, write_partition
+from agatha_ckpt._store.partition import write_partition
 from agatha_ckpt._store.store import CheckpointStore
 
 

@@ -6,7 +6,7 @@ Only ever read. The recorded folders are ignored, as roots move; the file names 
 import hashlib
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, BinaryIO, Protocol
 
@@ -17,7 +17,7 @@ from agatha_ckpt._errors import (
     damaged,
     pickle_refusal,
 )
-from agatha_ckpt._format.base import Footer, Header, StoredFile
+from agatha_ckpt._format.base import Attempt, Codec, StoredFile
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.names import LEGACY, TEXT, canonical
 
@@ -25,40 +25,21 @@ _FILE = re.compile(r"part-(?P<index>0|[1-9][0-9]{0,9})\.(?P<suffix>pkl|txt)")
 _FORMATS = {"pkl": LEGACY, "txt": TEXT}
 
 
-class AgathaCodec:
+class AgathaCodec(Codec):
     """Partitions as pickled lists, as the original Agatha wrote them; read only."""
 
     name = LEGACY
     suffix = "pkl"
-    is_text = False
 
-    def encode(
-        self,
-        records: Iterable[Any],
-        sink: BinaryIO,
-        header: Header,
-        *,
-        code: str,
-        allow_pickle: bool,
-        where: str,
-    ) -> Footer:
+    def encode(self, records: Any, sink: BinaryIO, attempt: Attempt) -> PartitionInfo:
         """Raise `EncodeError`: this format is only read."""
         raise EncodeError(
-            f"{where} cannot be written in the format of the original Agatha, which is "
-            "only read; save it as msgpack or as text"
+            f"{attempt.where} cannot be written in the format of the original Agatha, "
+            "which is only read; save it as msgpack or as text"
         )
 
-    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
-        """Return nothing: this format is only read."""
-        return ""
-
     def decode(
-        self,
-        file: StoredFile,
-        info: PartitionInfo,
-        *,
-        allow_pickle: bool,
-        piece: int = 0,
+        self, file: StoredFile, info: PartitionInfo, allow_pickle: bool, piece: int = 0
     ) -> Iterator[list[Any]]:
         """Yield all records in one list; see `Codec.decode`.
 
@@ -72,9 +53,7 @@ class AgathaCodec:
         with file.open() as source:
             yield _unpickle(source, file.where)
 
-    def verify(
-        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
-    ) -> None:
+    def verify(self, file: StoredFile, info: PartitionInfo, allow_pickle: bool) -> None:
         """Check that the file exists and, where pickle is allowed, unpickles."""
         with file.open() as source:
             if allow_pickle:
@@ -86,10 +65,6 @@ class AgathaCodec:
             f"{file.where} was written by the original Agatha, without a checksum; "
             "compute it again"
         )
-
-    def expected_partitions(self, file: StoredFile) -> int | None:
-        """Return None: the file does not have it."""
-        return None
 
 
 class FileEntry(Protocol):

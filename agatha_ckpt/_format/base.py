@@ -1,5 +1,6 @@
 """What a codec is: it encodes the records of a partition to a file and decodes them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import (
     ItemsView,
     Iterator,
@@ -12,81 +13,60 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
 from agatha_ckpt._errors import EncodeError
-from agatha_ckpt._format.main_classes import MainClasses
 from agatha_ckpt._format.manifest import PartitionInfo
-from agatha_ckpt._format.names import FileName
+from agatha_ckpt._format.names import NO_BASE, FileName, partition_filename
 
 DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Header:
-    """What is known of a partition before its first record.
+class WriteOptions:
+    """What all partitions of one run have in common.
 
     Attributes
     ----------
-    fingerprint : str
-        32 hexadecimal digits that identify what the partition is computed from.
-    index : int
-        Partition number, from 0.
+    format : str
     npartitions : int
-        Number of partitions of the collection.
-    compression : str, optional
-        ``"zstd"``, or None for none.
+        Partition count of the collection.
+    base : str
+        `Marker.base` of the done marker that the run is to replace.
+    run : str
+        8 hex digits, the id of the run.
+    compression : {None, "zstd"}
+    allow_pickle : bool
+        Whether values of types that the format does not have are pickled.
     """
 
-    fingerprint: str
-    index: int
+    format: str
     npartitions: int
+    base: str = NO_BASE
+    run: str = ""
     compression: str | None = None
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True)
-class Footer:
-    """What is known of a partition after its last record.
+class Attempt:
+    """One try at writing one partition.
 
     Attributes
     ----------
-    records, blocks : int
-    bytes : int
-        Size of the whole file.
-    seconds : float
-        Time it took to compute and encode the records.
-    holds_pickle : bool
-    digest : str
-        32 hexadecimal digits over the content, the same in any compression.
+    index : int
+        Partition number, from 0.
+    fingerprint : str
+        32 hex digits that identify what the partition is computed from.
+    options : WriteOptions
+    where : str
+        The partition, for messages.
     code : str
         Code digests of the steps that computed it; empty where they are not known.
-    classes : tuple of str
-        Names of classes of the program that the pickles in it name.
-    checksums : str
-        Those of the pieces of a file that has none of its own.
     """
 
-    records: int
-    blocks: int
-    bytes: int
-    seconds: float
-    holds_pickle: bool
-    digest: str
+    index: int
+    fingerprint: str
+    options: WriteOptions
+    where: str
     code: str = ""
-    classes: tuple[str, ...] = ()
-    checksums: str = ""
-
-    def info(self, filename: str, fingerprint: str) -> PartitionInfo:
-        """Return the manifest's entry for the file."""
-        return PartitionInfo(
-            file=filename,
-            records=self.records,
-            bytes=self.bytes,
-            digest=self.digest,
-            seconds=round(self.seconds, 6),
-            holds_pickle=self.holds_pickle,
-            fingerprint=fingerprint,
-            code=self.code,
-            classes=MainClasses(self.classes),
-            checksums=self.checksums,
-        )
 
 
 # How tables of pyarrow, polars and pandas give their rows.
@@ -169,37 +149,33 @@ class StoredFile(Protocol):
         """Return the last *count* bytes."""
 
 
-class Codec(Protocol):
+class Codec(ABC):
     """A file format for partitions.
 
     Every method that reads raises `CorruptCheckpointError` for a file that is not
     what was saved, and `UnsupportedFormatError` for one that this installation cannot
     read.
+
+    Attributes
+    ----------
+    name : str
+        The format's name in a manifest.
+    suffix : str
+        Suffix of the files, without the dot.
+    is_text : bool
+        Whether the records are lines of text, for other programs.
+    has_header : bool
+        Whether partition count and digest are in the file; else they are in its name.
     """
 
-    @property
-    def name(self) -> str:
-        """The format's name in a manifest."""
+    name: str
+    suffix: str
+    is_text = False
+    has_header = False
 
-    @property
-    def suffix(self) -> str:
-        """Suffix of the files, without the dot."""
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the records are lines of text, for other programs."""
-
-    def encode(
-        self,
-        records: Any,
-        sink: BinaryIO,
-        header: Header,
-        *,
-        code: str,
-        allow_pickle: bool,
-        where: str,
-    ) -> Footer:
-        """Write *records* to *sink* and return what was counted.
+    @abstractmethod
+    def encode(self, records: Any, sink: BinaryIO, attempt: Attempt) -> PartitionInfo:
+        """Write *records* to *sink* and return the manifest's entry, with a file name.
 
         They are an iterable, of which memory use does not depend on its length; or a
         frame or an array, where that is what the format is for.
@@ -210,16 +186,32 @@ class Codec(Protocol):
             A record cannot be stored faithfully, or *records* is something else.
         """
 
-    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
-        """Return what the file name holds after the attempt."""
+    def entry(
+        self, attempt: Attempt, digest: str, seconds: float, **counted: Any
+    ) -> PartitionInfo:
+        """Return the manifest's entry for a file that *attempt* wrote."""
+        options, content = attempt.options, ""
+        if not self.has_header:
+            content = f"{options.npartitions:08x}{digest[:16]}"
+        return PartitionInfo(
+            file=partition_filename(
+                attempt.index,
+                attempt.fingerprint,
+                options.base,
+                options.run,
+                self.suffix,
+                content,
+            ),
+            digest=digest,
+            seconds=round(seconds, 6),
+            fingerprint=attempt.fingerprint,
+            code=attempt.code,
+            **counted,
+        )
 
+    @abstractmethod
     def decode(
-        self,
-        file: StoredFile,
-        info: PartitionInfo,
-        *,
-        allow_pickle: bool,
-        piece: int = 0,
+        self, file: StoredFile, info: PartitionInfo, allow_pickle: bool, piece: int = 0
     ) -> Iterator[Sequence[Any]]:
         """Yield the records in lists, after checks against *file* and *info*.
 
@@ -227,11 +219,11 @@ class Codec(Protocol):
         need the whole file are then left out.
         """
 
-    def verify(
-        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
-    ) -> None:
+    @abstractmethod
+    def verify(self, file: StoredFile, info: PartitionInfo, allow_pickle: bool) -> None:
         """Read all of the file, and raise where it is not what was saved."""
 
+    @abstractmethod
     def inspect(self, file: StoredFile) -> PartitionInfo:
         """Return the manifest's entry for a file, by checks of the file alone.
 
@@ -241,3 +233,4 @@ class Codec(Protocol):
 
     def expected_partitions(self, file: StoredFile) -> int | None:
         """Return the partition count of the collection, where the file has it."""
+        return file.name.npartitions if file.name else None

@@ -12,7 +12,9 @@ except ImportError:
     from zlib import crc32 as crc32
 
 from agatha_ckpt._errors import UnsupportedFormatError, damaged
-from agatha_ckpt._format.base import Footer, Header, StoredFile
+from agatha_ckpt._format.base import Attempt, StoredFile
+from agatha_ckpt._format.main_classes import MainClasses
+from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import FORMAT_VERSION
 
 COMPRESSIONS = (None, "zstd")
@@ -59,27 +61,27 @@ def _without_checksum(data: bytes, part: str) -> bytes:
 # ---- header ----
 
 
-def encode_header(header: Header) -> bytes:
-    """Return a header as bytes."""
+def encode_header(attempt: Attempt) -> bytes:
+    """Return the header of a file."""
     return _with_checksum(
         _HEADER.pack(
             _MAGIC,
             FORMAT_VERSION,
-            COMPRESSIONS.index(header.compression),
-            header.index,
-            bytes.fromhex(header.fingerprint),
-            header.npartitions,
+            COMPRESSIONS.index(attempt.options.compression),
+            attempt.index,
+            bytes.fromhex(attempt.fingerprint),
+            attempt.options.npartitions,
         )
     )
 
 
-def decode_header(data: bytes, where: str) -> Header:
-    """Return the header in the first `HEADER_BYTES` bytes of a file.
+def decode_header(data: bytes, file: StoredFile) -> tuple[str | None, int]:
+    """Return compression and partition count, in the first `HEADER_BYTES` of a file.
 
     Raises
     ------
     FramingError
-        It is cut or changed, or the file is not a partition file.
+        It is cut or changed, or of another file.
     UnsupportedFormatError
         It is whole but of another version of the format.
     """
@@ -87,8 +89,8 @@ def decode_header(data: bytes, where: str) -> Header:
         raise FramingError("it is empty")
     if data.startswith(_UNRELEASED_MAGIC):
         raise UnsupportedFormatError(
-            f"{where} was written by an unreleased version of agatha_ckpt, in a format "
-            "that is no longer read; clear the checkpoint or recompute it"
+            f"{file.where} was written by an unreleased version of agatha_ckpt, in a "
+            "format that is no longer read; clear the checkpoint or recompute it"
         )
     if not data.startswith(_MAGIC):
         raise FramingError("it does not begin like a partition file")
@@ -98,15 +100,21 @@ def decode_header(data: bytes, where: str) -> Header:
     _, version, compression, index, fingerprint, count = _HEADER.unpack(content)
     if version != FORMAT_VERSION:
         raise UnsupportedFormatError(
-            f"{where} was written in format {version}, and this version of "
+            f"{file.where} was written in format {version}, and this version of "
             f"agatha_ckpt reads format {FORMAT_VERSION}; upgrade agatha_ckpt"
         )
     if compression >= len(COMPRESSIONS):
         raise UnsupportedFormatError(
-            f"{where} has compression number {compression}, which this version of "
+            f"{file.where} has compression number {compression}, which this version of "
             "agatha_ckpt does not support; upgrade agatha_ckpt"
         )
-    return Header(fingerprint.hex(), index, count, COMPRESSIONS[compression])
+    found, name = (index, fingerprint.hex()), file.name
+    if name is None or (name.index, name.fingerprint) != found:
+        raise FramingError(
+            f"it holds partition {index} with fingerprint {fingerprint.hex()}, and its "
+            f"name is {file.filename!r}"
+        )
+    return COMPRESSIONS[compression], count
 
 
 # ---- blocks ----
@@ -147,39 +155,39 @@ def split_block_head(head: bytes) -> tuple[int, int, int, int]:
 # ---- footer ----
 
 
-def encode_text(footer: Footer) -> bytes:
-    """Return code and classes of a footer as bytes: the code, then a class a line.
+def encode_text(info: PartitionInfo) -> bytes:
+    """Return the text of a footer as bytes: the code, then a class a line.
 
     Of both whole entries only, as many as there is room for.
     """
-    lines = b"".join(b"\n" + name.encode() for name in footer.classes)
+    lines = b"".join(b"\n" + name.encode() for name in info.classes)
     if len(lines) > _MAX_CLASSES_BYTES:
         lines = lines[: _MAX_CLASSES_BYTES + 1].rpartition(b"\n")[0]
-    code = footer.code.replace("\n", " ").encode("utf-8", "replace")
+    code = info.code.replace("\n", " ").encode("utf-8", "replace")
     room = _MAX_TEXT_BYTES - len(lines)
     if len(code) > room:
         code = code[: room + 1].rpartition(b";")[0]
     return code + lines
 
 
-def encode_footer(footer: Footer) -> bytes:
-    """Return a footer as bytes, its text first."""
-    text = encode_text(footer)
+def encode_footer(info: PartitionInfo, blocks: int) -> bytes:
+    """Return the footer of a file that has so many *blocks*."""
+    text = encode_text(info)
     fixed = _FOOTER.pack(
         _END_MAGIC,
-        footer.records,
-        footer.blocks,
-        footer.bytes,
-        footer.seconds,
-        footer.holds_pickle,
-        bytes.fromhex(footer.digest),
+        info.records,
+        blocks,
+        info.bytes,
+        info.seconds,
+        info.holds_pickle,
+        bytes.fromhex(info.digest),
         len(text),
     )
     return _with_checksum(text + fixed)
 
 
-def decode_footer(tail: bytes, size: int) -> Footer:
-    """Return the footer at the end of *tail*, the end of a file of *size* bytes.
+def decode_footer(tail: bytes, file: StoredFile) -> tuple[PartitionInfo, int]:
+    """Return what the footer at the end of *tail*, a file's end, holds; and its blocks.
 
     Raises
     ------
@@ -195,12 +203,22 @@ def decode_footer(tail: bytes, size: int) -> Footer:
     content = _without_checksum(tail[-FOOTER_BYTES - length :], "footer")
     if not 0 <= seconds < inf:  # a resume copies it into the manifest
         raise FramingError("its footer has a negative or infinite time")
-    if file_bytes != size:
-        raise FramingError(f"it has {size} bytes, and {file_bytes} by its footer")
+    if file_bytes != file.size:
+        raise FramingError(f"it has {file.size} bytes, and {file_bytes} by its footer")
     try:
         text = content[: -_FOOTER.size].decode()
     except UnicodeDecodeError as error:
         raise FramingError(f"its footer is not UTF-8 ({error})") from None
     code, *classes = text.split("\n")
-    counts = records, blocks, size, seconds
-    return Footer(*counts, bool(pickle), digest.hex(), code, tuple(classes))
+    info = PartitionInfo(
+        file=file.filename,
+        records=records,
+        bytes=file.size,
+        digest=digest.hex(),
+        seconds=round(seconds, 6),
+        holds_pickle=bool(pickle),
+        fingerprint=file.name.fingerprint if file.name else "",
+        code=code,
+        classes=MainClasses(classes),
+    )
+    return info, blocks

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from agatha_ckpt._errors import EncodeError, damaged
-from agatha_ckpt._format.base import Footer, Header, StoredFile
+from agatha_ckpt._format.base import Attempt, Codec, StoredFile
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import NPY, SUFFIXES
 from agatha_ckpt._format.pieces import (
@@ -30,52 +30,31 @@ _CORNER = 10  # of each dimension but the first, in what `head` shows
 _MAX_HEADER_BYTES = 1_000_000
 
 
-class NpyCodec:
+class NpyCodec(Codec):
     """Partitions as numpy arrays; a record is a row, along the first dimension."""
 
     name = NPY
     suffix = SUFFIXES[NPY]
-    is_text = False
 
-    def encode(
-        self,
-        records: Any,
-        sink: BinaryIO,
-        header: Header,
-        *,
-        code: str,
-        allow_pickle: bool,
-        where: str,
-    ) -> Footer:
+    def encode(self, records: Any, sink: BinaryIO, attempt: Attempt) -> PartitionInfo:
         """Write an array; see `Codec.encode`."""
         started = perf_counter()
         if fault := fault_of(records):
-            raise EncodeError(f"{where} cannot be stored: {fault}")
+            raise EncodeError(f"{attempt.where} cannot be stored: {fault}")
         taken = PieceWriter(sink)
         _write(records, taken)
         digest, checksums = taken.result()
-        return Footer(
+        return self.entry(
+            attempt,
+            digest,
+            perf_counter() - started,
             records=_length(records.shape),
-            blocks=1,
             bytes=taken.bytes,
-            seconds=perf_counter() - started,
-            holds_pickle=False,
-            digest=digest,
-            code=code,
             checksums=checksums,
         )
 
-    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
-        """Return partition count and digest."""
-        return f"{npartitions:08x}{footer.digest[:16]}"
-
     def decode(
-        self,
-        file: StoredFile,
-        info: PartitionInfo,
-        *,
-        allow_pickle: bool,
-        piece: int = 0,
+        self, file: StoredFile, info: PartitionInfo, allow_pickle: bool, piece: int = 0
     ) -> Iterator[list[Any]]:
         """Yield the rows in one list; with a *piece*, a corner of each as a list."""
         value = read_array(file, info)
@@ -87,9 +66,7 @@ class NpyCodec:
         else:
             yield list(value)
 
-    def verify(
-        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
-    ) -> None:
+    def verify(self, file: StoredFile, info: PartitionInfo, allow_pickle: bool) -> None:
         """Check all bytes, and the header."""
         with open_pieces(file, info) as pieces:
             pieces.check_all()
@@ -106,10 +83,6 @@ class NpyCodec:
             except ValueError as error:
                 raise damaged(file.where, f"it is not a npy file ({error})") from None
         return inspect_pieces(file, _length(shape))
-
-    def expected_partitions(self, file: StoredFile) -> int | None:
-        """Return the partition count in the file name."""
-        return file.name.npartitions if file.name else None
 
 
 def fault_of(value: Any) -> str:

@@ -13,7 +13,7 @@ from agatha_ckpt._errors import (
     UnsupportedFormatError,
     damaged,
 )
-from agatha_ckpt._format.base import Footer, Header, StoredFile
+from agatha_ckpt._format.base import Attempt, Codec, StoredFile
 from agatha_ckpt._format.dtypes import UnstorableFrame
 from agatha_ckpt._format.frame_reader import fields_for, to_pandas
 from agatha_ckpt._format.frames import to_arrow
@@ -29,54 +29,33 @@ _BUFFER_BYTES = 4 * 1024 * 1024  # fewer and larger writes
 _BATCH = 1024  # rows that are made Python objects at a time
 
 
-class ParquetCodec:
+class ParquetCodec(Codec):
     """Partitions as pandas frames; a record is a row."""
 
     name = PARQUET
     suffix = SUFFIXES[PARQUET]
-    is_text = False
 
-    def encode(
-        self,
-        records: Any,
-        sink: BinaryIO,
-        header: Header,
-        *,
-        code: str,
-        allow_pickle: bool,
-        where: str,
-    ) -> Footer:
+    def encode(self, records: Any, sink: BinaryIO, attempt: Attempt) -> PartitionInfo:
         """Write a frame; see `Codec.encode`."""
         started = perf_counter()
         try:
             table = to_arrow(records)
         except UnstorableFrame as error:
-            raise EncodeError(f"{where} cannot be stored: {error}") from None
+            raise EncodeError(f"{attempt.where} cannot be stored: {error}") from None
         taken = PieceWriter(sink)
-        write_table(table, taken, header.compression)
+        write_table(table, taken, attempt.options.compression)
         digest, checksums = taken.result()
-        return Footer(
+        return self.entry(
+            attempt,
+            digest,
+            perf_counter() - started,
             records=table.num_rows if table.num_columns else len(records),
-            blocks=1,
             bytes=taken.bytes,
-            seconds=perf_counter() - started,
-            holds_pickle=False,
-            digest=digest,
-            code=code,
             checksums=checksums,
         )
 
-    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
-        """Return partition count and digest."""
-        return f"{npartitions:08x}{footer.digest[:16]}"
-
     def decode(
-        self,
-        file: StoredFile,
-        info: PartitionInfo,
-        *,
-        allow_pickle: bool,
-        piece: int = 0,
+        self, file: StoredFile, info: PartitionInfo, allow_pickle: bool, piece: int = 0
     ) -> Iterator[list[Any]]:
         """Yield the rows as dicts, in lists; see `Codec.decode`."""
         with _opened(file, info, bool(piece)) as parquet:
@@ -88,9 +67,7 @@ class ParquetCodec:
         with _opened(file, info, False) as parquet:
             yield from parquet.iter_batches(ROW_GROUP)
 
-    def verify(
-        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
-    ) -> None:
+    def verify(self, file: StoredFile, info: PartitionInfo, allow_pickle: bool) -> None:
         """Check all bytes."""
         with open_pieces(file, info) as pieces:
             pieces.check_all()
@@ -103,10 +80,6 @@ class ParquetCodec:
         info = inspect_pieces(file, 0)
         with _opened(file, info, False) as parquet:
             return replace(info, records=parquet.metadata.num_rows)
-
-    def expected_partitions(self, file: StoredFile) -> int | None:
-        """Return the partition count in the file name."""
-        return file.name.npartitions if file.name else None
 
 
 def write_table(table: pa.Table, sink: PieceWriter, compression: str | None) -> None:

@@ -2,13 +2,13 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from io import SEEK_END
 from struct import Struct
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgpack
 
@@ -19,8 +19,8 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._format.base import (
     DIGEST_BYTES,
-    Footer,
-    Header,
+    Attempt,
+    Codec,
     StoredFile,
     check_records,
 )
@@ -48,7 +48,11 @@ from agatha_ckpt._format.framing import (
     framing_errors,
     split_block_head,
 )
-from agatha_ckpt._format.main_classes import PickleReader, decode_definitions
+from agatha_ckpt._format.main_classes import (
+    MainClasses,
+    PickleReader,
+    decode_definitions,
+)
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import MSGPACK, SUFFIXES
 
@@ -63,35 +67,27 @@ _CONTENT = Struct("<BIII")  # flags, records, length, CRC-32: what the digest co
 _OTHER_RECORDS = "it holds other records than those that were saved"
 
 
-class MsgpackCodec:
+class MsgpackCodec(Codec):
     """Partitions as blocks of msgpack, with checksums, compressed or not."""
 
     name = MSGPACK
     suffix = SUFFIXES[MSGPACK]
-    is_text = False
+    has_header = True
 
-    def encode(
-        self,
-        records: Iterable[Any],
-        sink: BinaryIO,
-        header: Header,
-        *,
-        code: str,
-        allow_pickle: bool,
-        where: str,
-    ) -> Footer:
+    def encode(self, records: Any, sink: BinaryIO, attempt: Attempt) -> PartitionInfo:
         """Write a partition file; see `Codec.encode`.
 
         After an error *sink* holds a file without a footer, which no reader accepts.
         """
+        where, options = attempt.where, attempt.options
         check_records(records, where)
         started = perf_counter()
-        size = sink.write(encode_header(header))
-        compress = _compressor(header.compression)
+        size = sink.write(encode_header(attempt))
+        compress = _compressor(options.compression)
         digest = hashlib.sha256()
         count = blocks = flags = 0
         classes: list[str] = []
-        for block in encode_blocks(records, allow_pickle, where):
+        for block in encode_blocks(records, options.allow_pickle, where):
             stored = compress(block.payload)
             stored_crc = crc32(stored)
             if block.flags == CLASSES:
@@ -104,72 +100,52 @@ class MsgpackCodec:
             count += block.records
             flags |= block.flags
             blocks += 1
-        footer = Footer(
+        info = self.entry(
+            attempt,
+            digest.hexdigest()[: 2 * DIGEST_BYTES],
+            perf_counter() - started,
             records=count,
-            blocks=blocks,
             bytes=0,
-            seconds=perf_counter() - started,
             holds_pickle=bool(flags & PICKLE),
-            digest=digest.hexdigest()[: 2 * DIGEST_BYTES],
-            code=code,
-            classes=tuple(classes),
+            classes=MainClasses(classes),
         )
-        size += len(encode_text(footer)) + FOOTER_BYTES
-        footer = replace(footer, bytes=size)
-        sink.write(encode_footer(footer))
-        return footer
-
-    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
-        """Return nothing: header and footer hold it all."""
-        return ""
+        size += len(encode_text(info)) + FOOTER_BYTES
+        info = replace(info, bytes=size)
+        sink.write(encode_footer(info, blocks))
+        return info
 
     def decode(
-        self,
-        file: StoredFile,
-        info: PartitionInfo,
-        *,
-        allow_pickle: bool,
-        piece: int = 0,
+        self, file: StoredFile, info: PartitionInfo, allow_pickle: bool, piece: int = 0
     ) -> Iterator[list[Any]]:
         """Yield the records, a list for each block; see `Codec.decode`.
 
         A file that is whole but another one's raises before its first record.
         """
-        brought = getattr(info.classes, "definitions", None)
-        pickles = PickleReader(brought)
-        with framing_errors(file), file.open(piece) as source:
-            for block in _blocks_of(source, file, info):
-                if block.flags == CLASSES:
-                    pickles.definitions |= _definitions_in(block)
-                else:
-                    yield decode_block(block, allow_pickle, file.where, pickles)
+        pickles = PickleReader(getattr(info.classes, "definitions", None))
+        for block in _record_blocks(file, info, piece, pickles):
+            yield decode_block(block, allow_pickle, file.where, pickles)
 
-    def verify(
-        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
-    ) -> None:
+    def verify(self, file: StoredFile, info: PartitionInfo, allow_pickle: bool) -> None:
         """Read all, and decode what this caller may and this machine can decode."""
         pickles = PickleReader()
-        with framing_errors(file), file.open() as source:
-            for block in _blocks_of(source, file, info):
-                if block.flags == CLASSES:
-                    pickles.definitions |= _definitions_in(block)
-                elif allow_pickle or not block.flags & PICKLE:
-                    with suppress(PickleNotAllowedError, UnsupportedFormatError):
-                        decode_block(block, allow_pickle, file.where, pickles)
+        for block in _record_blocks(file, info, 0, pickles):
+            if allow_pickle or not block.flags & PICKLE:
+                with suppress(PickleNotAllowedError, UnsupportedFormatError):
+                    decode_block(block, allow_pickle, file.where, pickles)
 
     def inspect(self, file: StoredFile) -> PartitionInfo:
         """Return the manifest's entry for a file; see `Codec.inspect`."""
         with framing_errors(file):
             if file.remote and file.size > _SMALL_BYTES:
-                footer = decode_footer(file.tail(FOOTER_READ_BYTES), file.size)
-            elif not file.size:  # of which no object store gives a part
+                info, _ = decode_footer(file.tail(FOOTER_READ_BYTES), file)
+                return info
+            if not file.size:  # of which no object store gives a part
                 raise FramingError("it is empty")
-            else:
-                with file.open() as source:
-                    header, footer = _read_ends(source, file)
-                    for _ in _read_blocks(source, header, footer):
-                        pass
-        return footer.info(file.filename, file.name.fingerprint if file.name else "")
+            with file.open() as source:
+                ends = _read_ends(source, file)
+                for _ in _read_blocks(source, ends):
+                    pass
+            return ends.info
 
     def expected_partitions(self, file: StoredFile) -> int | None:
         """Return the partition count in the header."""
@@ -177,7 +153,7 @@ class MsgpackCodec:
             suppress(CheckpointError, FileNotFoundError, FramingError),
             file.open(HEADER_BYTES) as source,
         ):
-            return decode_header(source.read(HEADER_BYTES), file.where).npartitions
+            return decode_header(source.read(HEADER_BYTES), file)[1]
         return None
 
 
@@ -204,19 +180,35 @@ def _definitions_in(block: Block) -> dict[str, bytes]:
         raise FramingError(f"a block defines no classes ({error})") from None
 
 
-def _blocks_of(
-    source: BinaryIO, file: StoredFile, info: PartitionInfo
+def _record_blocks(
+    file: StoredFile, info: PartitionInfo, piece: int, pickles: PickleReader
 ) -> Iterator[Block]:
-    """Yield the blocks of a file, which is to hold what the manifest names."""
-    header, footer = _read_ends(source, file)
-    if footer.digest != info.digest:
-        raise FramingError(_OTHER_RECORDS)
-    if footer.records != info.records:
-        raise FramingError(f"it holds {footer.records} records, not {info.records}")
-    yield from _read_blocks(source, header, footer)
+    """Yield the blocks of records of a file, which is to hold what *info* names.
+
+    *pickles* gets the definitions of classes.
+    """
+    with framing_errors(file), file.open(piece) as source:
+        ends = _read_ends(source, file)
+        if ends.info.digest != info.digest:
+            raise FramingError(_OTHER_RECORDS)
+        if (found := ends.info.records) != info.records:
+            raise FramingError(f"it holds {found} records, not {info.records}")
+        for block in _read_blocks(source, ends):
+            if block.flags == CLASSES:
+                pickles.definitions |= _definitions_in(block)
+            else:
+                yield block
 
 
-def _read_ends(source: BinaryIO, file: StoredFile) -> tuple[Header, Footer]:
+class _Ends(NamedTuple):
+    """What header and footer of a file hold."""
+
+    compression: str | None
+    info: PartitionInfo
+    blocks: int
+
+
+def _read_ends(source: BinaryIO, file: StoredFile) -> _Ends:
     """Return header and footer after checks; *source* is then at the first block.
 
     By the footer, a whole file of another run is detected before a record of it is
@@ -228,26 +220,14 @@ def _read_ends(source: BinaryIO, file: StoredFile) -> tuple[Header, Footer]:
     source.seek(max(file.size - FOOTER_READ_BYTES, 0))
     tail = source.read(FOOTER_READ_BYTES)
     source.seek(0)
-    header = decode_header(source.read(HEADER_BYTES), file.where)
-    _check_name(file, header)
-    return header, decode_footer(tail, file.size)
+    compression, _ = decode_header(source.read(HEADER_BYTES), file)
+    return _Ends(compression, *decode_footer(tail, file))
 
 
-def _check_name(file: StoredFile, header: Header) -> None:
-    name = file.name
-    if name is None or (name.index, name.fingerprint) != (
-        header.index,
-        header.fingerprint,
-    ):
-        raise FramingError(
-            f"it holds partition {header.index} with fingerprint {header.fingerprint}, "
-            f"and its name is {file.filename!r}"
-        )
-
-
-def _read_blocks(source: BinaryIO, header: Header, footer: Footer) -> Iterator[Block]:
+def _read_blocks(source: BinaryIO, ends: _Ends) -> Iterator[Block]:
     """Yield the blocks after the header, each after its checksum."""
-    left = footer.bytes - HEADER_BYTES - len(encode_text(footer)) - FOOTER_BYTES
+    info = ends.info
+    left = info.bytes - HEADER_BYTES - len(encode_text(info)) - FOOTER_BYTES
     running = hashlib.sha256()
     count = blocks = 0
     while left > 0:
@@ -263,7 +243,7 @@ def _read_blocks(source: BinaryIO, header: Header, footer: Footer) -> Iterator[B
             raise FramingError(f"block {blocks} does not match its checksum")
         if records > MAX_RECORDS:
             raise FramingError(f"block {blocks} has a count of {records} records")
-        if header.compression:
+        if ends.compression:
             payload = _decompress(stored, length, blocks)
         if len(payload) != length:
             raise FramingError(f"block {blocks} has another length than in its head")
@@ -275,9 +255,9 @@ def _read_blocks(source: BinaryIO, header: Header, footer: Footer) -> Iterator[B
         count += records
         blocks += 1
         yield block
-    if left < 0 or (footer.records, footer.blocks) != (count, blocks):
+    if left < 0 or (info.records, ends.blocks) != (count, blocks):
         raise FramingError("its footer has other counts of records or blocks")
-    if footer.digest != running.hexdigest()[: 2 * DIGEST_BYTES]:
+    if info.digest != running.hexdigest()[: 2 * DIGEST_BYTES]:
         raise FramingError(_OTHER_RECORDS)
 
 

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 from agatha_ckpt._errors import EncodeError, damaged
 from agatha_ckpt._format.base import (
     DIGEST_BYTES,
-    Footer,
-    Header,
+    Attempt,
+    Codec,
     StoredFile,
     check_records,
 )
@@ -24,44 +24,33 @@ from agatha_ckpt._format.names import SUFFIXES, TEXT
 _CHUNK_BYTES = 256 * 1024
 
 
-class TextCodec:
+class TextCodec(Codec):
     """Partitions as lines of UTF-8."""
 
     name = TEXT
     suffix = SUFFIXES[TEXT]
     is_text = True
 
-    def encode(
-        self,
-        records: Iterable[Any],
-        sink: BinaryIO,
-        header: Header,
-        *,
-        code: str,
-        allow_pickle: bool,
-        where: str,
-    ) -> Footer:
+    def encode(self, records: Any, sink: BinaryIO, attempt: Attempt) -> PartitionInfo:
         r"""Write *records*, one a line, each ended by ``\n``; see `Codec.encode`."""
-        check_records(records, where)
+        check_records(records, attempt.where)
         started = perf_counter()
         content = _Content()
         for record in records:
-            line = _encode_line(record, content.lines, where)
+            line = _encode_line(record, content.lines, attempt.where)
             content.add(line)
             sink.write(line)
-        return content.footer(code, perf_counter() - started)
-
-    def attempt_suffix(self, footer: Footer, npartitions: int) -> str:
-        """Return partition count and digest."""
-        return f"{npartitions:08x}{footer.digest[:16]}"
+        seconds = perf_counter() - started
+        return self.entry(
+            attempt,
+            content.digest,
+            seconds,
+            records=content.records,
+            bytes=content.bytes,
+        )
 
     def decode(
-        self,
-        file: StoredFile,
-        info: PartitionInfo,
-        *,
-        allow_pickle: bool,
-        piece: int = 0,
+        self, file: StoredFile, info: PartitionInfo, allow_pickle: bool, piece: int = 0
     ) -> Iterator[list[str]]:
         """Yield the lines; see `Codec.decode`.
 
@@ -78,11 +67,9 @@ class TextCodec:
             except UnicodeDecodeError as error:
                 raise damaged(file.where, f"it is not UTF-8 ({error})") from None
 
-    def verify(
-        self, file: StoredFile, info: PartitionInfo, *, allow_pickle: bool
-    ) -> None:
+    def verify(self, file: StoredFile, info: PartitionInfo, allow_pickle: bool) -> None:
         """Read and check all lines."""
-        for _ in self.decode(file, info, allow_pickle=allow_pickle):
+        for _ in self.decode(file, info, allow_pickle):
             pass
 
     def inspect(self, file: StoredFile) -> PartitionInfo:
@@ -94,40 +81,39 @@ class TextCodec:
         with file.open() as source:
             while chunk := source.read(_CHUNK_BYTES):
                 content.add(chunk)
-        footer, name = content.footer(), file.name
-        if name is None or not footer.digest.startswith(name.digest or "-"):
+        digest, name = content.digest, file.name
+        if name is None or not digest.startswith(name.digest or "-"):
             raise damaged(file.where, "it does not match the digest in its name")
-        return footer.info(file.filename, name.fingerprint)
-
-    def expected_partitions(self, file: StoredFile) -> int | None:
-        """Return the partition count in the file name."""
-        return file.name.npartitions if file.name else None
+        return PartitionInfo(
+            file=file.filename,
+            records=content.records,
+            bytes=content.bytes,
+            digest=digest,
+            fingerprint=name.fingerprint,
+        )
 
 
 class _Content:
     """Counts and digest of the bytes so far."""
 
     def __init__(self) -> None:
-        self.lines = self._bytes = 0
+        self.lines = self.bytes = 0
         self._digest = hashlib.sha256()
         self._end = b"\n"
 
     def add(self, data: bytes) -> None:
         self.lines += data.count(b"\n")
-        self._bytes += len(data)
+        self.bytes += len(data)
         self._digest.update(data)
         self._end = data[-1:]
 
-    def footer(self, code: str = "", seconds: float = 0.0) -> Footer:
-        return Footer(
-            records=self.lines + (self._end != b"\n"),
-            blocks=0,
-            bytes=self._bytes,
-            seconds=seconds,
-            holds_pickle=False,
-            digest=self._digest.hexdigest()[: 2 * DIGEST_BYTES],
-            code=code,
-        )
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()[: 2 * DIGEST_BYTES]
+
+    @property
+    def records(self) -> int:
+        return self.lines + (self._end != b"\n")
 
 
 def _encode_line(record: Any, number: int, where: str) -> bytes:
@@ -163,11 +149,10 @@ def _checked_chunks(
     while chunk := source.read(_CHUNK_BYTES):
         content.add(chunk)
         checksums.append(crc32(chunk))
-    footer = content.footer()
-    if footer.digest != info.digest:
+    if content.digest != info.digest:
         raise other
-    if footer.records != info.records:
-        reason = f"it holds {footer.records} lines, not {info.records}"
+    if content.records != info.records:
+        reason = f"it holds {content.records} lines, not {info.records}"
         raise damaged(file.where, reason)
     source.seek(0)
     for checksum in checksums:

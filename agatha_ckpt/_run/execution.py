@@ -24,6 +24,7 @@ from agatha_ckpt._errors import (
     error_note,
     pickle_refusal,
 )
+from agatha_ckpt._format.base import WriteOptions
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import new_run
@@ -61,7 +62,7 @@ from agatha_ckpt._run.progress import (
 )
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.folder import Folder, Marker
-from agatha_ckpt._store.partition import ClearedError, WriteOptions
+from agatha_ckpt._store.partition import ClearedError
 from agatha_ckpt._store.resume import Reusable, find_reusable
 from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import verify

@@ -5,7 +5,6 @@ from collections import UserList
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from typing import Any, BinaryIO
@@ -16,11 +15,10 @@ from agatha_ckpt._errors import (
     error_note,
 )
 from agatha_ckpt._filesystem.base import FolderGoneError
-from agatha_ckpt._format.base import Footer, Header
+from agatha_ckpt._format.base import Attempt, WriteOptions
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.framing import COMPRESSIONS
 from agatha_ckpt._format.manifest import PartitionInfo
-from agatha_ckpt._format.names import NO_BASE, partition_filename
 from agatha_ckpt._store.folder import Folder, PartitionFile, missing_file_error
 
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
@@ -29,32 +27,6 @@ _PIECE_BYTES, _MAX_PIECE_BYTES = 128 * 1024, 8 * 1024 * 1024
 
 class ClearedError(CheckpointConflictError):
     """The folder or the file was removed while a partition was being written."""
-
-
-@dataclass(frozen=True)
-class WriteOptions:
-    """What all partitions of one run have in common.
-
-    Attributes
-    ----------
-    format : str
-    npartitions : int
-        Partition count of the collection.
-    base : str
-        `Marker.base` of the done marker that the run is to replace.
-    run : str
-        8 hex digits, the id of the run.
-    compression : {None, "zstd"}
-    allow_pickle : bool
-        Whether values of types that the format does not have are pickled.
-    """
-
-    format: str
-    npartitions: int
-    base: str = NO_BASE
-    run: str = ""
-    compression: str | None = None
-    allow_pickle: bool = False
 
 
 def write_partition(
@@ -78,32 +50,21 @@ def write_partition(
     where = folder.describe(index)
     _check(where, index, fingerprint, options)
     codec = codec_for(options.format)
-    header = Header(fingerprint, index, options.npartitions, options.compression)
-    footers: list[Footer] = []
+    attempt = Attempt(index, fingerprint, options, where, code)
+    written: list[PartitionInfo] = []
 
     def write(sink: BinaryIO) -> str:
-        footer = codec.encode(
-            records,
-            sink,
-            header,
-            code=code,
-            allow_pickle=options.allow_pickle,
-            where=where,
-        )
-        footers.append(footer)
-        content = codec.attempt_suffix(footer, options.npartitions)
-        return partition_filename(
-            index, fingerprint, options.base, options.run, codec.suffix, content
-        )
+        written.append(codec.encode(records, sink, attempt))
+        return written[0].file
 
     try:
-        filename = folder.files.publish(folder.path, write)
+        folder.files.publish(folder.path, write)
     except FolderGoneError:
         raise ClearedError(
             f"{where} was cleared by another run while it was being written; run again "
             "when the other run has ended"
         ) from None
-    return footers[0].info(filename, fingerprint)
+    return written[0]
 
 
 def _check(where: str, index: int, fingerprint: str, options: WriteOptions) -> None:

@@ -11,6 +11,7 @@ from agatha_ckpt._errors import InvalidValueError
 from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._filesystem.factory import files_for
 from agatha_ckpt._filesystem.memory import ElsewhereFiles, this_process
+from agatha_ckpt._format.base import WriteOptions
 from agatha_ckpt._format.manifest import (
     Manifest,
     PartitionInfo,
@@ -22,7 +23,7 @@ from agatha_ckpt._store.commit import mark_done
 from agatha_ckpt._store.contents import clear, clear_each
 from agatha_ckpt._store.display import notebook_table
 from agatha_ckpt._store.folder import Folder
-from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
+from agatha_ckpt._store.partition import Partition, write_partition
 from agatha_ckpt._store.prune import MIN_AGE, Criteria, Removal, prune
 from agatha_ckpt._store.records import records_of
 from agatha_ckpt._store.root import Root, check_options, folder_names
@@ -309,10 +310,7 @@ class CheckpointStore:
         return Partition(self._folder(name), plan.format, index, info, allow_pickle)
 
     def mark_done(
-        self,
-        name: Name,
-        manifest: Manifest,
-        replaces: Manifest | None = None,
+        self, name: Name, manifest: Manifest, replaces: Manifest | None = None
     ) -> Manifest:
         """Commit: write the done marker with *manifest*. The last step of a save.
 
@@ -336,10 +334,7 @@ class CheckpointStore:
         rename(self._folder(name), self._folder(new))
 
     def copy(
-        self,
-        name: Name,
-        store: "CheckpointStore",
-        new: Name | None = None,
+        self, name: Name, store: "CheckpointStore", new: Name | None = None
     ) -> None:
         """Copy a done checkpoint to *store*, under its own name or *new*.
 

@@ -13,14 +13,14 @@ import zlib
 from io import BytesIO
 
 from agatha_ckpt._format import framing, partition_file
-from agatha_ckpt._format.base import Header
+from agatha_ckpt._format.base import Attempt, WriteOptions
 from agatha_ckpt._format.codec import codec_for
-from agatha_ckpt._format.names import parse_filename, partition_filename
+from agatha_ckpt._format.names import parse_filename
 from tests.benchmarks import common
 from tests.benchmarks.workloads import WORKLOADS
 
 CODEC = codec_for("msgpack")
-FINGERPRINT, BASE, RUN = "0" * 32, "0" * 8, "0" * 8
+FINGERPRINT = "0" * 32
 CRC32 = framing.crc32
 
 
@@ -32,15 +32,12 @@ class Encoded:
 
     def __init__(self, records):
         sink = BytesIO()
-        header = Header(FINGERPRINT, 0, 1)
-        footer = CODEC.encode(
-            records, sink, header, code="", allow_pickle=False, where=self.where
-        )
+        attempt = Attempt(0, FINGERPRINT, WriteOptions("msgpack", 1), self.where)
+        self.info = CODEC.encode(records, sink, attempt)
         self.data = sink.getvalue()
         self.size = len(self.data)
-        filename = partition_filename(0, FINGERPRINT, BASE, RUN, CODEC.suffix)
-        self.name = parse_filename(filename)
-        self.info = footer.info(filename, FINGERPRINT)
+        self.filename = self.info.file
+        self.name = parse_filename(self.filename)
 
     def open(self, piece=0):
         return BytesIO(self.data)

@@ -22,7 +22,7 @@ from dask._task_spec import Task
 
 from agatha_ckpt import Checkpointer, EncodeError, RootNotSetError
 from agatha_ckpt._dask.save_partition import SavePartition
-from agatha_ckpt._store.partition import WriteOptions
+from agatha_ckpt._format.base import WriteOptions
 
 NUMBERS = [5, 3, 8, 1, 9, 2, 7, 7, 4, 6, 0, 3]
 

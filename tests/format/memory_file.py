@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from io import BytesIO
 
-from agatha_ckpt._format.base import Header
+from agatha_ckpt._format.base import Attempt, WriteOptions
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import PartitionInfo
-from agatha_ckpt._format.names import parse_filename, partition_filename
+from agatha_ckpt._format.names import parse_filename
 from tests.format.specification import BASE, FINGERPRINT, filename
 
 WHERE = "partition 1 of checkpoint 'x'"
@@ -40,12 +40,9 @@ class MemoryFile:
 def encode(records, form="msgpack", compression=None, allow_pickle=False, code=""):
     """Return *records* as partition 1 of 3: the file, and the manifest's entry."""
     codec, sink = codec_for(form), BytesIO()
-    header = Header(FINGERPRINT, 1, 3, compression)
-    options = {"code": code, "allow_pickle": allow_pickle, "where": WHERE}
-    footer = codec.encode(records, sink, header, **options)
-    content = codec.attempt_suffix(footer, 3)
-    name = partition_filename(1, FINGERPRINT, BASE, "", codec.suffix, content)
-    return MemoryFile(sink.getvalue(), name), footer.info(name, FINGERPRINT)
+    options = WriteOptions(form, 3, BASE, "", compression, allow_pickle)
+    info = codec.encode(records, sink, Attempt(1, FINGERPRINT, options, WHERE, code))
+    return MemoryFile(sink.getvalue(), info.file), info
 
 
 def decode(file, info=None, form="msgpack", allow_pickle=False, piece=0):

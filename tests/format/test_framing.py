@@ -19,7 +19,6 @@ from agatha_ckpt._format.framing import (
 )
 from tests.format.memory_file import MemoryFile, decode, encode
 from tests.format.specification import (
-    FINGERPRINT,
     array_block,
     checksum,
     header,
@@ -48,7 +47,7 @@ def test_p5_a_header_that_is_cut_under_a_right_checksum_is_damage(cut):
     data = header(1, 3)[:cut]
     for ended in (data, data + checksum(data)):
         with pytest.raises(FramingError):
-            decode_header(ended, "x")
+            decode_header(ended, MemoryFile(data))
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
@@ -72,16 +71,16 @@ def test_a_footer_keeps_whole_entries_of_its_code_as_many_as_there_is_room(step)
     kept = found.split(";")
     assert kept == code.encode("utf-8", "replace").decode().split(";")[: len(kept)]
     assert len(kept) > 200
-    assert decode_footer(file.data[-4096:], file.size).code == found
+    assert decode_footer(file.data[-4096:], file)[0].code == found
     short, info = encode([1], code="f=01234567")
     assert codec_for("msgpack").inspect(short) == info
 
 
 def test_a_footer_is_found_whatever_is_before_it():
     file, info = encode([1, 2], code="f=01234567")
-    footer = decode_footer(file.data, file.size)
-    assert footer.info(file.filename, FINGERPRINT) == info
-    assert file.data.endswith(encode_footer(footer))
+    found, blocks = decode_footer(file.data, file)
+    assert found == info
+    assert file.data.endswith(encode_footer(found, blocks))
 
 
 # ---- the checksum, with isal and without ----

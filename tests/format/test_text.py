@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agatha_ckpt import CorruptCheckpointError, EncodeError
-from agatha_ckpt._format.base import Header
+from agatha_ckpt._format.base import Attempt, WriteOptions
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.names import parse_filename
 from tests.format.memory_file import WHERE, MemoryFile, decode, encode
@@ -153,6 +153,5 @@ def test_p10_text_is_encoded_one_line_at_a_time():
             assert pulled * 101 == self.tell()
             return written
 
-    options = {"code": "", "allow_pickle": False, "where": WHERE}
-    footer = CODEC.encode(source(), Sink(), Header(FINGERPRINT, 0, 1), **options)
-    assert footer.records == 1000
+    attempt = Attempt(0, FINGERPRINT, WriteOptions("text", 1), WHERE)
+    assert CODEC.encode(source(), Sink(), attempt).records == 1000

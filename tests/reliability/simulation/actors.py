@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from agatha_ckpt import CheckpointConflictError, CheckpointError, Manifest, Plan
+from agatha_ckpt._format.base import WriteOptions
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.names import new_run
 from agatha_ckpt._store.commit import adopt, commit
 from agatha_ckpt._store.contents import clear
 from agatha_ckpt._store.folder import Folder, Marker
-from agatha_ckpt._store.partition import Partition, WriteOptions, write_partition
+from agatha_ckpt._store.partition import Partition, write_partition
 from agatha_ckpt._store.prune import Criteria, find_removals
 from agatha_ckpt._store.resume import find_reusable
 from agatha_ckpt._store.verify import find_missing

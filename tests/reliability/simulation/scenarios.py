@@ -2,8 +2,9 @@
 
 from functools import partial
 
+from agatha_ckpt._format.base import WriteOptions
 from agatha_ckpt._store.folder import Marker
-from agatha_ckpt._store.partition import WriteOptions, write_partition
+from agatha_ckpt._store.partition import write_partition
 from tests.reliability.simulation.actors import (
     VALUES,
     clearer,
