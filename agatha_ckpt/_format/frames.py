@@ -58,7 +58,8 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
     described["labels"] = _describe_labels(frame.columns)
     described["attrs"] = _describe_attrs(frame.attrs)
     try:
-        table = pa.Table.from_pandas(frame, preserve_index=None)
+        # In this thread: the scheduler has partitions for the others.
+        table = pa.Table.from_pandas(frame, preserve_index=None, nthreads=1)
     except MemoryError:
         raise
     except Exception as error:  # any, such as OverflowError, and from objects in it
