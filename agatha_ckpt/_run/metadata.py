@@ -1,7 +1,7 @@
 """The caller's own metadata of a checkpoint: what a manifest takes."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -13,7 +13,7 @@ _PLAIN = (str, int, bool, type(None))
 
 
 def checked_metadata(metadata: object, where: str) -> dict[str, Any]:
-    """Return a copy of *metadata*, which JSON can hold as it is.
+    """Return a copy of *metadata*, which JSON can hold as it is; of dicts alone.
 
     Parameters
     ----------
@@ -24,13 +24,14 @@ def checked_metadata(metadata: object, where: str) -> dict[str, Any]:
     Raises
     ------
     EncodeError
-        It is not a dict, or holds something that JSON would change, or is longer than
-        64 KiB as JSON.
+        It is not a mapping, or holds something that JSON would change, or is longer
+        than 64 KiB as JSON.
     """
-    fault = "it is not a dict" if type(metadata) is not dict else _fault_in(metadata)
+    is_mapping = isinstance(metadata, Mapping)
+    fault = _fault_in(metadata) if is_mapping else "it is not a dict"
     if not fault:
         try:
-            text = json.dumps(metadata, ensure_ascii=False)
+            text = json.dumps(metadata, ensure_ascii=False, default=dict)
             size = len(text.encode())
         except ValueError as error:  # surrogates, or thousands of digits
             fault = str(error)
@@ -45,7 +46,7 @@ def checked_metadata(metadata: object, where: str) -> dict[str, Any]:
     )
 
 
-def _fault_in(metadata: dict[Any, Any]) -> str | None:
+def _fault_in(metadata: object) -> str | None:
     """Return what JSON would change, and where; None if nothing."""
     waiting: list[tuple[str, int, Any]] = [("metadata", 0, metadata)]
     # A value takes a byte or more. One that holds itself has no end.
@@ -63,12 +64,12 @@ def _fault_in(metadata: dict[Any, Any]) -> str | None:
         inner: Iterable[tuple[Any, Any]]
         if kind is list:
             inner = enumerate(value)
-        elif kind is dict:
+        elif isinstance(value, Mapping):
             inner = value.items()
         else:
             return f"{place} is of type {kind.__module__}.{kind.__qualname__}"
         for key, each in inner:
-            if kind is dict and type(key) is not str:
+            if kind is not list and type(key) is not str:
                 return f"{place} has the key {key!r}, which is not a str"
             waiting.append((f"{place}[{key!r}]", depth + 1, each))
     return f"it has more than {_MAX_BYTES:,} values"
