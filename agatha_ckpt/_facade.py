@@ -14,6 +14,7 @@ from agatha_ckpt._run.signatures import typed
 from agatha_ckpt._settings import (
     CkptOptions,
     Compression,
+    OnError,
     OnStale,
     Settings,
 )
@@ -234,6 +235,30 @@ def set_on_stale(on_stale: OnStale) -> None:
 def get_on_stale() -> OnStale:
     """Return what happens to a stale checkpoint."""
     return _default.settings.on_stale
+
+
+def set_on_error(on_error: OnError) -> None:
+    """Set what happens when a partition fails.
+
+    ``"raise"`` raises its error at once, ``"continue"`` tries the others first, and
+    then raises PartitionsFailedError.
+    """
+    _default.configure(on_error=on_error)
+
+
+def get_on_error() -> OnError:
+    """Return what happens when a partition fails."""
+    return _default.settings.on_error
+
+
+def set_read_only(is_read_only: bool) -> None:
+    """Set whether what is done is loaded, and nothing is written."""
+    _default.configure(read_only=is_read_only)
+
+
+def get_read_only() -> bool:
+    """Return whether what is done is loaded, and nothing is written."""
+    return _default.settings.read_only
 
 
 def set_halt_point(name: str) -> None:

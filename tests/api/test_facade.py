@@ -37,7 +37,9 @@ SIGNATURES = {
     "get_allow_partial": "()",
     "get_allow_pickle": "()",
     "get_compression": "()",
+    "get_on_error": "()",
     "get_on_stale": "()",
+    "get_read_only": "()",
     "get_checkpoints_like": "(glob_pattern)",
     "get_done_file_path": "(name)",
     "get_or_make_ckpt_dir": "(name)",
@@ -49,7 +51,9 @@ SIGNATURES = {
     "set_allow_partial": "(allow)",
     "set_allow_pickle": "(allow)",
     "set_compression": "(compression)",
+    "set_on_error": "(on_error)",
     "set_on_stale": "(on_stale)",
+    "set_read_only": "(is_read_only)",
     "set_halt_point": "(name)",
     # Both set_root(path) and the documented set_root(ckpt_root=path).
     "set_root": "(root=None, *, storage_options=None, fsync=True, **options)",
@@ -470,7 +474,9 @@ def test_quiet_says_nothing(folder, capsys):
         ("allow_pickle", (False, True, False)),
         ("verbose", (True, False, True)),
         ("compression", ("auto", None, "zstd")),
+        ("on_error", ("raise", "continue")),
         ("on_stale", ("warn", "error", "recompute")),
+        ("read_only", (False, True, False)),
     ],
 )
 def test_a_setting_is_what_was_set_last(setting, values):

@@ -91,6 +91,7 @@ def a_checkpointer(bag: Bag) -> None:
     ckpt.ckpt("bag", "prefix", version="2")
     agatha_ckpt.ckpt("bag", verbose=False)
     agatha_ckpt.set_on_stale("error")
+    agatha_ckpt.set_on_error("continue")
     agatha_ckpt.set_compression(None)
 
 
