@@ -341,7 +341,7 @@ def values():
         "toolz": [toolz.curry(add, 1), toolz.compose(add, str, even)],
         "cached": functools.lru_cache(add),
         "module": math,
-        "random": random.Random(3),
+        "random": [random.Random(3), random.choice, random.random],
         "filesystem": fsspec.filesystem("memory"),
         "open file": fsspec.open("memory://a/b.txt", "rt"),
         "ndarray": np.arange(12).reshape(3, 4).T,
@@ -351,6 +351,7 @@ def values():
         "numpy scalars": [np.float32(1.5), np.datetime64("2026"), np.str_("x")],
         "dtypes": [np.dtype("<i4"), np.dtype([("a", "f8")]), np.int64],
         "numpy functions": [np.add, np.mean, np.random.default_rng(3)],
+        "numpy's generator": [np.random.normal, np.random.random],
     }
     return found | (of_pandas() if HAS_PANDAS else {})
 

@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agatha_ckpt._dask.fingerprint import fingerprints_of
+from tests.dask import fingerprint_cases
 from tests.dask.fingerprint_cases import (
     HAS_PANDAS,
     Colour,
@@ -349,6 +350,13 @@ EQUAL = {
 }
 
 
+def mapped(folder, values):
+    """Return an array in a file."""
+    array = np.memmap(folder / f"{len(list(folder.iterdir()))}", "i8", "w+", shape=2)
+    array[:] = values
+    return array
+
+
 class Cached:
     def __init__(self, value):
         self.value = value
@@ -399,6 +407,22 @@ def strict(value):
     if callable(value):
         return kind, strict(value.__closure__[0].cell_contents)
     return kind, value
+
+
+def test_a_method_with_a_name_of_its_own_counts_by_its_object(monkeypatch):
+    found = set()
+    for value in (1, 2):
+        method = Holder(a=value).method
+        monkeypatch.setattr(fingerprint_cases, "method", method, raising=False)
+        found.add(fingerprint_of(method))
+    assert len(found) == 2
+
+
+def test_an_array_in_a_file_counts_by_its_content(tmp_path):
+    one, same, other = (mapped(tmp_path, values) for values in (1, 1, 2))
+    assert known_of(one) == known_of(same)
+    assert known_of(one).opaque == ()
+    assert fingerprint_of(one) != fingerprint_of(other)
 
 
 @given(VALUES, VALUES)

@@ -226,12 +226,14 @@ def is_global(value: Any, name: str = "", module: Any = None) -> bool:
 
 
 def _is_bound_global(value: Any) -> bool:
-    """Return whether a method is a function of its module, as ``random.choice``."""
-    return is_global(value, value.__name__, type(value.__self__).__module__)
+    """Return whether a method is a function of a library, as ``random.choice``."""
+    module = str(type(value.__self__).__module__)
+    is_library = module.partition(".")[0] in _LIBRARIES | {"numpy"}
+    return is_library and is_global(value, getattr(value, "__name__", "?"), module)
 
 
 def _method(encoder: Encoder, value: Any) -> bytes:
-    if type(value.__func__) is types.FunctionType and _is_bound_global(value):
+    if _is_bound_global(value):
         return tagged(b"M", text(full_name(value.__func__)))
     owner = encoder.named(value.__self__, (_owner_label, value.__func__, None))
     return tagged(b"M", owner, encoder.encode(value.__func__))

@@ -190,6 +190,7 @@ HANDLERS: dict[str, Handler] = {
     "zoneinfo.ZoneInfo": _zone,
     "numpy.ndarray": _ndarray,
     "numpy.generic": _scalar,
+    "numpy.memmap": _ndarray,
     "numpy.dtype": _dtype,
     "numpy.ma.MaskedArray": by(_masked),
     "numpy.random.bit_generator.BitGenerator": by(attrgetter("state", "seed_seq")),
