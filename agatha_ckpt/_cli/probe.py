@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from secrets import token_hex
 
@@ -90,6 +90,7 @@ def _folder_in(store: CheckpointStore) -> Iterator[str]:
         yield folder
     finally:
         if store.fs.exists(folder):  # there also where folders are not removed
-            store.fs.rm(folder, recursive=True)
+            with suppress(FileNotFoundError):  # of files that are not listed
+                store.fs.rm(folder, recursive=True)
         for path in made:
             store._files.remove_folder(path)
