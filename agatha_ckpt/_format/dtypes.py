@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from agatha_ckpt._format.objects import same_object
 
@@ -27,16 +28,71 @@ def describe_dtype(dtype: Any) -> Any:
     import pandas as pd
 
     if isinstance(dtype, pd.CategoricalDtype):
-        return ["category", describe_dtype(dtype.categories.dtype)]
+        kept = dtype.categories
+        if isinstance(kept.dtype, pd.PeriodDtype | pd.IntervalDtype):
+            raise UnstorableFrame(
+                f"Arrow has no categories of the dtype {kept.dtype}; make text of them "
+                "with cat.rename_categories(str)"
+            )
+        return ["category", describe_dtype(kept.dtype), describe_axis(kept)]
     if isinstance(dtype, pd.StringDtype):
         missing = "NA" if dtype.na_value is pd.NA else "nan"
         return ["string", dtype.storage, missing]
     if isinstance(dtype, pd.ArrowDtype):
         return ["arrow"]
+    if isinstance(zone := getattr(dtype, "tz", None), ZoneInfo):
+        return ["zone", dtype.unit, zone.key]  # of "UTC", pandas makes another class
     name = str(dtype)
     if not _is_named(dtype, name):
         raise UnstorableFrame(f"Arrow does not keep the dtype {name}; use astype")
     return name
+
+
+def describe_axis(index: pd.Index) -> dict[str, Any]:
+    """Return the names of an index, and its range or its frequency.
+
+    Raises
+    ------
+    UnstorableFrame
+        JSON does not hold a name, or a text the frequency.
+    """
+    import pandas as pd
+    from pandas.tseries.frequencies import to_offset
+
+    names = list(index.names)
+    if not all(name is None or type(name) in (str, int) for name in names):
+        raise UnstorableFrame(f"its index has the names {names!r}; use a str")
+    if isinstance(index, pd.MultiIndex) and index.nlevels == 1:
+        raise UnstorableFrame(
+            "its index is a MultiIndex of one level; use index.get_level_values(0)"
+        )
+    if isinstance(index, pd.RangeIndex):
+        return {"range": [index.start, index.stop, index.step], "names": names}
+    # That of a period is in its dtype.
+    freq = None if isinstance(index, pd.PeriodIndex) else getattr(index, "freq", None)
+    try:
+        kept = freq is None or to_offset(freq.freqstr) == freq
+    except ValueError:
+        kept = False
+    if not kept:
+        raise UnstorableFrame(
+            f"the text of the frequency of its index, {freq!r}, is another one; set "
+            "index.freq = None"
+        )
+    return {"names": names, "freq": None if freq is None else freq.freqstr}
+
+
+def axis_of(index: pd.Index, described: dict[str, Any]) -> pd.Index:
+    """Return the index that a description is of, with the values of another."""
+    import pandas as pd
+
+    name = described["names"][0]
+    if "range" in described:
+        return pd.RangeIndex(*described["range"], name=name)
+    index = index.rename(name)
+    if described["freq"] is not None:
+        index.freq = described["freq"]
+    return index
 
 
 @lru_cache(maxsize=256)
@@ -69,11 +125,13 @@ def dtype_of(described: Any, pattern: Any = None) -> Any:
             return pd.StringDtype(storage, na_value=float("nan"))
         except TypeError:  # before pandas 2.3, where the storage determines it
             return pd.StringDtype(storage)
+    if kind == "zone":
+        return pd.DatetimeTZDtype(rest[0], ZoneInfo(rest[1]))
     if kind == "arrow":
         return pd.ArrowDtype(pattern.type)
     kept = pattern.dictionary
     values = pa.chunked_array([kept]).to_pandas().astype(dtype_of(rest[0], kept))
-    categories = pd.Index(values, dtype=values.dtype)
+    categories = axis_of(pd.Index(values, dtype=values.dtype), rest[1])
     return pd.CategoricalDtype(categories, pattern.type.ordered)
 
 
@@ -110,7 +168,8 @@ def same_dtype(a: Any, b: Any) -> bool:
     if isinstance(a, pd.StringDtype) and isinstance(b, pd.StringDtype):
         missing = (a.na_value is pd.NA) == (b.na_value is pd.NA)
         return missing and a.storage == b.storage
-    return bool(type(a) is type(b) and a == b)
+    zones = [type(getattr(each, "tz", None)) for each in (a, b)]
+    return bool(type(a) is type(b) and a == b and zones[0] is zones[1])
 
 
 def index_fault(index: pd.Index, wanted: pd.Index) -> str:
@@ -121,6 +180,9 @@ def index_fault(index: pd.Index, wanted: pd.Index) -> str:
         return f"has the names {list(index.names)}, not {list(wanted.names)}"
     if index.nlevels != wanted.nlevels:
         return f"has {index.nlevels} levels, not {wanted.nlevels}"
+    nested = [isinstance(each, pd.MultiIndex) for each in (index, wanted)]
+    if nested[0] != nested[1]:
+        return "is a MultiIndex of one level, or should be one"
     if isinstance(index, pd.MultiIndex):
         found, asked = list(index.dtypes), list(wanted.dtypes)
     else:

@@ -8,13 +8,20 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from agatha_ckpt._format.dtypes import codes_in, describe_dtype, dtype_of, same_dtype
+from agatha_ckpt._format.dtypes import (
+    axis_of,
+    codes_in,
+    describe_dtype,
+    dtype_of,
+    same_dtype,
+)
 from agatha_ckpt._format.objects import from_objects
 
 if TYPE_CHECKING:  # imported when the first frame is met
     import pyarrow as pa
 
 KEY = b"agatha_ckpt"
+_FLOATS = ("Float32", "Float64")  # by themselves, they make NA of NaN
 _Described = dict[str, Any]
 
 
@@ -76,12 +83,15 @@ def to_pandas(table: pa.Table, columns: list[Any] | None = None) -> Any:
     parts = [(described["columns"][p], template.column(int(p))) for p in places]
     frame = _frame(table, parts, rows)
     frame.columns = labels
-    frame.attrs = described["attrs"]
-    if "series" not in described:
-        return frame
-    series = frame.iloc[:, 0]
-    series.attrs = described["attrs"]
-    return series if described["series"] else series.rename(None)
+    value = frame
+    if "series" in described:
+        value = frame.iloc[:, 0]
+        if described["series"] != "numpy":  # as it is in the columns, if it is an int
+            value = value.rename(labels.tolist()[0] if described["series"] else None)
+    value.attrs = described["attrs"]
+    if "unique" in described:
+        value.flags.allows_duplicate_labels = False
+    return value
 
 
 def _frame(table: pa.Table, parts: list[tuple[_Described, Any]], rows: Any) -> Any:
@@ -130,7 +140,8 @@ def _kinds_by_type(
         if _is_plain(dtype):
             plain.add(found)
             continue
-        if dtype == "object" or dtype[0] == "category" or found != pattern.type:
+        one_by_one = dtype in ("object", *_FLOATS) or dtype[0] == "category"
+        if one_by_one or found != pattern.type:
             return None
         kind = dtype_of(dtype, pattern)
         if not same_dtype(kinds.setdefault(found, kind), kind):
@@ -149,21 +160,26 @@ def _is_numpy(name: str) -> bool:
     import pandas as pd
 
     dtype = pd.api.types.pandas_dtype(name)
-    return isinstance(dtype, np.dtype | pd.DatetimeTZDtype)
+    return isinstance(dtype, np.dtype)
 
 
 def _values(column: pa.ChunkedArray, pattern: pa.Array, described: _Described) -> Any:
     """Return the values of one column, as a series."""
     import pandas as pd
 
-    if described["dtype"] == "object":
-        return pd.Series(from_objects(column, described["way"]), dtype=object)
-    kind = dtype_of(described["dtype"], pattern)
-    if isinstance(kind, pd.CategoricalDtype):
-        codes = codes_in(column, pattern)
+    dtype = described["dtype"]
+    if dtype[0] == "category":
+        codes, kind = codes_in(column, pattern), dtype_of(dtype, pattern)
         return pd.Series(pd.Categorical.from_codes(codes, dtype=kind))
     if column.type != pattern.type:
         column = column.cast(pattern.type)
+    if dtype == "object":
+        return pd.Series(from_objects(column, described["way"]), dtype=object)
+    if dtype in _FLOATS:
+        numbers, missing = column.fill_null(0), column.is_null()
+        both = numbers.to_numpy(), missing.to_numpy()
+        return pd.Series(pd.arrays.FloatingArray(*both, copy=True))
+    kind = dtype_of(dtype, pattern)
     if hasattr(kind, "__from_arrow__"):
         return pd.Series(kind.__from_arrow__(column))
     return column.to_pandas().astype(kind)
@@ -204,8 +220,4 @@ def _index(described: _Described, levels: list[Any], table: pa.Table) -> Any:
         return rows if not table.num_columns else rows[: table.num_rows]
     if len(levels) > 1 or len(names) > 1:
         return pd.MultiIndex.from_arrays(levels, names=names)
-    rows = pd.Index(levels[0], dtype=levels[0].dtype).rename(names[0])
-    freq = described["freq"]
-    if freq is not None:
-        rows.freq = freq
-    return rows
+    return axis_of(pd.Index(levels[0], dtype=levels[0].dtype), described)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from agatha_ckpt._format.dtypes import (
     UnstorableFrame,
+    describe_axis,
     describe_dtype,
     index_fault,
     same_dtype,
 )
 from agatha_ckpt._format.frame_reader import KEY, to_pandas
-from agatha_ckpt._format.objects import objects_of
+from agatha_ckpt._format.objects import objects_of, same_object
 
 if TYPE_CHECKING:  # imported when the first frame is met
     import pandas as pd
@@ -42,9 +43,17 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
 
     described: _Described = {}
     frame = value
+    if not value.flags.allows_duplicate_labels:
+        described["unique"] = True
     if type(value) is pd.Series:
-        described["series"] = value.name is not None
-        frame = value.to_frame()
+        name = value.name
+        described["series"] = "numpy" if hasattr(name, "dtype") else name is not None
+        try:
+            frame = value.to_frame()
+        except UnicodeError:
+            raise UnstorableFrame(
+                f"its name {name!r} is not Unicode; rename it"
+            ) from None
     if type(frame) is not pd.DataFrame:
         raise UnstorableFrame(
             f"it is a {type(value).__module__}.{type(value).__qualname__}, not a "
@@ -63,10 +72,12 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
     except MemoryError:
         raise
     except Exception as error:  # any, such as OverflowError, and from objects in it
-        reason = " ".join(map(str, error.args)) or repr(error)
+        is_text = isinstance(error, UnicodeError)  # which has the text in its arguments
+        reason = str(error) if is_text else " ".join(map(str, error.args))
+        reason = (reason or repr(error)).splitlines()[0]
         raise UnstorableFrame(
-            f"Arrow cannot hold it ({reason.splitlines()[0]}); convert the column with "
-            "astype, or store a bag"
+            f"Arrow cannot hold it ({reason}); convert the column with astype, "
+            "or store a bag"
         ) from None
     count = len(frame.columns)
     described["columns"] = [
@@ -133,7 +144,7 @@ def _describe_attrs(attrs: dict[Any, Any]) -> dict[Any, Any]:
         kept = json.loads(json.dumps(attrs)) if attrs else {}
     except (TypeError, ValueError):
         kept = None
-    if kept != attrs:
+    if not same_object(kept, attrs):
         raise UnstorableFrame(
             "its attrs are not what JSON can hold; use strings as keys, and strings, "
             "numbers, booleans, None, lists and dicts as values"
@@ -144,32 +155,26 @@ def _describe_attrs(attrs: dict[Any, Any]) -> dict[Any, Any]:
 def _describe_index(index: pd.Index, columns: list[Any]) -> _Described:
     import pandas as pd
 
-    names = list(index.names)
-    if not all(name is None or type(name) in (str, int) for name in names):
-        raise UnstorableFrame(f"its index has the names {names!r}; use a str")
-    if isinstance(index, pd.RangeIndex):
-        return {"range": [index.start, index.stop, index.step], "names": names}
+    described = describe_axis(index)
+    if "range" in described:
+        return described
     values = [index.get_level_values(level) for level in range(index.nlevels)]
     levels = [pd.Series(each.array, dtype=each.dtype) for each in values]
-    # That of a period is in its dtype.
-    freq = None if isinstance(index, pd.PeriodIndex) else getattr(index, "freq", None)
-    return {
-        "levels": [
-            _describe_objects(values, column)
-            if getattr(values.dtype, "hasobject", False)
-            else {"dtype": describe_dtype(values.dtype)}
-            for values, column in zip(levels, columns, strict=True)
-        ],
-        "names": names,
-        "freq": None if freq is None else freq.freqstr,
-    }
+    described["levels"] = [
+        _describe_objects(values, column)
+        if getattr(values.dtype, "hasobject", False)
+        else {"dtype": describe_dtype(values.dtype)}
+        for values, column in zip(levels, columns, strict=True)
+    ]
+    return described
 
 
 def _describe_objects(values: pd.Series, column: pa.ChunkedArray) -> _Described:
     way = objects_of(values.to_numpy(), column)
     if way is None:
+        place = "its index" if values.name is None else f"its column {values.name!r}"
         raise UnstorableFrame(
-            f"its column {values.name!r} holds objects that Arrow does not give back; "
+            f"{place} holds objects that Arrow does not give back; "
             "convert it with astype (to 'string', for text), or store a bag"
         )
     return {"dtype": "object", "way": way}
@@ -221,20 +226,22 @@ def _check(value: Any, back: Any) -> None:
     import pandas as pd
 
     if isinstance(value, pd.Series):
-        same = value.name == back.name or (value.name is None and back.name is None)
+        same = same_object(value.name, back.name)
         pairs = [(value.dtype, back.dtype)]
     else:
         same = value.columns.equals(back.columns)
-        same = same and value.columns.dtype == back.columns.dtype
-        same = same and list(value.columns.names) == list(back.columns.names)
+        same = same and not index_fault(value.columns, back.columns)
         pairs = list(zip(value.dtypes, back.dtypes, strict=True))
     for wanted, found in pairs:
         if not same_dtype(wanted, found):
             raise UnstorableFrame(
                 f"Arrow gives back the dtype {found} for {wanted}; use astype"
             )
-    if not same or index_fault(value.index, back.index):
+    if not same:
         raise UnstorableFrame(
-            "Arrow does not give back the names of its columns, or its index; use "
-            "names that are str, and an index of one level"
+            "Arrow does not give back the names of its columns; use a str for each"
+        )
+    if fault := index_fault(back.index, value.index):
+        raise UnstorableFrame(
+            f"what Arrow gives back as its index {fault}; use reset_index"
         )

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_DETAILS = ("tzinfo", "fold", "unit")  # of times, that == leaves out
+
+
 def objects_of(values: np.ndarray[Any, Any], column: pa.ChunkedArray) -> str | None:
     """Return the way by which *column* gives back *values*; None if none does.
 
@@ -81,8 +84,8 @@ def same_object(a: Any, b: Any) -> bool:
     if a is b:
         return True
     try:
-        zones = [getattr(each, "tzinfo", None) for each in (a, b)]
-        same: bool = a == b and zones[0] == zones[1]
+        details = [[getattr(each, name, None) for name in _DETAILS] for each in (a, b)]
+        same: bool = a == b and details[0] == details[1]
     except (TypeError, ValueError):
         return False
     return bool(same)

@@ -38,12 +38,12 @@ class ParquetCodec(Codec):
     def encode(self, records: Any, sink: BinaryIO, attempt: Attempt) -> PartitionInfo:
         """Write a frame; see `Codec.encode`."""
         started = perf_counter()
+        taken = PieceWriter(sink)
         try:
             table = to_arrow(records)
+            write_table(table, taken, attempt.options.compression)
         except UnstorableFrame as error:
             raise EncodeError(f"{attempt.where} cannot be stored: {error}") from None
-        taken = PieceWriter(sink)
-        write_table(table, taken, attempt.options.compression)
         digest, checksums = taken.result()
         return self.entry(
             attempt,
@@ -83,23 +83,34 @@ class ParquetCodec(Codec):
 
 
 def write_table(table: pa.Table, sink: PieceWriter, compression: str | None) -> None:
-    """Write a table as a Parquet file."""
+    """Write a table as a Parquet file.
+
+    Raises
+    ------
+    UnstorableFrame
+        Parquet does not have one of the types.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # A dictionary takes time to build, and numbers seldom repeat.
     texts = [field.name for field in table.schema if not _is_number(field.type)]
-    with (
-        pa.BufferedOutputStream(pa.PythonFile(sink, "w"), _BUFFER_BYTES) as buffered,
-        pq.ParquetWriter(
-            buffered,
-            table.schema,
-            version="2.6",
-            compression=compression or "none",
-            use_dictionary=texts or False,
-        ) as writer,
-    ):
-        writer.write_table(table, row_group_size=ROW_GROUP)
+    try:
+        with (
+            pa.BufferedOutputStream(pa.PythonFile(sink, "w"), _BUFFER_BYTES) as buffer,
+            pq.ParquetWriter(
+                buffer,
+                table.schema,
+                version="2.6",
+                compression=compression or "none",
+                use_dictionary=texts or False,
+            ) as writer,
+        ):
+            writer.write_table(table, row_group_size=ROW_GROUP)
+    except pa.ArrowNotImplementedError as error:
+        raise UnstorableFrame(
+            f"Parquet cannot hold it ({error}); convert the column, or store a bag"
+        ) from None
 
 
 def _is_number(kind: pa.DataType) -> bool:

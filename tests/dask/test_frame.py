@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import dask
 import dask.bag
@@ -58,15 +59,23 @@ COLUMNS = {
     "zone": PARIS,
     "UTC, seconds": PARIS.tz_convert("UTC").as_unit("s"),
     "fixed offset": PARIS.tz_convert(HOURS_2),
+    "UTC of zoneinfo": PARIS.tz_convert(ZoneInfo("UTC")),
+    "UTC of datetime": PARIS.tz_convert(dt.UTC),
     "categories": pd.Categorical(list("abcabca"), list("zcba"), ordered=True),
     "categories, int": pd.Categorical([3, 1, 3, 1, 1, 3, None], [9, 3, 1]),
     "categories, float": pd.Categorical([0.5] * N, [0.5, 0.25]),
     "categories, timedelta": pd.Categorical(pd.to_timedelta(range(N), unit="h")),
     "categories, zone": pd.Categorical([*PARIS[:-1], None]),
+    "categories, named": pd.Categorical(["a"] * N, pd.Index(["b", "a"], name="k")),
+    "categories, range": pd.Categorical([2] * N, pd.RangeIndex(3)),
+    "categories, frequency": pd.Categorical(DAYS),
     "period": pd.period_range("2020", periods=N, freq="M"),
     "interval": pd.interval_range(0, N),
     "Int64": nullable(1, None, 2**62, dtype="Int64"),
     "Float32": nullable(1.5, None, dtype="Float32"),
+    "Float64, NaN and NA": pd.arrays.FloatingArray(
+        np.array([np.nan, 1, -0.0, 3, 4, 5, 6]), np.arange(N) == 1
+    ),
     "boolean": nullable(True, None, dtype="boolean"),
     "string": nullable("a", None, dtype="string"),
     "string[python]": nullable("a", None, dtype=pd.StringDtype("python")),
@@ -87,6 +96,8 @@ COLUMNS = {
     "objects, date": objects(dt.date(2020, 1, 1), None),
     "objects, time": objects(dt.time(1, 2, 3, 4), None),
     "objects, Decimal": objects(Decimal("1.10"), Decimal("2.20")),
+    "objects, times of two folds": objects(dt.time(2), dt.time(3)),
+    "objects, ndarray of dates": objects(np.array(["2020"], "M8[s]")),
     "objects, list": objects([1, 2], [], None, [3]),
     "objects, list of str": objects(["a", "b"], []),
     "objects, ndarray": objects(np.ones(2, "f4"), np.zeros(0, "f4")),
@@ -122,6 +133,7 @@ FRAMES = {
     "columns of two levels": BASE.set_axis(
         pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")], names=["p", None]), axis=1
     ),
+    "labels are unique": BASE.set_flags(allows_duplicate_labels=False),
     "columns have a name": BASE.rename_axis(columns="columns"),
     "a dot in a name": BASE.assign(**{"a.b": 1, "a": [[1]] * N}),
     "attributes": BASE.assign(),
@@ -144,14 +156,17 @@ def assert_same(found, wanted):
         columns = range(wanted.shape[1])
         values = [(found.iloc[:, n], wanted.iloc[:, n]) for n in columns]
     assert found.attrs == wanted.attrs
+    assert found.flags == wanted.flags
     assert_index_equal(found.index, wanted.index, exact=True)
     for a, b in values:
         assert type(a.dtype) is type(b.dtype)
         assert a.dtype == b.dtype
-        if a.dtype == object:
-            assert [*map(type, a)] == [*map(type, b)]
+        assert type(getattr(a.dtype, "tz", None)) is type(getattr(b.dtype, "tz", None))
+        assert [*map(type, a.array)] == [*map(type, b.array)]
         if isinstance(a.dtype, pd.CategoricalDtype):
-            assert_index_equal(a.cat.categories, b.cat.categories, exact=True)
+            both = a.cat.categories, b.cat.categories
+            assert_index_equal(*both, exact=True)
+            assert getattr(both[0], "freq", None) == getattr(both[1], "freq", None)
 
 
 def through_parquet(value):
@@ -167,10 +182,12 @@ def test_p9_a_frame_comes_back(frame):
         assert_same(through_parquet(frame.iloc[:, place]), frame.iloc[:, place])
 
 
-@pytest.mark.parametrize("name", [None, "a", 0])
+@pytest.mark.parametrize("name", [None, "a", 0, np.int64(1), ("a", 1)])
 def test_p9_the_name_of_a_series_comes_back(name):
     series = pd.Series([1, 2], name=name)
-    assert_same(through_parquet(series), series)
+    found = through_parquet(series)
+    assert_same(found, series)
+    assert repr(found.name) == repr(name)
 
 
 REFUSED = {
@@ -190,6 +207,34 @@ REFUSED = {
     "categories, Decimals of other scales": BASE.assign(
         c=pd.Categorical(objects(Decimal("1.1"), Decimal("2.20")))
     ),
+    "categories, period": BASE.assign(
+        c=pd.Categorical(pd.period_range("2020", periods=N))
+    ),
+    "objects, the second of two equal times": BASE.assign(
+        c=objects(dt.datetime(2020, 1, 1, fold=1))
+    ),
+    "objects, Timestamps of seconds": BASE.assign(
+        c=objects(pd.Timestamp("2020").as_unit("s"))
+    ),
+    "objects, text that is not Unicode": BASE.assign(c=objects("\ud800")),
+    "a frequency with holidays": BASE.set_index(
+        pd.date_range(
+            "2020",
+            periods=N,
+            freq=pd.offsets.CustomBusinessDay(holidays=["2020-01-02"]),
+        )
+    ),
+    "a frequency without a text": BASE.set_index(
+        pd.date_range("2020", periods=N, freq=pd.offsets.Easter())
+    ),
+    "a frequency that normalizes": BASE.set_index(
+        pd.date_range("2020", periods=N, freq=pd.offsets.BDay(normalize=True))
+    ),
+    "a MultiIndex of one level": BASE.set_axis(pd.MultiIndex.from_arrays([range(N)])),
+    "columns with a level of categories": BASE.set_axis(
+        pd.MultiIndex.from_arrays([pd.Categorical(["a", "b"]), ["x", "y"]]), axis=1
+    ),
+    "name of a series that is not Unicode": BASE["i"].rename("\ud800"),
     "objects, tuple": BASE.assign(c=objects((1, 2))),
     "duplicate names": pd.DataFrame(np.ones((N, 2)), columns=["a", "a"]),
     "a name that is a float": BASE.set_axis([1.5, 2.5], axis=1),
@@ -200,8 +245,28 @@ REFUSED["attributes that JSON changes"].attrs["a"] = (1, 2)
 
 @pytest.mark.parametrize("frame", REFUSED.values(), ids=REFUSED)
 def test_p9_what_parquet_does_not_keep_is_refused(frame):
-    with pytest.raises(UnstorableFrame, match="; "):
+    with pytest.raises(UnstorableFrame, match="; ") as raised:
         to_arrow(frame)
+    assert str(raised.value).isprintable()
+
+
+UNWRITABLE = {
+    "a dict without keys": BASE.assign(c=objects({})),
+    "an interval of months": BASE.assign(
+        c=pd.array(
+            [pa.MonthDayNano([1, 2, 3])] * N,
+            pd.ArrowDtype(pa.month_day_nano_interval()),
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("frame", UNWRITABLE.values(), ids=UNWRITABLE)
+def test_p9_what_parquet_does_not_have_is_refused(frame, checkpointer):
+    with dask.config.set({"dataframe.convert-string": False}):
+        frame = dd.from_map(lambda _, part=frame: part, [0], meta=frame.iloc[:0])
+    with pytest.raises(EncodeError, match=r"Parquet cannot hold it .*; convert"):
+        checkpointer.checkpoint("x", frame)
 
 
 # ---- collections ----
