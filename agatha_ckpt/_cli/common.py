@@ -25,6 +25,8 @@ from agatha_ckpt._errors import (
 if TYPE_CHECKING:  # imported when a command needs them
     from click.shell_completion import CompletionItem
 
+    from agatha_ckpt._format.manifest import Manifest
+    from agatha_ckpt._store.folder import Folder
     from agatha_ckpt._store.status import Status
     from agatha_ckpt._store.store import CheckpointStore
 
@@ -328,6 +330,22 @@ def check_names(store: CheckpointStore, names: Iterable[str]) -> list[str]:
         if name not in known:
             raise unknown_name(store, name, known)
     return list(dict.fromkeys(checked))
+
+
+def find_done(store: CheckpointStore, name: str) -> tuple[Folder, Manifest]:
+    """Return the folder and the manifest of a done checkpoint.
+
+    Raises
+    ------
+    CheckpointNotFoundError
+        It does not exist, and the message names the nearest; or it is not done.
+    """
+    folder = store._folder(name)
+    try:
+        return folder, folder.manifest()
+    except CheckpointNotFoundError:
+        check_names(store, [name])
+        raise
 
 
 def unknown_name(

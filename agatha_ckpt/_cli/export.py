@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import click
 
 from agatha_ckpt._cli.common import (
-    check_names,
     complete_name,
+    find_done,
     pickle_advice,
     pickle_option,
     takes_root,
@@ -25,10 +25,9 @@ from agatha_ckpt._cli.tabular import (
     write_csv,
     write_parquet,
 )
-from agatha_ckpt._errors import CheckpointNotFoundError, error_note
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._store.folder import Folder, missing_file_error
+from agatha_ckpt._store.folder import Folder
 from agatha_ckpt._store.records import records_of
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -56,12 +55,7 @@ def export(
 
     Example: agatha-ckpt export /data/run-1 terms -o terms.parquet --format parquet
     """
-    folder = store._folder(name)
-    try:
-        manifest = folder.manifest()
-    except CheckpointNotFoundError:
-        check_names(store, [name])  # raises with the nearest names
-        raise
+    folder, manifest = find_done(store, name)
     chunks = manifest.collection.get("chunks", ())
     if any(len(sizes) > 1 for sizes in chunks[1:]):
         raise click.ClickException(
@@ -96,12 +90,8 @@ def _batches(folder: Folder, manifest: Manifest) -> Iterator[Any]:
     """Yield the rows of a frame as Arrow has them, whose types records do not keep."""
     codec: Any = codec_for(manifest.plan.format)
     for index, info in enumerate(manifest.partitions):
-        file = folder.partition_file(info.file, info.bytes, index)
-        with error_note(f"reading {file.where}"):
-            try:
-                yield from codec.batches(file, info)
-            except FileNotFoundError:
-                raise missing_file_error(folder, index, info) from None
+        with folder.reading(index, info) as file:
+            yield from codec.batches(file, info)
 
 
 def _check_parquet(is_terminal: bool) -> None:

@@ -1,23 +1,19 @@
 """``agatha-ckpt head``: the first records of a checkpoint."""
 
 import sys
-from collections.abc import Iterator
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
 
 import click
 
 from agatha_ckpt._cli.common import (
-    check_names,
     complete_name,
+    find_done,
     pickle_advice,
     pickle_option,
     takes_root,
 )
 from agatha_ckpt._cli.records import json_line
-from agatha_ckpt._errors import CheckpointNotFoundError
-from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._human import format_count
+from agatha_ckpt._store.records import partitions_of
 from agatha_ckpt._store.store import CheckpointStore
 
 
@@ -55,39 +51,14 @@ def head(
 
     Example: agatha-ckpt head /data/run-1 sentences -n 3 --partition 7
     """
-    folder = store._folder(name)
-    try:
-        manifest = folder.manifest()
-    except CheckpointNotFoundError:
-        check_names(store, [name])  # raises with the nearest names
-        raise
-    if partition is not None and partition >= len(manifest.partitions):
-        raise click.ClickException(
-            f"there is no partition {partition} in {folder.describe()}, which has "
-            f"{format_count(len(manifest.partitions), 'partition')}, numbered from 0"
-        )
-    indexes = range(len(manifest.partitions)) if partition is None else [partition]
+    folder, manifest = find_done(store, name)
+    chosen = None if partition is None else [partition]
+    partitions = partitions_of(folder, manifest, chosen, allow_pickle)
+    records = chain.from_iterable(found.first(number) for found in partitions)
     ascii_only = not _stdout_is_unicode()
-    records = _records(store, name, manifest, indexes, number, allow_pickle)
     with pickle_advice(folder.describe()):
         for record in islice(records, number):
             click.echo(json_line(record, ascii_only))
-
-
-def _records(
-    store: CheckpointStore,
-    name: str,
-    manifest: Manifest,
-    indexes: range | list[int],
-    number: int,
-    allow_pickle: bool,
-) -> Iterator[Any]:
-    for index in indexes:
-        info = manifest.partitions[index]
-        if info.records:
-            yield from store.open_partition(
-                name, manifest.plan, index, info, allow_pickle=allow_pickle
-            ).first(number)
 
 
 def _stdout_is_unicode() -> bool:

@@ -2,11 +2,11 @@
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from unicodedata import normalize
 
 from agatha_ckpt._errors import (
@@ -31,8 +31,9 @@ from agatha_ckpt._format.names import (
     parse_filename,
 )
 
-_NOT_A_FILE = "what lies in the place of its file is not a file"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,41 @@ class Folder:
             index = name.index
         return PartitionFile(self, filename, name, size, self.describe(index))
 
+    @contextmanager
+    def reading(
+        self, index: int, info: PartitionInfo, note: str = ""
+    ) -> Iterator["PartitionFile"]:
+        """Yield the file of a partition; errors get *note*, which names what is done.
+
+        Raises
+        ------
+        CorruptCheckpointError
+            It is missing, or was replaced meanwhile.
+        """
+        file = self.partition_file(info.file, info.bytes, index)
+        with error_note(note or f"reading {file.where}"):
+            try:
+                yield file
+            except FileNotFoundError:
+                raise self._missing_file_error(index, info) from None
+
+    def _missing_file_error(
+        self, index: int, info: PartitionInfo
+    ) -> CorruptCheckpointError:
+        try:
+            current = self.find_manifest()
+        except CheckpointError:
+            current = None
+        if current is None or info.file not in current.files:
+            return CorruptCheckpointError(
+                f"{self.describe(index)} was replaced or cleared since this collection "
+                "was loaded; load the checkpoint again"
+            )
+        return CorruptCheckpointError(
+            f"{self.describe(index)} is damaged: its file is missing; give the "
+            "collection to repair the checkpoint, or clear it"
+        )
+
     def own_files(self, listed: Mapping[str, FileInfo]) -> set[str]:
         """Return those of the *listed* files that a clear removes.
 
@@ -285,38 +321,18 @@ class PartitionFile:
 
     def open(self, piece: int = 0) -> BinaryIO:
         """Open it for reading; *piece* as in `Files.open`."""
-        path = self.folder.file(self.filename)
-        try:
-            return self.folder.files.open(path, self.size, piece)
-        except NotAFileError:
-            raise damaged(self.where, _NOT_A_FILE) from None
+        return self._read(self.folder.files.open, piece)
 
     def tail(self, count: int) -> bytes:
         """Return its last *count* bytes."""
-        path = self.folder.file(self.filename)
+        return self._read(self.folder.files.tail, count)
+
+    def _read(self, read: Callable[[str, int, int], T], count: int) -> T:
         try:
-            return self.folder.files.tail(path, self.size, count)
+            return read(self.folder.file(self.filename), self.size, count)
         except NotAFileError:
-            raise damaged(self.where, _NOT_A_FILE) from None
-
-
-def missing_file_error(
-    folder: Folder, index: int, info: PartitionInfo
-) -> CorruptCheckpointError:
-    """Return the error for a partition file that is not there."""
-    try:
-        current = folder.find_manifest()
-    except CheckpointError:
-        current = None
-    if current is None or info.file not in current.files:
-        return CorruptCheckpointError(
-            f"{folder.describe(index)} was replaced or cleared since this collection "
-            "was loaded; load the checkpoint again"
-        )
-    return CorruptCheckpointError(
-        f"{folder.describe(index)} is damaged: its file is missing; give the "
-        "collection to repair the checkpoint, or clear it"
-    )
+            reason = "what lies in the place of its file is not a file"
+            raise damaged(self.where, reason) from None
 
 
 def all_present(

@@ -3,7 +3,6 @@
 import re
 from collections import UserList
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property
 from itertools import chain, islice
@@ -12,14 +11,13 @@ from typing import Any, BinaryIO
 from agatha_ckpt._errors import (
     CheckpointConflictError,
     InvalidValueError,
-    error_note,
 )
 from agatha_ckpt._filesystem.base import FolderGoneError
 from agatha_ckpt._format.base import Attempt, WriteOptions
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.framing import COMPRESSIONS
 from agatha_ckpt._format.manifest import PartitionInfo
-from agatha_ckpt._store.folder import Folder, PartitionFile, missing_file_error
+from agatha_ckpt._store.folder import Folder, PartitionFile
 
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 _PIECE_BYTES, _MAX_PIECE_BYTES = 128 * 1024, 8 * 1024 * 1024
@@ -99,21 +97,8 @@ def read_partition(
     CorruptCheckpointError
         The file is missing, or not what was saved.
     """
-    file = folder.partition_file(info.file, info.bytes, index)
-    with _reading(folder, index, info, file):
+    with folder.reading(index, info) as file:
         return read(file, info)
-
-
-@contextmanager
-def _reading(
-    folder: Folder, index: int, info: PartitionInfo, file: PartitionFile
-) -> Iterator[None]:
-    """Turn a missing file into the error that names the partition."""
-    with error_note(f"reading {file.where}"):
-        try:
-            yield
-        except FileNotFoundError:
-            raise missing_file_error(folder, index, info) from None
 
 
 class Partition(UserList[Any]):
@@ -146,7 +131,6 @@ class Partition(UserList[Any]):
         self._index = index
         self._info = info
         self._allow_pickle = allow_pickle
-        self._file = folder.partition_file(info.file, info.bytes, index)
         self._counted = info.records
 
     @property  # type: ignore[misc]
@@ -195,18 +179,16 @@ class Partition(UserList[Any]):
         them.
         """
         records, size = self._info.records, self._info.bytes
+        if not records:
+            return iter(())
         share = size * count // records if records > 0 else 0
         piece = min(share + _PIECE_BYTES, _MAX_PIECE_BYTES)
         return islice(chain.from_iterable(self._blocks(piece)), count)
 
     def _blocks(self, piece: int = 0) -> Iterator[Sequence[Any]]:
-        with _reading(self._folder, self._index, self._info, self._file):
-            yield from codec_for(self._format).decode(
-                self._file,
-                self._info,
-                allow_pickle=self._allow_pickle,
-                piece=piece,
-            )
+        codec = codec_for(self._format)
+        with self._folder.reading(self._index, self._info) as file:
+            yield from codec.decode(file, self._info, self._allow_pickle, piece)
 
     def __len__(self) -> int:
         if self.is_read:
@@ -226,4 +208,5 @@ class Partition(UserList[Any]):
     def __repr__(self) -> str:
         if self.is_read:
             return repr(self.data)
-        return f"<{self._file.where}, {self._info.records} records>"
+        where = self._folder.describe(self._index)
+        return f"<{where}, {self._info.records} records>"

@@ -15,10 +15,21 @@ from agatha_ckpt._store.partition import Partition
 def records_of(
     folder: Folder,
     manifest: Manifest,
-    partitions: Iterable[int] | None,
+    numbers: Iterable[int] | None,
     allow_pickle: bool,
 ) -> Iterator[Any]:
-    """Return an iterator over the records of some partitions, by default of all.
+    """Return an iterator over the records of some partitions; see `partitions_of`."""
+    partitions = partitions_of(folder, manifest, numbers, allow_pickle)
+    return chain.from_iterable(partitions)
+
+
+def partitions_of(
+    folder: Folder,
+    manifest: Manifest,
+    numbers: Iterable[int] | None,
+    allow_pickle: bool,
+) -> Iterator[Partition]:
+    """Return an iterator over some partitions, by default over all.
 
     Raises
     ------
@@ -27,10 +38,10 @@ def records_of(
     """
     count = len(manifest.partitions)
     try:
-        chosen = range(count) if partitions is None else list(map(index, partitions))
+        chosen = range(count) if numbers is None else list(map(index, numbers))
     except TypeError:
         raise InvalidValueError(
-            f"invalid value {partitions!r} for partitions of {folder.describe()}: "
+            f"invalid value {numbers!r} for partitions of {folder.describe()}: "
             "expected a list of numbers, such as [0, 2]"
         ) from None
     for number in chosen:
@@ -40,6 +51,6 @@ def records_of(
                 f"{format_count(count, 'partition')}, numbered from 0"
             )
     fmt, infos = manifest.plan.format, manifest.partitions
-    return chain.from_iterable(
+    return (
         Partition(folder, fmt, number, infos[number], allow_pickle) for number in chosen
     )

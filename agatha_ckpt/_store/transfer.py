@@ -25,7 +25,7 @@ from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import copied_filename, new_run, new_token
 from agatha_ckpt._store.commit import commit
 from agatha_ckpt._store.contents import clear
-from agatha_ckpt._store.folder import Folder, Marker, missing_file_error
+from agatha_ckpt._store.folder import Folder, Marker
 from agatha_ckpt._store.resume import find_reusable
 from agatha_ckpt._store.verify import find_missing
 
@@ -114,20 +114,18 @@ def _copy_file(
     filename: str,
     link: bool,
 ) -> None:
-    file = source.partition_file(info.file, info.bytes, index)
+    note = f"copying {source.describe(index)} to {target.describe()}"
+    with source.reading(index, info, note) as file:
 
-    def write(sink: BinaryIO) -> str:
-        with file.open(_PIECE_BYTES) as content:
-            copyfileobj(content, sink, _PIECE_BYTES)
-        return filename
+        def write(sink: BinaryIO) -> str:
+            with file.open(_PIECE_BYTES) as content:
+                copyfileobj(content, sink, _PIECE_BYTES)
+            return filename
 
-    with error_note(f"copying {file.where} to {target.describe()}"):
         try:
             path = source.file(info.file)
             if not target.files.clone(source.files, path, target.file(filename), link):
                 target.files.publish(target.path, write)
-        except FileNotFoundError:
-            raise missing_file_error(source, index, info) from None
         except FolderGoneError:
             raise CheckpointConflictError(
                 f"{target.describe()} was cleared by another run while it was copied "

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agatha_ckpt._errors import NETWORK_ERRORS, CheckpointError, error_note
+from agatha_ckpt._errors import NETWORK_ERRORS, CheckpointError
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.manifest import Manifest
-from agatha_ckpt._store.folder import Folder, missing_file_error
+from agatha_ckpt._store.folder import Folder
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,12 @@ def _fault(
     folder: Folder, manifest: Manifest, index: int, allow_pickle: bool
 ) -> str | OSError | None:
     info = manifest.partitions[index]
-    file = folder.partition_file(info.file, info.bytes, index)
+    where = folder.describe(index)
     try:
-        with error_note(f"verifying {file.where}"):
-            try:
-                codec = codec_for(manifest.plan.format)
-                codec.verify(file, info, allow_pickle=allow_pickle)
-            except FileNotFoundError:
-                raise missing_file_error(folder, index, info) from None
+        with folder.reading(index, info, f"verifying {where}") as file:
+            codec_for(manifest.plan.format).verify(file, info, allow_pickle)
     except CheckpointError as error:
-        return str(error).removeprefix(f"{file.where} is damaged: ").split(";")[0]
+        return str(error).removeprefix(f"{where} is damaged: ").split(";")[0]
     except NETWORK_ERRORS:
         raise
     except OSError as error:
