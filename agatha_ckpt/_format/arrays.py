@@ -109,11 +109,11 @@ def _head(dtype: Any, shape: tuple[int, ...], flags: int) -> bytes:
     record = dtype.type is numpy.record
     plain = numpy.dtype((numpy.void, dtype)) if record else dtype
     flags |= _ALIGNED * plain.isalignedstruct
-    fault = _fault(plain)
+    fault = fault_of_dtype(plain)
     if not fault:
         try:
             layout = _layout_of(plain)
-            same = _is_same(plain, _dtype_from(layout, flags))
+            same = is_same_dtype(plain, _dtype_from(layout, flags))
             fault = "" if same else "it is another one by numpy's description of it"
         except (TypeError, ValueError) as error:
             fault = str(error)
@@ -121,7 +121,7 @@ def _head(dtype: Any, shape: tuple[int, ...], flags: int) -> bytes:
         # Of some, a pickle loses the byte order. Protocol 5 does so where the array is
         # not contiguous; 4 always does.
         copy = pickle.loads(pickle.dumps(numpy.zeros(1, dtype), protocol=4)).dtype
-        kind = Unstorable if _is_same(dtype, copy) else Refused
+        kind = Unstorable if is_same_dtype(dtype, copy) else Refused
         raise kind(f"a numpy value of dtype {dtype} ({fault})")
     head = msgpack.packb([layout, shape, record, flags][: 4 if flags else 3])
     packed: bytes = _LENGTH.pack(len(head)) + head
@@ -168,7 +168,7 @@ def _aligned(dtype: Any) -> Any:
     return numpy.dtype(layout, align=True)
 
 
-def _is_same(left: Any, right: Any) -> bool:
+def is_same_dtype(left: Any, right: Any) -> bool:
     """Return whether dtypes are equal in what numpy leaves out of ``==`` as well."""
     if left != right or left.num != right.num or left.type is not right.type:
         return False
@@ -177,11 +177,11 @@ def _is_same(left: Any, right: Any) -> bool:
     if left.isalignedstruct != right.isalignedstruct:
         return False
     if left.subdtype:
-        return _is_same(left.subdtype[0], right.subdtype[0])
+        return is_same_dtype(left.subdtype[0], right.subdtype[0])
     if left.names is None:
         return True
     pairs = ((left.fields[name], right.fields[name]) for name in left.names)
-    return all(a[1:] == b[1:] and _is_same(a[0], b[0]) for a, b in pairs)
+    return all(a[1:] == b[1:] and is_same_dtype(a[0], b[0]) for a, b in pairs)
 
 
 # ---- bytes between the elements and in them that mean nothing ----
@@ -308,15 +308,15 @@ def _read_head(head: bytes) -> _Known:
     return known
 
 
-def _fault(dtype: Any) -> str:
+def fault_of_dtype(dtype: Any) -> str:
     """Return what *dtype* has that numpy's description of one cannot have, or ""."""
     if dtype.hasobject or dtype.kind == "T":
         return "it holds Python objects"
     if dtype.metadata:
         return "it has metadata"
     if dtype.subdtype:
-        return _fault(dtype.subdtype[0])
-    faults = (_fault(dtype.fields[name][0]) for name in dtype.names or ())
+        return fault_of_dtype(dtype.subdtype[0])
+    faults = (fault_of_dtype(dtype.fields[name][0]) for name in dtype.names or ())
     return next(filter(None, faults), "")
 
 

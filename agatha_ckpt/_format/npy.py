@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from agatha_ckpt._errors import EncodeError, damaged
+from agatha_ckpt._format.arrays import fault_of_dtype, is_same_dtype
 from agatha_ckpt._format.base import Attempt, Codec, StoredFile
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import NPY, SUFFIXES
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # numpy is imported when the first array is met
 
 _CORNER = 10  # of each dimension but the first, in what `head` shows
 _MAX_HEADER_BYTES = 1_000_000
+_MAX_LAYOUT = 990_000  # characters of it; the rest is for the shape
 
 
 class NpyCodec(Codec):
@@ -113,11 +115,12 @@ def dtype_fault_of(dtype: np.dtype[Any]) -> str:
             f"its dtype is {dtype}, which holds Python objects; convert it with "
             "astype, or make a bag of it"
         )
-    lost = not dtype.itemsize or bool(dtype.metadata)  # of which numpy would warn
+    lost = not dtype.itemsize or bool(fault_of_dtype(dtype))
     if not lost:
         try:
-            kept = npy.descr_to_dtype(npy.dtype_to_descr(dtype))
-            lost = kept != dtype or kept.type is not dtype.type
+            layout = npy.dtype_to_descr(dtype)
+            lost = not is_same_dtype(dtype, npy.descr_to_dtype(layout))
+            lost = lost or len(repr(layout)) > _MAX_LAYOUT
         except (TypeError, ValueError):
             lost = True
     if lost:

@@ -104,6 +104,9 @@ def test_a_block_on_local_disk_is_mapped(tmp_path):
     assert type(block.obj).__name__ == "mmap"
 
 
+ALIGNED = np.dtype([("a", "i1"), ("b", "f8")], align=True)
+
+
 def unknown_chunks():
     x = da.ones(5, chunks=2)
     return x[x > 0]
@@ -115,6 +118,16 @@ REFUSED = {
         "convert it with astype",
     ),
     "masked": (lambda: da.ma.masked_array(np.arange(4), [0, 1, 0, 1]), "getmaskarray"),
+    "aligned": (lambda: da.zeros(3, dtype=ALIGNED), "aligned.*convert it with astype"),
+    "aligned in a field": (lambda: da.zeros(3, dtype=[("a", ALIGNED)]), "astype"),
+    "metadata in a field": (
+        lambda: da.zeros(3, dtype=[("a", np.dtype("i4", metadata={"unit": "m"}))]),
+        "astype",
+    ),
+    "a header that is too long": (
+        lambda: da.zeros(3, dtype=[(f"{n:0200}", "i1") for n in range(5000)]),
+        "convert it with astype",
+    ),
     "unknown chunks": (unknown_chunks, "compute_chunk_sizes"),
     "another library's": (
         lambda: da.ones(3).map_blocks(Sparse, meta=Sparse(np.ones(0))),
