@@ -1,13 +1,16 @@
 """Bags: what a save needs of one, and the bag that loads a checkpoint."""
 
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice, repeat
+from typing import Any
 
 from dask.bag import Bag, Item
 from dask.sizeof import sizeof
 
 from agatha_ckpt._dask.load import LoadPartition
 from agatha_ckpt._dask.source import Source
-from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import MSGPACK
 from agatha_ckpt._store.partition import Partition
 
@@ -39,17 +42,38 @@ sizeof.register(Partition, _size_of)
 
 def load_bag(load: LoadPartition, layer: str, manifest: Manifest) -> Bag:
     """Return a bag that reads a done checkpoint when it is computed."""
-    # A partition that several tasks use is a list. Where one task is its only user,
-    # dask strips the call of list, and that task gets the lazy partition.
-    tasks = {
-        (layer, i): (list, (load, i, info))
-        for i, info in enumerate(manifest.partitions)
-    }
-    bag = LoadedBag(tasks, layer, len(manifest.partitions))
-    counts = [info.records for info in manifest.partitions]
-    if all(count >= 0 for count in counts):  # Agatha kept none
-        bag.counted = (sum(counts), load)
+    tasks = LoadTasks(load, layer, manifest.partitions)
+    bag = LoadedBag(tasks, layer, len(tasks))
+    if manifest.records is not None:
+        bag.counted = (manifest.records, load)
     return bag
+
+
+class LoadTasks(Mapping[tuple[str, int], Any]):
+    """The tasks that load a bag, by key; they are made when the first is asked for."""
+
+    def __init__(
+        self, load: LoadPartition, layer: str, partitions: Sequence[PartitionInfo]
+    ) -> None:
+        self.load, self.layer, self.partitions = load, layer, partitions
+
+    def __len__(self) -> int:
+        return len(self.partitions)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return zip(repeat(self.layer), range(len(self)))
+
+    def __getitem__(self, key: tuple[str, int]) -> Any:
+        return self._tasks[key]
+
+    @cached_property
+    def _tasks(self) -> dict[tuple[str, int], Any]:
+        # A partition that several tasks use is a list. Where one task is its only user,
+        # dask strips the call of list, and that task gets the lazy partition.
+        return {
+            (self.layer, i): (list, (self.load, i, info))
+            for i, info in enumerate(self.partitions)
+        }
 
 
 class LoadedBag(Bag):  # type: ignore[misc]

@@ -6,16 +6,18 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agatha_ckpt._errors import CorruptCheckpointError, UnsupportedFormatError
+from agatha_ckpt._format.columns import Rows, column, find_strings
 from agatha_ckpt._format.main_classes import MainClasses
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.names import (
     FORMAT_VERSION,
+    PARTITION_FILE,
     SUFFIXES,
     canonical,
-    parse_filename,
 )
 
 _DIGEST = re.compile("[0-9a-f]{32}")
@@ -69,7 +71,7 @@ def _described(manifest: Manifest) -> dict[str, Any]:
     return {} if is_bag else {"collection": dict(manifest.collection)}
 
 
-def _classes_column(partitions: tuple[PartitionInfo, ...]) -> dict[str, Any]:
+def _classes_column(partitions: Sequence[PartitionInfo]) -> dict[str, Any]:
     """Return the column of the classes; nothing where there are none."""
     if not any(p.classes for p in partitions):
         return {}
@@ -111,12 +113,12 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
             f"{where} was written by an unreleased version of agatha_ckpt; clear it, "
             "or recompute it with overwrite=True"
         )
-    seal = data[-len(_TAIL) - 64 : -len(_TAIL)]
-    body = data[len(_HEAD) : -len(_TAIL) - 64 - len(_MIDDLE)]
-    if data != _HEAD + body + _MIDDLE + seal + _TAIL or seal != _seal(body):
+    start, end = len(_HEAD), len(data) - len(_TAIL) - 64 - len(_MIDDLE)
+    seal = _MIDDLE + _seal(memoryview(data)[start : max(start, end)]) + _TAIL
+    if not (end >= start and data.startswith(_HEAD) and data.endswith(seal)):
         raise corrupt("is empty, cut or changed (its seal does not match)")
     try:
-        document = json.loads(body)
+        document = _document(data, start, end)
         format_version = document["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise corrupt(f"is not a manifest ({error!r})") from None
@@ -139,25 +141,43 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     return manifest
 
 
+def _document(data: bytes, start: int, end: int) -> Any:
+    """Return the JSON between two places; its longest columns stay in the bytes."""
+    parts: list[bytes | memoryview] = []
+    cut, view = {}, memoryview(data)
+    table = data.rfind(b'"partitions":{', start, end)
+    for name in ("file", "digest"):
+        key = b'"%s":[' % name.encode()
+        at = data.find(key, max(table, start), end)
+        strings = find_strings(data, at + len(key) - 1) if table >= 0 <= at else None
+        if strings is not None:
+            parts += [view[start : at + len(key) - 1], b"null"]
+            start = at + len(key) - 1 + len(strings.json)
+            cut[name] = strings
+    document = json.loads(b"".join([*parts, view[start:end]]).decode())
+    if cut:
+        columns = document["partitions"]
+        columns |= {n: strings for n, strings in cut.items() if columns[n] is None}
+    return document
+
+
 def _manifest_from(document: dict[str, Any]) -> Manifest:
-    plan, codes = document["plan"], document["codes"]
-    table = document["partitions"]
-    columns = [table[column] for column in _COLUMNS]
-    if any(type(number) is not int or number < 0 for number in table["code"]):
+    plan, codes, table = document["plan"], document["codes"], document["partitions"]
+    if not all(type(n) is int and n >= 0 for n in table["code"]):
         raise ValueError("a code is not numbered")
-    classes = table.get("classes") or [""] * len(table["code"])
+    count = len(table["code"])
+    classes = table.get("classes") or [""] * count
     # One value for all that are equal, so that a graph holds it once.
     known = {
         text: MainClasses(text.split("\n") if text else ()) for text in set(classes)
     }
-    partitions = []
-    checksums = table.get("checksums") or [""] * len(table["code"])
-    columns += [table["code"], classes, checksums]
-    for *row, code, text, pieces in zip(*columns, strict=True):
-        # The third part of a right name; `manifest_fault` checks that it is one.
-        fingerprint = row[0].split("-", 3)[2]
-        rest = {"fingerprint": fingerprint, "code": codes[code], "checksums": pieces}
-        partitions.append(PartitionInfo(*row, **rest | {"classes": known[text]}))
+    columns = {name: table[name] for name in _COLUMNS}
+    columns["code"] = [codes[number] for number in table["code"]]
+    columns["classes"] = [known[text] for text in classes]
+    columns["checksums"] = table.get("checksums") or [""] * count
+    if set(map(len, columns.values())) != {count}:
+        raise ValueError("its columns are not of one length")
+    partitions = Rows(_partition, columns)
     return Manifest(
         plan=Plan(
             npartitions=plan["npartitions"],
@@ -165,7 +185,7 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
             version=plan["version"],
             parents=tuple((name, id) for name, id in document["parents"]),
         ),
-        partitions=tuple(partitions),
+        partitions=partitions,
         name=document["name"],
         metadata=document["metadata"],
         scheme=document["scheme"],
@@ -178,14 +198,28 @@ def _manifest_from(document: dict[str, Any]) -> Manifest:
     )
 
 
+def _partition(
+    file: str,
+    records: int,
+    size: int,
+    digest: str,
+    seconds: float,
+    holds_pickle: bool,
+    *rest: Any,
+) -> PartitionInfo:
+    # The third part of a right name; `manifest_fault` checks that it is one.
+    fingerprint = file.split("-", 3)[2]
+    values = file, records, size, digest, seconds, holds_pickle, fingerprint
+    return PartitionInfo(*values, *rest)
+
+
 def manifest_fault(manifest: Manifest) -> str | None:
     """Return what is wrong with a manifest whose seal matches; None if nothing is."""
-    plan = manifest.plan
+    plan, partitions = manifest.plan, manifest.partitions
     texts = [plan.format, manifest.created, manifest.library, manifest.token]
     texts += [manifest.name, manifest.scheme, manifest.dask, *manifest.opaque]
     texts += [text for parent in plan.parents for text in parent]
-    texts += [partition.code for partition in manifest.partitions]
-    texts += [partition.checksums for partition in manifest.partitions]
+    texts += set(column(partitions, "code")) | set(column(partitions, "checksums"))
     if plan.version is not None:
         texts.append(plan.version)
     if any(type(text) is not str for text in texts):
@@ -200,26 +234,41 @@ def manifest_fault(manifest: Manifest) -> str | None:
         return f"has the unknown format {plan.format!r}"
     if not _is_count(plan.npartitions):
         return "has no number of partitions"
-    if len(manifest.partitions) != plan.npartitions:
+    if len(partitions) != plan.npartitions:
         return "does not name one file for each partition"
-    if len(manifest.files) != plan.npartitions:
+    return _names_fault(column(partitions, "file"), SUFFIXES[plan.format]) or (
+        _columns_fault(partitions)
+    )
+
+
+def _names_fault(files: Sequence[str], suffix: str) -> str | None:
+    is_in_order = True  # and so no name occurs twice
+    for index, file in enumerate(files):
+        match = PARTITION_FILE.fullmatch(file)
+        if match is None or match["suffix"] != suffix:
+            return f"names {file!r}, which is not a partition file"
+        is_in_order = is_in_order and int(match["index"]) == index
+    if not is_in_order and len(set(files)) != len(files):
         return "names one file for two partitions"
-    suffix = SUFFIXES[plan.format]
-    for index, partition in enumerate(manifest.partitions):
-        parsed = parse_filename(partition.file)
-        if parsed is None or parsed.suffix != suffix:
-            return f"names {partition.file!r}, which is not a partition file"
-        records, size = partition.records, partition.bytes
-        if not (_is_count(records) and _is_count(size)):
-            return f"has no size for partition {index}"
-        if records > size * _RECORDS_PER_BYTE:
+    return None
+
+
+def _columns_fault(partitions: Sequence[PartitionInfo]) -> str | None:
+    checks: list[tuple[str, str, Callable[[Any], object]]] = [
+        ("records", "size", _is_count),
+        ("bytes", "size", _is_count),
+        ("digest", "digest", _DIGEST.fullmatch),
+        ("seconds", "time", _is_time),
+        ("holds_pickle", "pickle flag", lambda value: type(value) is bool),
+    ]
+    for name, what, is_right in checks:
+        for index, value in enumerate(column(partitions, name)):
+            if not is_right(value):
+                return f"has no {what} for partition {index}"
+    records, sizes = column(partitions, "records"), column(partitions, "bytes")
+    for index, (count, size) in enumerate(zip(records, sizes, strict=True)):
+        if count > size * _RECORDS_PER_BYTE:
             return f"has more records for partition {index} than its file can hold"
-        if not _DIGEST.fullmatch(partition.digest):
-            return f"has no digest for partition {index}"
-        if not _is_time(partition.seconds):
-            return f"has no time for partition {index}"
-        if type(partition.holds_pickle) is not bool:
-            return f"has no pickle flag for partition {index}"
     return None
 
 
@@ -231,5 +280,5 @@ def _is_time(value: object) -> bool:
     return type(value) in (int, float) and 0 <= value < 2**63  # type: ignore[operator]
 
 
-def _seal(body: bytes) -> bytes:
+def _seal(body: bytes | memoryview) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()

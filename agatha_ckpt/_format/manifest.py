@@ -1,13 +1,14 @@
 """The manifest: the content of a done marker, as values."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from agatha_ckpt._format.columns import Strings, column
 from agatha_ckpt._format.names import MSGPACK, canonical, new_token
 
 _ID_DIGITS = 32
@@ -100,7 +101,7 @@ class Manifest:
     Attributes
     ----------
     plan : Plan
-    partitions : tuple of PartitionInfo
+    partitions : sequence of PartitionInfo
         In order of partition number.
     name : str
         Name of the checkpoint when it was committed.
@@ -124,7 +125,7 @@ class Manifest:
     """
 
     plan: Plan
-    partitions: tuple[PartitionInfo, ...]
+    partitions: Sequence[PartitionInfo]
     name: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     scheme: str = ""
@@ -138,14 +139,34 @@ class Manifest:
     @cached_property
     def id(self) -> str:
         """A digest of the content: equal records in equal partitions, equal id."""
-        content = [p.digest or p.fingerprint or p.file for p in self.partitions]
-        data = canonical([self.plan.format, content])
-        return hashlib.sha256(data).hexdigest()[:_ID_DIGITS]
+        content: bytes | memoryview
+        digests = column(self.partitions, "digest")
+        if isinstance(digests, Strings):
+            content = digests.json
+        else:
+            content = canonical(
+                [p.digest or p.fingerprint or p.file for p in self.partitions]
+            )
+        hashed = hashlib.sha256(b"[%s," % canonical(self.plan.format))
+        hashed.update(content)
+        hashed.update(b"]")
+        return hashed.hexdigest()[:_ID_DIGITS]
 
     @cached_property
     def files(self) -> frozenset[str]:
         """The names of the files that make up the checkpoint."""
-        return frozenset(partition.file for partition in self.partitions)
+        return frozenset(column(self.partitions, "file"))
+
+    @cached_property
+    def records(self) -> int | None:
+        """Number of records; None where it is not known."""
+        counts = column(self.partitions, "records")
+        return None if min(counts, default=0) < 0 else sum(counts)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Size of the files, as far as it is known."""
+        return sum(size for size in column(self.partitions, "bytes") if size > 0)
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
@@ -160,4 +181,4 @@ class Manifest:
     @property
     def holds_pickle(self) -> bool:
         """Whether loading it may unpickle something."""
-        return any(partition.holds_pickle for partition in self.partitions)
+        return any(column(self.partitions, "holds_pickle"))

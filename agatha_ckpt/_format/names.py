@@ -19,8 +19,8 @@ LEGACY = "pickle"  # only ever read: what the original Agatha wrote
 SUFFIXES = {MSGPACK: "msgpack", TEXT: "txt", PARQUET: "parquet", NPY: "npy"}
 
 _MAX_NAME_BYTES = 200
-_PARTITION_FILE = re.compile(
-    r"part-(?P<index>\d{5,10})-(?P<fingerprint>[0-9a-f]{32})-(?P<base>[0-9a-f]{8})"
+PARTITION_FILE = re.compile(
+    r"part-(?P<index>[0-9]{5}|[1-9][0-9]{5,9})-(?P<fingerprint>[0-9a-f]{32})-(?P<base>[0-9a-f]{8})"
     r"-(?P<run>[0-9a-f]{8})(?P<attempt>[0-9a-f]{8})"
     r"(?:(?P<npartitions>[0-9a-f]{8})(?P<digest>[0-9a-f]{16}))?\.(?P<suffix>[a-z]+)"
 )
@@ -163,8 +163,8 @@ def copied_filename(filename: str, run: str) -> str:
 
 def parse_filename(filename: str) -> FileName | None:
     """Return the parts of a partition file's name; None for any other name."""
-    match = _PARTITION_FILE.fullmatch(filename)
-    if match is None or f"{int(match['index']):05d}" != match["index"]:
+    match = PARTITION_FILE.fullmatch(filename)
+    if match is None:
         return None
     npartitions = match["npartitions"]
     return FileName(

@@ -278,9 +278,7 @@ def _size(infos: Iterable[PartitionInfo], seconds: float = 1) -> str:
 
 def figures(manifest: Manifest) -> str:
     """Return partitions, records where they were counted, and bytes."""
-    partitions = manifest.partitions
-    parts = [format_count(len(partitions), "partition")]
-    if all(info.records >= 0 for info in partitions):
-        parts.append(format_count(sum(info.records for info in partitions), "record"))
-    parts.append(_size(partitions))
-    return ", ".join(parts)
+    parts = [format_count(len(manifest.partitions), "partition")]
+    if manifest.records is not None:
+        parts.append(format_count(manifest.records, "record"))
+    return ", ".join([*parts, format_bytes(manifest.bytes)])

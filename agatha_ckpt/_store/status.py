@@ -182,15 +182,14 @@ def status_of(folder: Folder) -> Status:
         return replace(_partial(folder), state=State.DAMAGED, problem=str(error))
     if manifest is None:
         return _partial(folder)
-    plan, partitions = manifest.plan, manifest.partitions
-    counted = all(info.records >= 0 for info in partitions)
+    plan = manifest.plan
     return Status(
         folder.name,
         State.DONE,
-        partitions=len(partitions),
+        partitions=len(manifest.partitions),
         expected=plan.npartitions,
-        records=sum(info.records for info in partitions) if counted else None,
-        bytes=sum(max(info.bytes, 0) for info in partitions),
+        records=manifest.records,
+        bytes=manifest.bytes,
         format=plan.format,
         version=plan.version,
         created=manifest.created or None,

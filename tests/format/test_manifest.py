@@ -101,6 +101,20 @@ def test_an_id_depends_on_the_content_and_on_nothing_else():
     assert len({*same, *others}) == 1 + len(others)
 
 
+def test_a_decoded_manifest_takes_hardly_more_room_than_its_bytes():
+    entries = (entry(index, f"{index:032x}") for index in range(2_000))
+    data = encode_manifest(Manifest(Plan(2_000), tuple(entries)))
+    tracemalloc.start()
+    manifest = decode_manifest(data, "x")
+    assert manifest.records == 2_000
+    assert manifest.bytes == 9 * 2_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * len(data)
+    assert manifest.partitions[-1] == manifest.partitions[1_998:][1]
+    assert manifest.partitions[7].digest == f"{7:032x}"
+
+
 def test_a_file_may_be_another_partition_than_when_it_was_written():
     entries = tuple(entry(index, "0" * 32) for index in (1, 0))
     manifest = Manifest(Plan(2), entries)

@@ -23,6 +23,7 @@ ROWS = {
     "peers": {"who": {"agatha_ckpt", "pickle per partition", "JSON lines"}},
     "codec_speed": {"what": {"save", "load"}, "who": {"pickle"}},
     "memory": {"what": {"save", "load"}, "kind": {"spooled"}},
+    "opening": {"what": {"open"}},
     "kinds": {"what": {"save", "load", "load 2 of 20"}, "who": {"ours", "npy"}},
 }
 
