@@ -95,9 +95,11 @@ def _divisions(frame: Any) -> str | None:
 def _load_label(frame: Any) -> str | None:
     """Return the name of the load, of a frame that was loaded and is unchanged."""
     expr = frame.expr
-    if type(expr).__name__ != "FromMapProjectable":
+    kind = type(expr).__name__
+    if kind not in ("FromMap", "FromMapProjectable"):
         return None
-    if expr.operand("columns") is not None or expr.operand("_partitions") is not None:
+    is_projected = kind != "FromMap" and expr.operand("columns") is not None
+    if is_projected or expr.operand("_partitions") is not None:
         return None
     label: str | None = expr.operand("label")
     return label
@@ -178,29 +180,47 @@ def _dtype_fault(series: pd.Series, meta: pd.Series) -> str:
     return f"its column {series.name!r} has the dtype {found}, not {wanted}"
 
 
-class LoadFrame(LoadPartition):
-    """The task that reads one partition of a frame, or some of its columns."""
+class LoadSeries(LoadPartition):
+    """The task that reads one partition of a Series."""
 
-    def __call__(
-        self, index: int, info: PartitionInfo, columns: list[Any] | None = None
-    ) -> Any:
+    def __call__(self, index: int, info: PartitionInfo) -> Any:
+        return self._read(index, info, None)
+
+    def _read(self, index: int, info: PartitionInfo, columns: Any) -> Any:
         def read(file: Any, info: PartitionInfo) -> Any:
             return read_frame(file, info, columns)
 
         return read_partition(self.store._folder(self.name), index, info, read)
 
 
+class LoadFrame(LoadSeries):
+    """The task that reads one partition of a DataFrame, or some of its columns."""
+
+    # columns must have no default: with one, dask leaves out an empty list.
+    def __call__(  # type: ignore[override]
+        self, index: int, info: PartitionInfo, width: int, columns: list[Any]
+    ) -> Any:
+        if len(columns) < width:
+            return self._read(index, info, columns)
+        frame = self._read(index, info, None)
+        return frame if list(frame.columns) == columns else frame[columns]
+
+
 def load_frame(load: LoadPartition, layer: str, manifest: Manifest) -> Any:
     """Return a DataFrame or a Series that reads a done checkpoint when computed."""
     described = manifest.collection
     divisions = described["divisions"]
+    meta = _decoded(described["meta"])
+    width = [meta.shape[1]] if meta.ndim > 1 else []
+    task = LoadFrame if meta.ndim > 1 else LoadSeries
     # Else dask would make strings of all objects.
     with dask.config.set({"dataframe.convert-string": False}):
         return dd.from_map(
-            LoadFrame(**vars(load)),
+            task(**vars(load)),
             range(len(manifest.partitions)),
             manifest.partitions,
-            meta=_decoded(described["meta"]),
+            args=width,
+            meta=meta,
             divisions=None if divisions is None else tuple(_decoded(divisions).index),
             label=layer,
         )

@@ -352,6 +352,12 @@ def test_only_the_columns_that_are_needed_are_read(root):
             loaded.compute()
 
 
+def test_no_column_is_none_of_them(checkpointer):
+    frame = numbers()
+    loaded = checkpointer.checkpoint("x", frame)
+    assert_same(loaded[[]].compute(), frame[[]].compute())
+
+
 def test_a_filter_and_a_count_are_as_of_the_frame_in_memory(checkpointer):
     frame = numbers()
     loaded = checkpointer.checkpoint("x", frame, scheduler="sync")
