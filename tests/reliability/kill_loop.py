@@ -81,8 +81,13 @@ ZERO = (
     "faults",
 )
 EXIT_CODE = 143
-# Errors of Python's pools when a signal kills a worker, or comes while they start.
-OF_A_POOL = ("BrokenProcessPool", "cannot join thread before it is started")
+# Errors of Python's pools when a signal kills a worker, or comes while they start or
+# while a future takes its result.
+OF_A_POOL = (
+    "BrokenProcessPool",
+    "InvalidStateError: FINISHED",
+    "cannot join thread before it is started",
+)
 PAUSE = 0.04  # seconds for a partition whose driver may be killed alone
 QUIET = 0.3  # seconds without a new partition after which orphans have no more
 PATIENCE = 20.0  # seconds until a process that was told to end is hung
