@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,14 +32,21 @@ from agatha_ckpt._store.verify import find_faults, find_missing
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-Fault = str | OSError  # what is wrong with a partition, or why it is not known
-
 _VERDICT_COLUMNS = 16  # "  damaged", and for names at least
 _ADVICE = {
     State.DAMAGED: "repair with Checkpointer.repair(name, bag), or clear",
     State.UNSUPPORTED: "upgrade agatha_ckpt, or clear",
     State.UNREADABLE: UNREADABLE_HINT,
 }
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a partition, or why it is not known."""
+
+    index: int
+    state: State
+    reason: str
 
 
 @click.command(short_help="Read checkpoints in full; name what is damaged.")
@@ -101,12 +109,10 @@ def verify(
         raise click.ClickException(summary)
 
 
-def _verdict(status: Status, faults: list[tuple[int, Fault]]) -> State:
-    if status.state is not State.DONE or not faults:
-        return status.state
-    if all(_is_unread(fault) for _, fault in faults):
-        return State.UNREADABLE
-    return State.DAMAGED
+def _verdict(status: Status, faults: list[Fault]) -> State:
+    states = [fault.state for fault in faults]
+    worst = State.DAMAGED if State.DAMAGED in states else State.UNREADABLE
+    return worst if states else status.state
 
 
 def _result(status: Status, verdict: State, allow_pickle: bool) -> str:
@@ -121,7 +127,7 @@ def _result(status: Status, verdict: State, allow_pickle: bool) -> str:
 def _json_object(
     status: Status,
     verdict: State,
-    faults: list[tuple[int, Fault]],
+    faults: list[Fault],
     fast: bool,
     allow_pickle: bool,
 ) -> dict[str, Any]:
@@ -134,23 +140,14 @@ def _json_object(
         "state": verdict,
         "checked": checked,
         "problem": status.problem,
-        "partitions": [
-            {
-                "index": index,
-                "state": State.UNREADABLE if _is_unread(fault) else State.DAMAGED,
-                "reason": _reason(fault),
-            }
-            for index, fault in faults
-        ],
+        "partitions": [asdict(fault) for fault in faults],
     }
 
 
-def _is_unread(fault: Fault) -> bool:
-    return isinstance(fault, OSError)
-
-
-def _reason(fault: Fault) -> str:
-    return refusal(fault) if isinstance(fault, OSError) else fault
+def _fault(index: int, found: str | OSError) -> Fault:
+    if isinstance(found, OSError):
+        return Fault(index, State.UNREADABLE, refusal(found))
+    return Fault(index, State.DAMAGED, found)
 
 
 def _summary(verdicts: Counter[State]) -> str:
@@ -158,11 +155,10 @@ def _summary(verdicts: Counter[State]) -> str:
     states = [state for state in _ADVICE if verdicts[state]]
     if not states:
         return ""
-    first, *more = [f"{verdicts[state]:,}" for state in states]
-    text = f"{first} of {format_count(verdicts.total(), 'checkpoint')} {states[0]}"
-    for number, state in zip(more, states[1:], strict=True):
-        text += f", {number} {state}"
-    return f"{text}; {_ADVICE[states[0]]}"
+    first, *others = states
+    all_of_them = format_count(verdicts.total(), "checkpoint")
+    more = "".join(f", {verdicts[state]:,} {state}" for state in others)
+    return f"{verdicts[first]:,} of {all_of_them} {first}{more}; {_ADVICE[first]}"
 
 
 def _read_all(
@@ -170,46 +166,46 @@ def _read_all(
     done: list[tuple[str, Manifest]],
     allow_pickle: bool,
     bar: tqdm[None],
-) -> Iterator[list[tuple[int, Fault]]]:
+) -> Iterator[list[Fault]]:
     folders = ((store._folder(name), manifest) for name, manifest in done)
     results = find_faults(folders, allow_pickle, store._files.concurrent)
     for _, manifest in done:
-        found: list[tuple[int, Fault]] = []
+        faults = []
         partitions = enumerate(manifest.partitions)
-        for (index, info), fault in zip(partitions, results, strict=False):
-            if fault:
-                found.append((index, fault))
+        for (index, info), found in zip(partitions, results, strict=False):
+            if found:
+                faults.append(_fault(index, found))
             bar.update(max(info.bytes, 0))
-        yield found
+        yield faults
 
 
 def _compare_sizes(
     store: CheckpointStore, done: list[tuple[str, Manifest]]
-) -> Iterator[list[tuple[int, Fault]]]:
-    def compare(one: tuple[str, Manifest]) -> list[tuple[int, Fault]]:
+) -> Iterator[list[Fault]]:
+    def compare(one: tuple[str, Manifest]) -> list[Fault]:
         name, manifest = one
         try:
             missing = find_missing(store._folder(name), manifest)
         except NETWORK_ERRORS:
             raise
         except OSError as error:
-            return [(index, error) for index in range(len(manifest.partitions))]
-        return [(partition.index, partition.reason) for partition in missing]
+            return [_fault(i, error) for i in range(len(manifest.partitions))]
+        return [_fault(partition.index, partition.reason) for partition in missing]
 
     return map_ordered(compare, done, store._files.concurrent)
 
 
-def group_faults(faults: Iterable[tuple[int, Fault]]) -> Iterator[str]:
+def group_faults(faults: Iterable[Fault]) -> Iterator[str]:
     """Yield a line for each reason, with the partitions that have it.
 
     Examples
     --------
-    >>> missing = [(index, "its file is missing") for index in (1, 4, 5, 6)]
-    >>> list(group_faults([*missing, (7, "it is empty")]))
+    >>> missing = [Fault(i, State.DAMAGED, "its file is missing") for i in (1, 4, 5, 6)]
+    >>> list(group_faults([*missing, Fault(7, State.DAMAGED, "it is empty")]))
     ['partitions 1, 4-6: its file is missing', 'partition 7: it is empty']
     """
     by_reason: dict[str, list[int]] = {}
-    for index, fault in faults:
-        by_reason.setdefault(_reason(fault), []).append(index)
+    for fault in faults:
+        by_reason.setdefault(fault.reason, []).append(fault.index)
     for reason, indexes in by_reason.items():
         yield f"{format_partitions(indexes)}: {reason}"
