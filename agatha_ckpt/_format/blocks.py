@@ -189,13 +189,8 @@ class _BlockBuilder:
                 yield from self._add_each(batch, tuples)
                 continue
             head = 1 if len(batch) < 16 else 3  # bytes before the first record
-            self._packed.append(data[head:])
-            self._size += len(data) - head
-            self.records += len(batch)
-            if tuples:
-                self.marked = False
-            if self._size >= BLOCK_BYTES:
-                yield self.finish()
+            if block := self._append(data[head:], len(batch), tuples):
+                yield block
 
     def _add_each(self, batch: list[Any], tuples: bool) -> Iterator[Block]:
         for record in batch:
@@ -205,16 +200,19 @@ class _BlockBuilder:
                 data = None
             if data is None:
                 yield from self.end_unmarked()
-                if block := self.fill(iter((record,))):
-                    yield block
-                continue
-            self._packed.append(data)
-            self._size += len(data)
-            self.records += 1
-            if tuples:
-                self.marked = False
-            if self._size >= BLOCK_BYTES:
-                yield self.finish()
+                block = self.fill(iter((record,)))
+            else:
+                block = self._append(data, 1, tuples)
+            if block:
+                yield block
+
+    def _append(self, data: bytes, records: int, tuples: bool) -> Block | None:
+        self._packed.append(data)
+        self._size += len(data)
+        self.records += records
+        if tuples:
+            self.marked = False
+        return self.finish() if self._size >= BLOCK_BYTES else None
 
     def end_unmarked(self) -> Iterator[Block]:
         """Yield the block if it holds tuples without markers."""
