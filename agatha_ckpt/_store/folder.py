@@ -263,11 +263,7 @@ class Folder:
     def _missing_file_error(
         self, index: int, info: PartitionInfo
     ) -> CorruptCheckpointError:
-        try:
-            current = self.find_manifest()
-        except CheckpointError:
-            current = None
-        if current is None or info.file not in current.files:
+        if info.file not in self._named_files():
             return CorruptCheckpointError(
                 f"{self.describe(index)} was replaced or cleared since this collection "
                 "was loaded; load the checkpoint again"
@@ -284,12 +280,14 @@ class Folder:
         """
         own = {name for name in listed if is_own_file(name)}
         if DONE_MARKER in own and any(map(is_agatha_file, listed)):
-            try:
-                manifest = self.find_manifest()
-            except CheckpointError:
-                manifest = None
-            own |= manifest.files if manifest else frozenset()
+            own |= self._named_files()
         return own
+
+    def _named_files(self) -> frozenset[str]:
+        """Return the files that the done marker names, where it can be read."""
+        with suppress(CheckpointError):
+            return Marker(manifest=self.find_manifest()).files
+        return frozenset()
 
 
 @dataclass(frozen=True)
