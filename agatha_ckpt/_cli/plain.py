@@ -2,28 +2,17 @@
 
 import json
 import math
-from base64 import b64encode
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
 from dataclasses import asdict
-from datetime import date, datetime, time
-from fractions import Fraction
+from datetime import date, time
 from typing import Any
 
-from agatha_ckpt._cli.records import digits, is_short
+from agatha_ckpt._cli.records import TEXTS, digits, is_short
 from agatha_ckpt._format.failed_record import FailedRecord
 
 ARRAYS = (list, tuple, deque)
 SETS = (set, frozenset)
 OBJECTS = (dict, OrderedDict, defaultdict, Counter)
-_TEXTS: dict[type, Callable[[Any], str]] = {
-    bytes: lambda value: b64encode(value).decode(),
-    bytearray: lambda value: b64encode(value).decode(),
-    datetime: datetime.isoformat,
-    date: date.isoformat,
-    time: time.isoformat,
-    Fraction: lambda value: f"{digits(value.numerator)}/{digits(value.denominator)}",
-}
 
 
 class NotPlainError(ValueError):
@@ -73,9 +62,9 @@ def plain(value: Any) -> Any:
         return sorted((plain(member) for member in value), key=json.dumps)
     if kind.__module__ == "numpy" and hasattr(value, "dtype"):
         return _numpy(value)
-    if kind not in _TEXTS and isinstance(value, date | time):  # of pandas
+    if kind not in TEXTS and isinstance(value, date | time):  # of pandas
         return value.isoformat()
-    return _TEXTS.get(kind, str)(value)
+    return TEXTS.get(kind, str)(value)
 
 
 def _object(value: Any) -> dict[str, Any]:

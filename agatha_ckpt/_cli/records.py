@@ -19,19 +19,19 @@ _PLAIN = (str, bool, type(None))
 _MAX_DECIMAL_BITS = 2_000  # Python refuses to write a larger int in decimal, or may
 _MEMBERS = (tuple, set, frozenset, deque)
 _MAPPINGS = (Counter, OrderedDict, defaultdict)
-_LEAVES: dict[type, Callable[[Any], Any]] = {
+TEXTS: dict[type, Callable[[Any], str]] = {
     bytes: lambda value: b64encode(value).decode(),
     bytearray: lambda value: b64encode(value).decode(),
-    complex: lambda value: [tagged(value.real), tagged(value.imag)],
     datetime: datetime.isoformat,
     date: date.isoformat,
     time: time.isoformat,
-    timedelta: timedelta.total_seconds,
-    timezone: str,
-    ZoneInfo: str,
-    Decimal: str,
     Fraction: lambda value: f"{digits(value.numerator)}/{digits(value.denominator)}",
-    UUID: str,
+    **dict.fromkeys((timezone, ZoneInfo, Decimal, UUID), str),
+}
+_LEAVES: dict[type, Callable[[Any], Any]] = {
+    **TEXTS,
+    complex: lambda value: [tagged(value.real), tagged(value.imag)],
+    timedelta: timedelta.total_seconds,
 }
 
 
