@@ -1,18 +1,19 @@
-"""A filesystem on which some calls are not permitted."""
+"""A filesystem on which some calls fail."""
 
 from fsspec.implementations.memory import MemoryFileSystem
 
 
 class Locked(MemoryFileSystem):
-    """The memory filesystem, where some calls of some names are not permitted."""
+    """The memory filesystem, where some calls of some names fail with an error."""
 
     cachable = False
     locked = ("", "")
+    error = 13, "no"  # by its number it is a PermissionError
 
     def _allow(self, call, path):
         kind, name = self.locked
         if call == kind and (str(path).endswith(name) or f"/{name}" in str(path)):
-            raise PermissionError(13, "no", path)
+            raise OSError(*self.error, path)
 
     def cat_file(self, path, *args, **kwargs):
         self._allow("read", path)

@@ -7,7 +7,6 @@ import socket
 import dask.bag
 import pytest
 from click.testing import CliRunner
-from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt import (
     Checkpointer,
@@ -17,6 +16,7 @@ from agatha_ckpt import (
     Plan,
 )
 from agatha_ckpt._cli.main import main
+from tests.store.locked import Locked
 
 BAG = dask.bag.from_sequence(["a", "b"], npartitions=2)
 
@@ -79,6 +79,7 @@ def check_the_others(ckpt, tmp_path):
     ):
         ended = run(ckpt, *command)
         assert command[0] == "report" or "good" in ended.output, ended.output
+        assert command[0] == "verify" or ended.exit_code == 0
     assert "good" in (tmp_path / "report.html").read_text()
     ckpt.store.clear_all()
     assert ckpt.store.status("good").state == "absent"
@@ -90,6 +91,8 @@ def test_a_marker_that_is_not_a_file_is_damaged(ckpt, special, tmp_path):
     status = ckpt.status("x")
     assert status.state == "damaged"
     assert "remove by hand what lies in its place" in status.problem
+    ended = run(ckpt, "show", "x")
+    assert (ended.exit_code, ended.stderr) == (1, f"Error: {status.problem}\n")
     for call in (
         lambda: ckpt.checkpoint("x"),
         lambda: ckpt.checkpoint("x", BAG, scheduler="sync"),
@@ -98,6 +101,7 @@ def test_a_marker_that_is_not_a_file_is_damaged(ckpt, special, tmp_path):
         with pytest.raises(CorruptCheckpointError, match="is not a file"):
             call()
     check_the_others(ckpt, tmp_path)
+    assert "is not a file; remove" in (tmp_path / "report.html").read_text()
     ckpt.store.clear("x")
 
 
@@ -109,6 +113,12 @@ def test_a_partition_that_is_not_a_file_is_damaged_and_repaired(ckpt, special):
         loaded.compute(scheduler="sync")
     [damaged] = ckpt.store.verify("x")
     assert (damaged.index, damaged.reason) == (1, NOT_A_FILE)
+    ended = run(ckpt, "verify")
+    assert f"partition 1: {NOT_A_FILE}" in ended.stdout
+    ended = run(ckpt, "head", "x")
+    assert (ended.exit_code, len(ended.stderr.splitlines())) == (1, 1)
+    for command in (["ls"], ["show", "x"], ["report", "-o-"]):
+        assert run(ckpt, *command).exit_code == 0
     again = ckpt.checkpoint("x", BAG, scheduler="sync")
     assert again.compute(scheduler="sync") == ["a", "b"]
     assert ckpt.store.verify("x") == []
@@ -123,33 +133,18 @@ def test_a_folder_that_is_a_loop_of_links_ends_nothing(ckpt, tmp_path):
     check_the_others(ckpt, tmp_path)
 
 
-class BadDisk(MemoryFileSystem):
-    """The memory filesystem, with a fault of the disk in the files of one folder."""
-
-    cachable = False
-
-    def cat_file(self, path, *args, **kwargs):
-        self._check(path)
-        return super().cat_file(path, *args, **kwargs)
-
-    def rm_file(self, path):
-        self._check(path)
-        super().rm_file(path)
-
-    def _check(self, path):
-        if "/bad/" in path:
-            raise OSError(errno.EIO, "a fault of the disk", path)
-
-
 def test_a_fault_of_one_checkpoint_does_not_end_the_names_or_clears_of_others():
-    store = CheckpointStore("/bad-disk", fs=MemoryFileSystem())
+    fs = Locked()
+    store = CheckpointStore("/bad-disk", fs=fs)
     for name in ("a", "bad", "worse", "z"):
         store.mark_done(name, Manifest(Plan(0), ()))
-    broken = CheckpointStore("/bad-disk", fs=BadDisk())
-    assert broken.names() == ["a", "worse", "z"]
+    fs.locked, fs.error = ("read", "bad/"), (errno.EIO, "a fault of the disk")
+    assert store.names() == ["a", "worse", "z"]
+    fs.locked = ("delete", "bad/")
     with pytest.raises(OSError, match="a fault of the disk"):
-        broken.clear_all()
+        store.clear_all()
     assert store.names() == ["bad"]
+    fs.locked = ("", "")
     store.clear_all()
 
 

@@ -348,20 +348,29 @@ def test_errors_of_the_filesystem_keep_their_type_and_say_where(question, call, 
 
 
 @pytest.mark.parametrize("call, name", [("read", f"/b/{DONE_MARKER}"), ("list", "/b")])
-def test_what_may_not_be_read_is_among_the_statuses_and_ends_none(call, name):
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        ((errno.EACCES, "no"), "no permission to read it (no)"),
+        ((errno.EIO, "a fault of the disk"), "a fault of the disk"),
+    ],
+)
+def test_what_cannot_be_read_is_among_the_statuses_and_ends_none(
+    call, name, error, reason
+):
     fs = Locked()
     store = CheckpointStore("/locked", fs=fs)
     for done in "abc":
         save(store, done)
     if call == "list":
         fs.rm_file(str(store.done_marker("b")))
-    fs.locked = (call, name)
+    fs.locked, fs.error = (call, name), error
     a, b, c = store.statuses()
     assert (a, c) == (store.status("a"), store.status("c"))
     assert (b.name, b.state) == ("b", "unreadable")
-    assert b.problem.startswith("checkpoint 'b' under '/locked' cannot be read: no ")
-    assert "(no); use an account" in b.problem
-    with pytest.raises(PermissionError):
+    problem = f"checkpoint 'b' under '/locked' cannot be read: {reason}; use an account"
+    assert b.problem.startswith(problem)
+    with pytest.raises(OSError, match=error[1]):
         store.status("b")
     fs.locked = ("", "")
     store.clear_all()
