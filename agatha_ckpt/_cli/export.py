@@ -69,8 +69,12 @@ def export(
     if fmt == "parquet":
         _check_parquet(is_terminal)
     records = partial(records_of, folder, manifest, None, allow_pickle)
-    if fmt == "parquet" and hasattr(codec_for(manifest.plan.format), "batches"):
-        write, records = write_batches, partial(_batches, folder, manifest)
+    if fmt != "jsonl" and hasattr(codec_for(manifest.plan.format), "batches"):
+        batches = partial(_batches, folder, manifest)
+        if fmt == "parquet":
+            write, records = write_batches, batches
+        else:  # which has the names of the columns also where there are no rows
+            write = partial(write_csv, names=next(batches()).schema.names)
     try:
         with pickle_advice(folder.describe()), whole_file(output) as file:
             write(records, file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, BinaryIO
@@ -21,9 +21,13 @@ class NotTabularError(ValueError):
     """The records are not the rows of one table."""
 
 
-def write_csv(records: Records, sink: BinaryIO) -> None:
-    """Write records as CSV: a line of column names for dicts, none for rows."""
-    names, is_named = _columns(records)
+def write_csv(records: Records, sink: BinaryIO, names: Sequence[str] = ()) -> None:
+    """Write records as CSV: a line of column names for dicts, none for rows.
+
+    Where there are no records, *names* are those of the columns.
+    """
+    found, is_named = _columns(records)
+    names, is_named = found or names, is_named or bool(names)
     text = io.TextIOWrapper(sink, "utf-8", newline="")
     try:
         writer = csv.writer(text, lineterminator="\n")
@@ -116,7 +120,7 @@ def _rows(records: Records) -> Iterator[tuple[bool, dict[str, Any]]]:
         kind = type(record)
         if kind in OBJECTS:
             row, is_named = record, True
-        elif kind in (tuple, list):
+        elif kind in (tuple, list) or getattr(record, "ndim", 0) == 1:
             row, is_named = {str(i): value for i, value in enumerate(record)}, False
         else:
             raise NotTabularError(
@@ -126,7 +130,7 @@ def _rows(records: Records) -> Iterator[tuple[bool, dict[str, Any]]]:
             if type(name) is not str:
                 raise NotTabularError(f"record {number} has the key {name!r}")
             if type(value) in (*OBJECTS, *ARRAYS, *SETS) or (
-                hasattr(value, "dtype") and value.shape
+                hasattr(value, "dtype") and (value.shape or value.dtype.names)
             ):
                 raise NotTabularError(
                     f"record {number} has a {type(value).__name__} in column {name!r}"

@@ -63,8 +63,15 @@ class ParquetCodec(Codec):
                 yield batch.to_pylist()
 
     def batches(self, file: StoredFile, info: PartitionInfo) -> Iterator[Any]:
-        """Yield the rows as Arrow has them, in batches of at most a row group."""
+        """Yield the rows as Arrow has them, in batches of at most a row group.
+
+        At least one, as a batch has the names and types of the columns.
+        """
+        import pyarrow as pa
+
         with _opened(file, info, False) as parquet:
+            if not parquet.metadata.num_rows:
+                yield pa.RecordBatch.from_pylist([], parquet.schema_arrow)
             yield from parquet.iter_batches(ROW_GROUP)
 
     def verify(self, file: StoredFile, info: PartitionInfo, allow_pickle: bool) -> None:

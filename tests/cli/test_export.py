@@ -166,6 +166,18 @@ def test_an_array_is_written_by_row_unless_its_blocks_hold_parts_of_rows(tmp_pat
     lines = run("export", tmp_path, "rows").stdout.splitlines()
     assert lines == ["[0, 1]", "[2, 3]", "[4, 5]", "[6, 7]"]
     assert "parts of rows; save it" in refused("export", tmp_path, "blocks")
+    csv = run("export", tmp_path, "rows", "--format", "csv").stdout
+    assert csv == "0,1\n2,3\n4,5\n6,7\n"
+
+
+def test_a_frame_without_rows_keeps_its_columns(tmp_path):
+    frame = pd.DataFrame({"a": [1], "b": pd.Categorical(["x"])}).iloc[:0]
+    parts = dask.dataframe.from_map(lambda _: frame, range(2), meta=frame)
+    Checkpointer(tmp_path / "root", verbose=False).checkpoint("x", parts)
+    assert run("export", tmp_path / "root", "x", "--format", "csv").stdout == "a,b\n"
+    path = tmp_path / "x.parquet"
+    run("export", tmp_path / "root", "x", "--format", "parquet", "-o", path)
+    pd.testing.assert_frame_equal(pd.read_parquet(path), frame, check_categorical=False)
 
 
 def save_frame(root, **columns):
