@@ -215,6 +215,9 @@ def _text_fault(text: str) -> str:
         return "is a path of Windows, and this is another system; give a path of it"
     known = {*fsspec.available_protocols(), *fsspec.registry}
     for link in text.split("::"):
+        if link.startswith("file://localhost/"):
+            url = link.replace("localhost", "", 1)
+            return f"names a host, which would be a folder here; write it as {url!r}"
         # pathlib makes s3:/bucket of s3://bucket, which would be a local folder.
         found = _COLLAPSED_URL.match(link) or _COLLAPSED_BELOW.search(link)
         if found and found["protocol"] in known:

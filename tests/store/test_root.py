@@ -62,6 +62,8 @@ def test_a_url_that_pathlib_made_a_path_is_refused_with_the_url(protocol):
         ("s3:///bucket/run", "names no bucket"),
         ("gs://", "names no bucket"),
         ("file://", "names no folder"),
+        ("file://localhost/run", "write it as 'file:///run'"),
+        ("dir::file://localhost/run", "write it as 'file:///run'"),
         ("https://host/run?key=secret", "has a query"),
         ("https://host/run#part", "has a query"),
         (" run", "white space"),
