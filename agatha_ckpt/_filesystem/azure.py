@@ -63,29 +63,28 @@ class AzureFiles(ObjectStoreFiles):
         done = {n for n, status in enumerate(statuses) if status in (202, 404)}
         return [path for number, path in enumerate(paths) if number not in done]
 
-    def _ls_files(self, folder: str) -> Iterable[Any]:
+    def _find(self, bucket: str, prefix: str) -> Iterable[Any]:
         # adlfs sends a second request where a `find` finds nothing.
         from azure.core.exceptions import ResourceNotFoundError
 
-        container, _, prefix = folder.partition("/")
         service = self._fs.service_client
 
         async def entries() -> list[dict[str, Any]]:
-            async with service.get_container_client(container=container) as client:
+            async with service.get_container_client(container=bucket) as client:
                 return [
                     {
-                        "name": f"{container}/{blob.name}",
+                        "name": f"{bucket}/{blob.name}",
                         "type": "file",
                         "size": blob.size,
                         "last_modified": blob.last_modified,
                     }
-                    async for blob in client.list_blobs(name_starts_with=f"{prefix}/")
+                    async for blob in client.list_blobs(name_starts_with=prefix)
                 ]
 
         try:
             found: list[dict[str, Any]] = sync(self._fs.loop, entries)
         except ResourceNotFoundError as error:  # there is no such container
-            raise FileNotFoundError(folder) from error
+            raise FileNotFoundError(bucket) from error
         return found
 
     def _blob(self, path: str) -> Any:

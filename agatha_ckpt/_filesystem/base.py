@@ -12,7 +12,10 @@ Writer = Callable[[BinaryIO], str]
 
 
 class FolderGoneError(Exception):
-    """The folder was removed before a file in it could be written or removed."""
+    """The folder was removed before a file in it could be written or removed.
+
+    On an object store: there is no such bucket.
+    """
 
 
 class NotAFileError(OSError):

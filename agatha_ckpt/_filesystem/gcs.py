@@ -60,10 +60,9 @@ class GCSFiles(ObjectStoreFiles):
         done = _removed(headers["Content-Type"], content)
         return [path for number, path in enumerate(paths) if number not in done]
 
-    def _ls_files(self, folder: str) -> Iterable[Any]:
+    def _find(self, bucket: str, prefix: str) -> Iterable[Any]:
         # gcsfs sends a second request where a `find` finds nothing.
-        bucket, _, key = folder.partition("/")
-        entries: Iterable[Any] = self._fs.ls(bucket, detail=True, prefix=f"{key}/")
+        entries: Iterable[Any] = self._fs.ls(bucket, detail=True, prefix=prefix)
         return entries
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from agatha_ckpt._filesystem.base import Files
+from agatha_ckpt._filesystem.base import Files, FolderGoneError
 from agatha_ckpt._filesystem.parallel import map_ordered
 from agatha_ckpt._filesystem.remote import SPOOL_BYTES, RemoteFiles
 
@@ -131,10 +131,23 @@ class ObjectStoreFiles(RemoteFiles, ABC):
         self._fs.rm_file(path)
 
     def _ls_files(self, folder: str) -> Iterable[Any]:
+        bucket, _, key = folder.partition("/")
+        try:
+            return self._find(bucket, f"{key}/")
+        except FileNotFoundError as error:
+            raise FolderGoneError(bucket) from error
+
+    def _find(self, bucket: str, prefix: str) -> Iterable[Any]:
+        """Return the objects whose keys begin with *prefix*.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such bucket.
+        """
         # By prefix: a listing of an absent folder costs a second request, which asks
         # whether it is a file.
-        bucket, _, key = folder.partition("/")
-        found = self._fs.find(bucket, prefix=f"{key}/", detail=True)
+        found = self._fs.find(bucket, prefix=prefix, detail=True)
         entries: Iterable[Any] = found.values()
         return entries
 

@@ -243,7 +243,6 @@ class Call:
             if metadata is None:
                 metadata = stored.manifest.metadata
         fingerprints = self._given.fingerprints(plan)
-        reusable = Reusable({})
         if decision.keep_partial:
             reusable = find_reusable(
                 self.folder,
@@ -252,6 +251,9 @@ class Call:
                 stored.marker,
                 frozenset(partition.index for partition in stored.damaged),
             )
+        else:
+            self.folder.list()  # an error where there is no bucket
+            reusable = Reusable({})
         kept = reusable.kept.values()
         if not self.settings.allow_pickle and any(i.holds_pickle for i in kept):
             raise pickle_refusal(self.request.where)

@@ -18,7 +18,7 @@ from agatha_ckpt._errors import (
     damaged,
     error_note,
 )
-from agatha_ckpt._filesystem.base import FileInfo, Files, NotAFileError
+from agatha_ckpt._filesystem.base import FileInfo, Files, FolderGoneError, NotAFileError
 from agatha_ckpt._format.agatha import decode_agatha_manifest, is_agatha_file
 from agatha_ckpt._format.done_marker import decode_manifest
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
@@ -99,9 +99,21 @@ class Folder:
         return self.file(DONE_MARKER)
 
     def list(self) -> dict[str, FileInfo]:
-        """Return the files in the folder by name, from one listing."""
-        with error_note(f"listing the files of {self.describe()}"):
-            return self.files.list(self.path)
+        """Return the files in the folder by name, from one listing.
+
+        Raises
+        ------
+        RootNotSetError
+            It is on an object store, where there is no such bucket.
+        """
+        try:
+            with error_note(f"listing the files of {self.describe()}"):
+                return self.files.list(self.path)
+        except FolderGoneError as error:
+            raise RootNotSetError(
+                f"the bucket {str(error)!r} of {self.describe()} does not exist; "
+                "make it, or set another root"
+            ) from None
 
     def sync(self) -> None:
         """Make durable what was done in the folder."""

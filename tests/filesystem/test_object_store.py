@@ -8,7 +8,7 @@ from itertools import product
 import dask.bag
 import pytest
 
-from agatha_ckpt import Checkpointer, CheckpointStore
+from agatha_ckpt import Checkpointer, CheckpointStore, RootNotSetError
 from tests.filesystem.conftest import place_at
 from tests.servers.proxy import Fault, LostAnswer, Proxy, Status
 
@@ -137,6 +137,16 @@ def test_a_write_that_failed_raises_and_changes_nothing(proxy, expected, data):
 def test_a_swap_in_an_absent_bucket_raises(proxy):
     with pytest.raises(Exception, match=r"absent|does not exist|Access Denied"):
         proxy.place.files.swap("absent/x/marker", None, b"new")
+
+
+@CONDITIONAL
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"compute": False}])
+def test_an_absent_bucket_is_told_before_anything_is_computed(cloud, options):
+    ckpt = Checkpointer(f"{cloud.protocol}://absent/x", verbose=False)
+    bag = dask.bag.range(3, npartitions=1).map(pytest.fail)
+    with pytest.raises(RootNotSetError, match=r"bucket 'absent' .*does not exist"):
+        ckpt.checkpoint("a", bag, **options)
+    assert not ckpt.is_done("a")
 
 
 s3_only = pytest.mark.parametrize("cloud", ["s3"], indirect=True)

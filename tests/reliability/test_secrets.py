@@ -533,9 +533,9 @@ def test_the_errors_of_a_missing_bucket_contain_no_secret(bucket, output):
     store = store_by_options(replace(bucket, name="missing"))
     with output.error(CheckpointNotFoundError):
         Checkpointer(store).checkpoint("x")
-    with output.error(FileNotFoundError):
+    with output.error(RootNotSetError):
         save(Checkpointer(store))
-    output.check("of 'x' failed")
+    output.check("the bucket 'missing' of checkpoint 'x' under")
 
 
 # ---- errors on workers ----
