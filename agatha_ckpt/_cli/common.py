@@ -173,13 +173,9 @@ def pickle_advice(where: str) -> Iterator[None]:
 def takes_root(optional: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Give a command ROOT and ``--storage-options``; it receives ``store``.
 
-    Put it above the command's other arguments.
-
-    Parameters
-    ----------
-    optional : bool
-        Whether ROOT may be left out, for the configured one: only for a command
-        without other required arguments, as these would be taken for ROOT.
+    Put it above the command's other arguments. Where *optional*, ROOT may be left out,
+    for the configured one: only for a command without other required arguments, as
+    these would be taken for ROOT.
     """
 
     def decorate(command: Callable[..., Any]) -> Any:
@@ -269,17 +265,11 @@ def find_statuses(
 ) -> Iterator[Status]:
     """Yield the statuses that match; print a line on stderr if there are none.
 
-    Parameters
-    ----------
-    store : CheckpointStore
-    pattern : str
-    must_match : bool
-        Whether no match is an error; it never is for ``"*"``.
-
     Raises
     ------
     CheckpointNotFoundError
-        The root does not exist, or nothing matches although *must_match*.
+        The root does not exist; or nothing matches although *must_match*, which does
+        not hold for ``"*"``.
     """
     found = False
     for status in store.statuses(pattern):

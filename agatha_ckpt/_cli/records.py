@@ -36,13 +36,7 @@ _LEAVES: dict[type, Callable[[Any], Any]] = {
 
 
 def json_line(record: Any, ascii_only: bool = False) -> str:
-    r"""Return a record as one line of JSON.
-
-    Parameters
-    ----------
-    record : object
-    ascii_only : bool
-        Whether characters beyond ASCII are escaped.
+    r"""Return a record as one line of JSON, in characters of ASCII where *ascii_only*.
 
     Examples
     --------

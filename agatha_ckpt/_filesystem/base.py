@@ -24,18 +24,10 @@ class NotAFileError(OSError):
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file as a listing shows it.
-
-    Attributes
-    ----------
-    bytes : int
-        Its size.
-    modified : float, optional
-        When it was last written, in seconds since the epoch, where that is known.
-    """
+    """A file as a listing shows it."""
 
     bytes: int
-    modified: float | None = None
+    modified: float | None = None  # in seconds since the epoch, where it is known
 
 
 class Files(Protocol):
@@ -140,12 +132,7 @@ class Files(Protocol):
     def clone(self, source: "Files", path: str, target: str, link: bool) -> bool:
         """Copy a file of *source* to a new name without reading it.
 
-        Parameters
-        ----------
-        source : Files
-        path, target : str
-        link : bool
-            Whether both names may be of one file.
+        Both names may be of one file where *link*.
 
         Returns
         -------

@@ -22,12 +22,8 @@ _HAS_LOCKS = fcntl is not None
 class OpenFolder:
     """A folder whose files are reached by name.
 
-    Attributes
-    ----------
-    path : str
-    descriptor : int, optional
-        Names are relative to it, so that another folder that takes the same path
-        meanwhile is not touched. Without it they are relative to the path.
+    Names are relative to *descriptor*, so that another folder that takes the same path
+    meanwhile is not touched; without it they are relative to the path.
     """
 
     path: str

@@ -17,10 +17,7 @@ _TRIES = 100  # against other runs that make and remove a folder at the same mom
 class LocalFiles:
     """Local disk: temporary file in the same folder, sync, rename.
 
-    Parameters
-    ----------
-    fsync : bool
-        Whether what is written survives a power cut.
+    With *fsync*, what is written survives a power cut.
     """
 
     local = True

@@ -42,13 +42,7 @@ class MemoryFiles(RemoteFiles):
 
 
 class ElsewhereFiles:
-    """The memory of another process: whatever is asked of it is refused.
-
-    Parameters
-    ----------
-    root : str
-        The root, as messages show it.
-    """
+    """The memory of another process: whatever is asked of it is refused."""
 
     def __init__(self, root: str) -> None:
         self._root = root

@@ -29,19 +29,11 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried.
-
-    Attributes
-    ----------
-    name : str
-    result : Result
-    detail : str
-        What follows from it.
-    """
+    """One thing that was tried."""
 
     name: str
     result: Result
-    detail: str
+    detail: str  # what follows from it
 
 
 class _Failed(Exception):
@@ -49,13 +41,7 @@ class _Failed(Exception):
 
 
 def probe(files: Files, folder: str) -> list[Check]:
-    """Try a filesystem with files of a folder of its own, which is removed.
-
-    Parameters
-    ----------
-    files : Files
-    folder : str
-        A folder that does not exist.
+    """Try a filesystem with files of *folder*, which is made for that and removed.
 
     Raises
     ------

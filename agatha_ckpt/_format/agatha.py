@@ -89,16 +89,8 @@ def decode_agatha_manifest(
 ) -> Manifest:
     """Return the manifest that an Agatha done marker describes.
 
-    Parameters
-    ----------
-    data : bytes
-        Content of the marker: one path a line.
-    files : mapping
-        The files beside it, by name.
-    where : str
-        The checkpoint, for messages.
-    checkpoint : str
-        Its name, which is part of the fingerprints.
+    *data* is its content, one path a line, and *files* are those beside it, by name.
+    *where* is for messages; the name *checkpoint* is part of the fingerprints.
 
     Raises
     ------

@@ -34,13 +34,7 @@ _MAX_HEADS = 1024  # to remember; many arrays have the same
 
 
 class Unstorable(Exception):
-    """A value that cannot be stored faithfully; the message is the reason.
-
-    Attributes
-    ----------
-    advice : str
-        What to do about it, as an imperative.
-    """
+    """A value that cannot be stored faithfully: the reason, and what to do about it."""
 
     def __init__(self, reason: str, advice: str = CHANGE) -> None:
         super().__init__(reason)

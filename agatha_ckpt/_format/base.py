@@ -21,52 +21,25 @@ DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """What all partitions of one run have in common.
-
-    Attributes
-    ----------
-    format : str
-    npartitions : int
-        Partition count of the collection.
-    base : str
-        `Marker.base` of the done marker that the run is to replace.
-    run : str
-        8 hex digits, the id of the run.
-    compression : {None, "zstd"}
-    allow_pickle : bool
-        Whether values of types that the format does not have are pickled.
-    """
+    """What all partitions of one run have in common."""
 
     format: str
-    npartitions: int
-    base: str = NO_BASE
-    run: str = ""
-    compression: str | None = None
-    allow_pickle: bool = False
+    npartitions: int  # of the collection
+    base: str = NO_BASE  # `Marker.base` of the done marker that it is to replace
+    run: str = ""  # its id, 8 hex digits
+    compression: str | None = None  # or "zstd"
+    allow_pickle: bool = False  # of types that the format does not have
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at writing one partition.
-
-    Attributes
-    ----------
-    index : int
-        Partition number, from 0.
-    fingerprint : str
-        32 hex digits that identify what the partition is computed from.
-    options : WriteOptions
-    where : str
-        The partition, for messages.
-    code : str
-        Code digests of the steps that computed it; empty where they are not known.
-    """
+    """One try at writing one partition."""
 
     index: int
     fingerprint: str
     options: WriteOptions
-    where: str
-    code: str = ""
+    where: str  # the partition, for messages
+    code: str = ""  # digests of the steps that computed it, where they are known
 
 
 # How tables of pyarrow, polars and pandas give their rows.
@@ -155,23 +128,12 @@ class Codec(ABC):
     Every method that reads raises `CorruptCheckpointError` for a file that is not
     what was saved, and `UnsupportedFormatError` for one that this installation cannot
     read.
-
-    Attributes
-    ----------
-    name : str
-        The format's name in a manifest.
-    suffix : str
-        Suffix of the files, without the dot.
-    is_text : bool
-        Whether the records are lines of text, for other programs.
-    has_header : bool
-        Whether partition count and digest are in the file; else they are in its name.
     """
 
-    name: str
-    suffix: str
-    is_text = False
-    has_header = False
+    name: str  # in a manifest
+    suffix: str  # of the files, without the dot
+    is_text = False  # whether records are lines of text, for other programs
+    has_header = False  # with partition count and digest, which else are in the name
 
     @abstractmethod
     def encode(self, records: Any, sink: BinaryIO, attempt: Attempt) -> PartitionInfo:

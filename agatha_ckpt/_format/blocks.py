@@ -66,14 +66,7 @@ def encode_blocks(
     and again. So it is packed before that, except plain records, which cannot change:
     scalars, and tuples of scalars. Of those a few are packed by one call.
 
-    Parameters
-    ----------
-    records : iterable
-        Anything; what it raises passes through unchanged.
-    allow_pickle : bool
-        Whether values of other types than the format's own may be pickled.
-    where : str
-        What is being encoded, for messages.
+    What *records* raises passes through unchanged; *where* is for messages.
 
     Raises
     ------
@@ -152,26 +145,17 @@ def _tuple_batches(
 
 
 class _BlockBuilder:
-    """The block that is being filled.
-
-    Attributes
-    ----------
-    batch : int
-        How many plain records to add by one call.
-    marked : bool, optional
-        Whether tuples in it are marked; None where that is open, as it holds none.
-    records : int
-        How many it holds.
-    """
+    """The block that is being filled."""
 
     def __init__(self, packer: Packer) -> None:
-        self.batch = _BATCH
+        self.batch = _BATCH  # plain records to add by one call
         self._packer = packer
         self._position = 0  # of its first record in the partition
         self._begin()
 
     def _begin(self) -> None:
         self._packer.forget()
+        # Whether tuples in it are marked; None as long as it holds none.
         self.marked: bool | None = None
         self.records = self._size = 0
         self._packed: list[bytes] = []
@@ -263,14 +247,7 @@ def decode_block(
 ) -> Any:
     """Return the records of a block.
 
-    Parameters
-    ----------
-    block : Block
-    allow_pickle : bool
-    where : str
-        The partition, for messages.
-    pickles : PickleReader, optional
-        What unpickles, with the classes that the file defined before.
+    *pickles* has the classes that the file defined before; *where* is for messages.
 
     Raises
     ------

@@ -55,12 +55,8 @@ def fields_for(schema: pa.Schema, columns: list[Any] | None) -> list[str] | None
 def to_pandas(table: pa.Table, columns: list[Any] | None = None) -> Any:
     """Return the frame or the series that `to_arrow` made a table of.
 
-    Parameters
-    ----------
-    table : pyarrow.Table
-        All of its fields; or those of *columns*, in that order, and of the index.
-    columns : list, optional
-        Labels.
+    The table has all fields; or those of the labels *columns*, in that order, and those
+    of the index.
     """
     described = description_in(table.schema)
     labels = _labels(json.dumps(described["labels"]))

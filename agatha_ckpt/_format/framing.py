@@ -125,14 +125,8 @@ def encode_block_head(
 ) -> bytes:
     """Return what precedes the stored payload of a block.
 
-    Parameters
-    ----------
-    flags, records : int
-    length, stored : int
-        Size of the payload before and after compression.
-    stored_crc : int
-        CRC-32 of the stored payload. The checksum covers this instead of the payload,
-        so that writers pass over it once.
+    The payload has *length* bytes before and *stored* after compression. The checksum
+    covers the CRC-32 of the latter in its place, so that writers pass over it once.
     """
     head = _BLOCK.pack(flags, records, length, stored)
     return head + _CHECKSUM.pack(crc32(head + _CHECKSUM.pack(stored_crc)))

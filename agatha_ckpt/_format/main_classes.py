@@ -23,14 +23,9 @@ class MainClasses(tuple[str, ...]):
 
     Sent to a worker, it brings the program's own definitions along. The functions that
     are sent with it know these classes, and not those of the worker's ``__main__``.
-
-    Attributes
-    ----------
-    definitions : dict of str to bytes
-        What was brought along: pickles of the classes, by name.
     """
 
-    definitions: Mapping[str, bytes] = {}
+    definitions: Mapping[str, bytes] = {}  # brought along: pickles, by name
 
     def __reduce__(self) -> Any:
         definitions = dict(self.definitions or _definitions(self))
@@ -167,22 +162,12 @@ def decode_definitions(payload: bytes) -> dict[str, bytes]:
 class PickleReader:
     """Unpickles the values of one file.
 
-    A class is the program's own, or one that was brought along, or else the one that
-    the file defines.
-
-    Parameters
-    ----------
-    brought : mapping of str to bytes
-        `MainClasses.definitions`.
-
-    Attributes
-    ----------
-    definitions : dict of str to bytes
-        Those of the file.
+    A class is the program's own, or one that was brought along
+    (`MainClasses.definitions`), or else the one that the file defines.
     """
 
     def __init__(self, brought: Mapping[str, bytes] | None = None) -> None:
-        self.definitions: dict[str, bytes] = {}
+        self.definitions: dict[str, bytes] = {}  # those of the file
         self._brought = brought or {}
         self._classes: dict[str, type] = {}
 

@@ -113,34 +113,16 @@ def _is_legal(character: str) -> bool:
 
 @dataclass(frozen=True)
 class FileName:
-    """The parts of a partition file's name.
+    """The parts of a partition file's name."""
 
-    Attributes
-    ----------
-    index : int
-        Number that the partition had when the file was written.
-    fingerprint : str
-        32 hex digits that identify what the partition is computed from.
-    base : str
-        8 hex digits of the token of the done marker that the run was to replace.
-    run, attempt : str
-        8 hex digits each, random: of the run, and of one try at one partition.
-    npartitions : int, optional
-        Partition count of the collection, in the name of a text file only.
-    digest : str, optional
-        First 16 hex digits of the content's digest, of a text file only.
-    suffix : str
-        Without the dot.
-    """
-
-    index: int
+    index: int  # when the file was written
     fingerprint: str
-    base: str
-    run: str
+    base: str  # the token's first 8 hex digits, of the marker that was to be replaced
+    run: str  # 8 random hex digits, and so the attempt
     attempt: str
-    suffix: str
-    npartitions: int | None = None
-    digest: str | None = None
+    suffix: str  # without the dot
+    npartitions: int | None = None  # these two in names of files without a header
+    digest: str | None = None  # its first 16 hex digits
 
 
 def partition_filename(

@@ -43,29 +43,18 @@ _recursion_lock = threading.Lock()
 
 
 class Packer:
-    """Packs records, and notes in `used` what decoding them takes.
-
-    Attributes
-    ----------
-    strict : callable
-        Packs a record, but makes bytes of a bytearray in it: see `may_hold_buffer`.
-    plain : callable
-        Packs scalars, tuples of scalars, and lists of both. It takes a subclass for
-        its base.
-    used : set of str
-        ``"hooks"``, ``"pickle"``, ``"surrogates"``.
-    pickles : PickleWriter
-        What pickles values, where that is allowed.
-    """
+    """Packs records, and notes in `used` what decoding them takes."""
 
     def __init__(self, allow_pickle: bool, where: str) -> None:
-        self.used: set[str] = set()
+        self.used: set[str] = set()  # of "hooks", "pickle", "surrogates"
+        # Packs scalars, tuples of scalars, and lists of both; a subclass as its base.
         self.plain = msgpack.Packer(strict_types=False, buf_size=_BUFFER_BYTES).pack
         self._where = where
         self._keys: dict[int, tuple[Any, bytes]] = {}
         self.pickles = PickleWriter()
         pickles = self.pickles if allow_pickle else None
         self._default = make_default(self._sort_key, pickles, self.used)
+        # Packs a record, but makes bytes of a bytearray in it: see `may_hold_buffer`.
         self.strict = self._make().pack
 
     def _make(self, buf_size: int = _BUFFER_BYTES, **options: Any) -> msgpack.Packer:
@@ -83,13 +72,8 @@ class Packer:
     ) -> bytes:
         """Pack a record that `strict` does not pack, or raise the reason.
 
-        Parameters
-        ----------
-        record
-        position : int
-            Number of the record in its partition, for messages.
-        mark : bool
-            Whether it holds a bytearray or memoryview.
+        *position* is its number in the partition, for messages. *mark* where it holds a
+        bytearray or memoryview.
 
         Raises
         ------

@@ -116,13 +116,8 @@ def _encode_leaf(value: Any) -> msgpack.ExtType | None:
 class Kind:
     """A type of container. Precedes the members of one until it is built again.
 
-    Attributes
-    ----------
-    code : int
-        Extension code of its marker.
-    split, build : callable
-        From a value to its members, and back. Sets have no *split*: their members
-        need an order.
+    *split* gives the members of a value, and *build* a value of them. Sets have no
+    *split*: their members need an order.
     """
 
     __slots__ = ("build", "code", "marker", "split")
@@ -289,15 +284,9 @@ def make_default(
 ) -> Callable[[Any], Any]:
     """Return the packer's ``default``: a value of ours as values msgpack has.
 
-    Parameters
-    ----------
-    sort_key : callable
-        Returns the bytes that order a member of a set.
-    pickles : PickleWriter, optional
-        What pickles values of unknown types; without it they are refused.
-    used : set of str
-        Gets ``"hooks"`` when decoding will need the hooks of `make_hooks`, and
-        ``"pickle"`` when something was pickled.
+    *sort_key* returns the bytes that order a member of a set. Without *pickles*, values
+    of unknown types are refused. *used* gets ``"hooks"`` when decoding will need the
+    hooks of `make_hooks`, and ``"pickle"`` when something was pickled.
 
     Raises
     ------
@@ -354,12 +343,7 @@ def make_hooks(
     The ``ext_hook`` returns leaves, and the markers of containers; the ``list_hook``
     returns the container of an array with a marker at its head, and other arrays as
     they are. A marker in any other place would be a value of the record: the caller
-    checks that none is unused.
-
-    Parameters
-    ----------
-    loads : callable, optional
-        Returns the value of a pickle.
+    checks that none is unused. *loads* returns the value of a pickle.
 
     Raises
     ------

@@ -27,14 +27,8 @@ def commit(
 ) -> Manifest:
     """Make *manifest* the done marker, unless another run committed first.
 
-    Parameters
-    ----------
-    folder : Folder
-    manifest : Manifest
-    replaces : Marker
-        The marker that the run found when it began.
-    run : str
-        Id of the run; of a run that loses, the files with this id are removed.
+    *replaces* is the marker that the run found when it began. Of a run that loses, the
+    files with the id *run* are removed.
 
     Returns
     -------
@@ -114,21 +108,10 @@ def adopt(
 ) -> Manifest:
     """Return the manifest of the run that was first, if it is what this run needs.
 
-    The files that this run wrote are removed, if the winner does not name them.
-
-    Parameters
-    ----------
-    folder : Folder
-    format : str
-    fingerprints : sequence of str
-        Of each partition that this run needs.
-    replaces : Marker
-        The marker that this run found when it began.
-    run : str
-        Id of this run.
-    kept : set of str
-        The files of *replaces* that this run keeps. A repair or an overwrite does not
-        adopt a manifest that names others of them.
+    This run needs partitions with *fingerprints*, found the marker *replaces* when it
+    began, and keeps of its files those in *kept*: a repair or an overwrite does not
+    adopt a manifest that names others of them. The files that this run wrote are
+    removed, if the winner does not name them.
 
     Raises
     ------

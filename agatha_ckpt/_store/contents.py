@@ -14,18 +14,10 @@ from agatha_ckpt._store.folder import Folder
 
 @dataclass(frozen=True)
 class Contents:
-    """The files in the folder of a checkpoint.
+    """The files in the folder of a checkpoint."""
 
-    Attributes
-    ----------
-    own : mapping of str to FileInfo
-        The files that a clear removes.
-    foreign : int
-        Number of other files.
-    """
-
-    own: Mapping[str, FileInfo]
-    foreign: int
+    own: Mapping[str, FileInfo]  # what a clear removes, by name
+    foreign: int  # number of other files
 
     @property
     def bytes(self) -> int:

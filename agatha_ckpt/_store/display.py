@@ -17,12 +17,8 @@ _NUMERIC = {"partitions", "records", "bytes", "age"}
 def notebook_table(title: str, statuses: Callable[[], Iterable[Status]]) -> str:
     """Return the HTML table of the first checkpoints of a root.
 
-    Parameters
-    ----------
-    title : str
-    statuses : callable
-        Returns the statuses. Where it raises, the first line of the error is shown in
-        place of the table, as a notebook shows no object whose display raises.
+    Where *statuses* raises, the first line of the error is shown in place of the table,
+    as a notebook shows no object whose display raises.
     """
     title = f"<code>{escape(title)}</code>"
     try:

@@ -38,18 +38,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Marker:
-    """The done marker of a checkpoint at one moment.
+    """The done marker of a checkpoint at one moment."""
 
-    Attributes
-    ----------
-    data : bytes, optional
-        Its content; None where there is none.
-    manifest : Manifest, optional
-        None where there is no marker, or it cannot be read.
-    """
-
-    data: bytes | None = None
-    manifest: Manifest | None = None
+    data: bytes | None = None  # its content; None where there is none
+    manifest: Manifest | None = None  # None also where it cannot be read
 
     @property
     def base(self) -> str:
@@ -66,23 +58,12 @@ class Marker:
 
 @dataclass(frozen=True)
 class Folder:
-    """The folder of one checkpoint.
-
-    Attributes
-    ----------
-    files : Files
-    path : str
-        Without protocol.
-    name : str
-        Name of the checkpoint.
-    root : str
-        The root, as messages show it.
-    """
+    """The folder of one checkpoint."""
 
     files: Files
-    path: str
-    name: str
-    root: str
+    path: str  # without protocol
+    name: str  # of the checkpoint
+    root: str  # as messages show it
 
     def describe(self, index: int | None = None) -> str:
         """Return the words for the checkpoint, or a partition of it, in messages."""
@@ -304,25 +285,13 @@ class Folder:
 
 @dataclass(frozen=True)
 class PartitionFile:
-    """A partition file as its codec reads it.
-
-    Attributes
-    ----------
-    folder : Folder
-    filename : str
-    name : FileName, optional
-        Its parts; None for a file that Agatha wrote.
-    size : int
-        In bytes.
-    where : str
-        The partition, for messages.
-    """
+    """A partition file as its codec reads it."""
 
     folder: Folder
     filename: str
-    name: FileName | None
+    name: FileName | None  # its parts; None for a file that Agatha wrote
     size: int
-    where: str
+    where: str  # the partition, for messages
 
     @property
     def remote(self) -> bool:

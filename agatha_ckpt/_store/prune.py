@@ -25,21 +25,8 @@ _NO_TIME = "the time of its last write is not known"
 class Criteria:
     """What is to be deleted.
 
-    Attributes
-    ----------
-    older_than : float, optional
-        Only what was last written more than so many seconds ago.
-    keep : int, optional
-        Done checkpoints, but not so many of the newest.
-    partial : bool
-        Unfinished checkpoints.
-    leftovers : bool
-        Files that no done marker names.
-    min_age : float
-        Without *older_than*, partials and leftovers that were written less than so
-        many seconds ago are skipped.
-
-    With none of the three in the middle, whole checkpoints in any state are selected.
+    With none of *keep*, *partial* and *leftovers*, whole checkpoints in any state are
+    selected.
 
     Raises
     ------
@@ -47,10 +34,11 @@ class Criteria:
         Nothing is selected, or a number is not one that can be.
     """
 
-    older_than: float | None = None
-    keep: int | None = None
-    partial: bool = False
-    leftovers: bool = False
+    older_than: float | None = None  # last written more than so many seconds ago
+    keep: int | None = None  # done checkpoints, but not so many of the newest
+    partial: bool = False  # unfinished checkpoints
+    leftovers: bool = False  # files that no done marker names
+    # Without older_than, partials and leftovers that are younger are skipped.
     min_age: float = MIN_AGE
 
     def __post_init__(self) -> None:
@@ -229,15 +217,8 @@ def decide(
 ) -> Removal | None:
     """Return what the criteria select of a checkpoint with *status*; None if nothing.
 
-    Parameters
-    ----------
-    status : Status
-        In a state that *criteria* concern.
-    contents : Contents
-    criteria : Criteria
-    now : datetime
-    kept : frozenset of str
-        Names of the newest, which *criteria* keep.
+    The status is of a state that *criteria* concern; *kept* are the names of the
+    newest, which they keep.
     """
     whole = not (criteria.leftovers and status.state in (State.DONE, State.ABSENT))
     if status.state is State.DONE and criteria.keep is not None:

@@ -20,18 +20,10 @@ from agatha_ckpt._store.folder import Folder, Marker
 
 @dataclass(frozen=True)
 class Reusable:
-    """What a save keeps, and why it does not keep the rest.
+    """What a save keeps, and why it does not keep the rest."""
 
-    Attributes
-    ----------
-    kept : dict of int to PartitionInfo
-        Partition number to the file that is used for it.
-    refused : tuple of str
-        A reason for each partition file of an unfinished run that is not kept.
-    """
-
-    kept: dict[int, PartitionInfo]
-    refused: tuple[str, ...] = ()
+    kept: dict[int, PartitionInfo]  # by partition number
+    refused: tuple[str, ...] = ()  # a reason for each other file of unfinished runs
 
 
 def find_reusable(
@@ -44,23 +36,11 @@ def find_reusable(
     """Return the stored files that a save reuses, after checks.
 
     A file is reused if its fingerprint is wanted, and either *marker* names it, or an
-    unfinished run wrote it to replace *marker*. Files that the marker names were
-    whole when it was committed; the others are checked, as `Codec.inspect` does.
+    unfinished run wrote it to replace *marker*. Files that the marker names were whole
+    when it was committed, and are kept but for the partitions in *damaged*; the others
+    are checked, as `Codec.inspect` does. *codec* is that of the format that is to be
+    saved, and *wanted* has the fingerprint of each partition.
 
-    Parameters
-    ----------
-    folder : Folder
-    codec : Codec
-        Of the format that is to be saved.
-    wanted : sequence of str
-        The fingerprint of each partition.
-    marker : Marker
-        The done marker that the save is to replace.
-    damaged : frozenset of int
-        Numbers of the marker's partitions that are not to be kept.
-
-    Notes
-    -----
     Costs one listing, and one read for each candidate that no marker names.
     """
     listed = folder.list()

@@ -39,13 +39,6 @@ _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 class Root:
     """The folder under which checkpoints lie, on one fsspec filesystem.
 
-    Parameters
-    ----------
-    root : str, os.PathLike or UPath
-        fsspec URL or path.
-    fs : fsspec.AbstractFileSystem, optional
-    storage_options : dict, optional
-
     Raises
     ------
     RootNotSetError

@@ -35,11 +35,7 @@ _PIECE_BYTES = 1024 * 1024
 def copy(source: Folder, target: Folder, link: bool = False) -> bytes:
     """Copy a done checkpoint; return the content of the marker that was copied.
 
-    Parameters
-    ----------
-    source, target : Folder
-    link : bool
-        Whether files may be shared, as the source is cleared afterwards.
+    Files may be shared where *link*, as the source is cleared afterwards.
 
     Raises
     ------
