@@ -6,6 +6,7 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
+import dask
 from dask import multiprocessing, threaded
 from dask.bag import Bag
 from dask.base import get_scheduler
@@ -42,8 +43,12 @@ def scheduler_in_force(scheduler: object, kind: type = Bag) -> Callable[..., Any
     except (ValueError, RuntimeError) as error:  # of a wrong name, and without a client
         if "asynchronous" in str(error):  # which dask does not hand out
             raise ClusterError(ASYNCHRONOUS) from None
+        where = "scheduler"
+        if scheduler is None:
+            where += " in dask's configuration"
+            scheduler = dask.config.get("scheduler", None)
         raise InvalidValueError(
-            f"invalid value {scheduler!r} for scheduler: {error}"
+            f"invalid value {scheduler!r} for {where}: {error}"
         ) from None
     return schedule
 

@@ -113,6 +113,16 @@ def test_an_unknown_scheduler_is_refused_first(ckpt, tmp_path, capsys, scheduler
     assert capsys.readouterr().out == ""
 
 
+def test_an_unknown_scheduler_of_the_configuration_is_named(ckpt, tmp_path):
+    bag = dask.bag.from_sequence([1])
+    with (
+        dask.config.set(scheduler="bogus"),
+        pytest.raises(InvalidValueError, match="'bogus' for scheduler in dask's conf"),
+    ):
+        ckpt.checkpoint("x", bag)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "wrong", [{"textfile": 1}, {"overwrite": "yes"}, {"overwrite": None}], ids=str
 )
