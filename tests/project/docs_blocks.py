@@ -150,7 +150,8 @@ def outputs_of(path):
     with tempfile.TemporaryDirectory() as folder:
         there = os.environ["PATH"]
         environment = os.environ | {
-            "DASK_SCHEDULER": "threads",  # workers cannot import a page
+            # dask's default needs a guard in a script: a page chooses another one.
+            "DASK_SCHEDULER": "not chosen by the page",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{there}",
             "COLUMNS": "88",
         }
