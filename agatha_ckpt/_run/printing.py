@@ -12,8 +12,11 @@ def print_line(line: str) -> bool:
     """Print a line, and return whether it was printed.
 
     It is not where there is no stdout, or it is closed, or nothing reads it. Characters
-    that it cannot show are escaped.
+    that it cannot show are escaped. In a task of a cluster, its clients print it.
     """
+    if worker := _worker():
+        worker.log_event("print", line)  # the topic of ``distributed.print``
+        return True
     stream = sys.stdout
     if stream is None or getattr(stream, "closed", False):
         return False
@@ -30,6 +33,18 @@ def print_line(line: str) -> bool:
     except Exception:  # any, from a stream of the program's own
         return False
     return True
+
+
+def _worker() -> Any:
+    """Return the worker of a cluster that this is a task of; None where it is not."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:
+        return None
 
 
 def _write(stream: Any, line: str) -> None:
