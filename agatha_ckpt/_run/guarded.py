@@ -19,7 +19,8 @@ _short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = 10
 def guarded(function: Callable[..., R]) -> Callable[..., R | FailedRecord]:
     """Return a function that gives a `FailedRecord` where *function* raises.
 
-    For the functions that are mapped over records. An `Exception` counts, and what is
+    For the functions that are mapped over records, not for predicates: what it gives
+    counts as true in `filter` and `remove`. An `Exception` counts, and what is
     not one, such as Ctrl-C, passes. What a function returns lazily is computed later,
     and its errors are not caught.
 

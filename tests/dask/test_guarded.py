@@ -5,7 +5,7 @@ import pickle
 import dask.bag
 import pytest
 
-from agatha_ckpt import Checkpointer, FailedRecord, guarded
+from agatha_ckpt import Checkpointer, EncodeError, FailedRecord, guarded
 from tests.dask import error_cases as cases
 
 
@@ -70,6 +70,15 @@ def test_it_is_called_with_all_arguments_and_named(ckpt):
     other = bag.map(guarded(parse), dask.bag.from_sequence([3, 4], npartitions=1))
     assert ckpt.explain("sums", other).line.startswith("Ready: ")
     assert "stale" in ckpt.explain("sums", other).line
+
+
+def test_a_predicate_that_fails_is_true_and_a_partition_that_fails_is_refused(ckpt):
+    texts = dask.bag.from_sequence(["1", "x", "0"], npartitions=1)
+    kept = texts.filter(guarded(int)).compute(scheduler="sync")
+    assert kept == ["1", "x"]
+    parts = texts.map_partitions(guarded(max), 1)
+    with pytest.raises(EncodeError, match="FailedRecord, not a sequence of records"):
+        ckpt.checkpoint("parts", parts, scheduler="sync")
 
 
 def test_what_it_keeps_is_bounded_and_text():
