@@ -49,7 +49,8 @@ class Checkpointer:
     read_from : iterable of stores, Checkpointers, paths and URLs, optional
         Where else to look, in this order, for what is done. Nothing is written there.
     on_event : callable, optional
-        Called with each `Event` of a call, in the caller's thread.
+        Called with each `Event` of a call, in the caller's thread; of a deferred save,
+        in a task.
     **settings
         The fields of `Settings`.
 

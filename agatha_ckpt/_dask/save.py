@@ -114,7 +114,7 @@ def save_partitions(
         else:
             ready = Bag(tasks, saving.name, len(indexes))
             _compute_there(client, ready, save, indexes, options, land)
-        return stored(found, save, save.store._folder(save.name).describe())
+        return stored(found, save, save.folder.describe())
     except CheckpointConflictError:
         raise
     except Exception as error:

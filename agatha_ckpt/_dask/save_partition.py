@@ -34,6 +34,8 @@ class SavePartition:
         `Source.prepare`.
     catches : bool
         Whether an error is the result of the task, so that the others are tried.
+    deferred : bool
+        Whether it is computed after the call that made the folder has returned.
     home : tuple of (str, int)
         The machine and the process that the task was made in.
     """
@@ -43,6 +45,7 @@ class SavePartition:
     options: WriteOptions
     prepare: Callable[[Any, int, str], Any] | None = None
     catches: bool = False
+    deferred: bool = False
     home: tuple[str, int] = field(default_factory=_this_process)
 
     def __reduce__(self) -> Any:
@@ -56,7 +59,8 @@ class SavePartition:
         return pickled
 
     @cached_property
-    def _folder(self) -> Folder:
+    def folder(self) -> Folder:
+        """That of the checkpoint."""
         return self.store._folder(self.name)
 
     @property
@@ -69,9 +73,9 @@ class SavePartition:
     ) -> PartitionInfo:
         """Write the partition *index* and return its entry in the manifest."""
         if self.prepare is not None:
-            value = self.prepare(value, index, self._folder.describe(index))
+            value = self.prepare(value, index, self.folder.describe(index))
         return write_partition(
-            self._folder, value, index, fingerprint, code, self.options
+            self.folder, value, index, fingerprint, code, self.options, self.deferred
         )
 
 

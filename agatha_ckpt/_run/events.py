@@ -118,7 +118,7 @@ class Committed(Event):
     manifest : Manifest
         The one in place; that of another run with the same inputs, if that was first.
     seconds : float
-        Since the save began.
+        Since `Started`.
     line : str
         What is printed of it.
     """
@@ -126,6 +126,31 @@ class Committed(Event):
     manifest: Manifest = field(repr=False)
     seconds: float
     line: str
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """What makes the events of one call.
+
+    Attributes
+    ----------
+    name : str
+        Name of the checkpoint.
+    root : str
+        The root, as messages show it.
+    subscribers : tuple of callable
+        They are called with each event, in this order.
+    """
+
+    name: str
+    root: str
+    subscribers: tuple[Callable[[Event], None], ...]
+
+    def __call__(self, kind: Callable[..., Event], *values: Any) -> None:
+        """Publish an event of a *kind*, with *values* beside name and root."""
+        event = kind(self.name, self.root, *values)
+        for subscriber in self.subscribers:
+            subscriber(event)
 
 
 class Subscriber:

@@ -4,16 +4,15 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from agatha_ckpt._dask.adapter import load_collection
 from agatha_ckpt._dask.deferred import deferred_save, nothing
-from agatha_ckpt._dask.failure import Failure, failed_partition
+from agatha_ckpt._dask.failure import failed_partition
 from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.save import save_partitions
 from agatha_ckpt._dask.save_partition import SavePartition
@@ -26,9 +25,8 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._format.base import WriteOptions
 from agatha_ckpt._format.codec import codec_for
-from agatha_ckpt._format.manifest import Manifest, PartitionInfo
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.names import new_run
-from agatha_ckpt._run.completion import Completion, DeferredCommit
 from agatha_ckpt._run.decision import (
     Action,
     Decision,
@@ -37,32 +35,28 @@ from agatha_ckpt._run.decision import (
     decide,
 )
 from agatha_ckpt._run.events import (
-    Committed,
-    Event,
     Loaded,
     PartitionFailed,
-    PartitionStored,
+    Publisher,
     Stale,
     Started,
     Subscriber,
 )
 from agatha_ckpt._run.explanation import Explanation
 from agatha_ckpt._run.halt import halt_of
-from agatha_ckpt._run.inputs import Inputs
+from agatha_ckpt._run.inputs import Inputs, edited
 from agatha_ckpt._run.lookup import Found, find
-from agatha_ckpt._run.planned import Save
 from agatha_ckpt._run.progress import (
     WEAK_COMMIT,
     Reporter,
-    adopted,
-    done,
     loading,
     passing,
+    saving,
     verified,
 )
+from agatha_ckpt._run.save import DeferredEnd, Save, publish_result
 from agatha_ckpt._settings import Settings
 from agatha_ckpt._store.folder import Folder, Marker
-from agatha_ckpt._store.partition import ClearedError
 from agatha_ckpt._store.resume import Reusable, find_reusable
 from agatha_ckpt._store.store import CheckpointStore
 from agatha_ckpt._store.verify import verify
@@ -147,20 +141,13 @@ class Call:
         if action is Action.PASS_THROUGH:
             return Explanation(name, action, passing(decision), reason)
         if action is Action.LOAD:
-            line = loading(decision, _manifest_of(stored))
+            line = loading(decision, found.manifest)
             return Explanation(name, action, line, reason, halts=self._halts)
-        save = self._plan_save(decision, stored)
+        save, line = self._plan_save(decision, stored)
         if action is Action.COMPUTE and save.kept:
             action = Action.RESUME
-        return Explanation(
-            name,
-            action,
-            save.line(decision),
-            reason,
-            tuple(save.missing),
-            len(save.kept),
-            self._halts,
-        )
+        kept = len(save.kept)
+        return Explanation(name, action, line, reason, save.missing, kept, self._halts)
 
     @property
     def _halts(self) -> bool:
@@ -170,25 +157,25 @@ class Call:
         stores = [self.store, *self.read_from]
         return find(stores, self.folder.name, self.inputs, self.request, self.settings)
 
-    @property
-    def _given(self) -> Inputs:
-        if self.inputs is None:
-            raise TypeError("a save needs a collection")
-        return self.inputs
+    @cached_property
+    def _publish(self) -> Publisher:
+        subscribers = (self.reporter, self.on_event)
+        return Publisher(self.folder.name, self.folder.root, subscribers)
 
     # ---- effects ----
 
     def _execute(self, found: Found) -> Any:
-        decision, root = found.decision, found.folder.root
+        decision = found.decision
+        publish = replace(self._publish, root=found.folder.root)
         if decision.stale and decision.action is not Action.PASS_THROUGH:
-            self._emit(Stale(self.folder.name, root, decision.stale))
+            publish(Stale, decision.stale)
         if decision.action is Action.PASS_THROUGH:
             self.reporter.report(passing(decision))
             if not self.request.compute:
                 return nothing()
             return self.inputs and self.inputs.source.collection
         if decision.action is Action.LOAD:
-            manifest = self._ready(found)
+            manifest = self._ready(found, publish)
         elif not self.request.compute:
             return self._defer(decision, found.stored)
         else:
@@ -213,17 +200,16 @@ class Call:
             bool(is_stale or self.request.stale_parents),
         )
 
-    def _ready(self, found: Found) -> Manifest:
+    def _ready(self, found: Found, publish: Publisher) -> Manifest:
         """Report what is loaded, and return its manifest."""
-        decision, manifest = found.decision, _manifest_of(found.stored)
+        decision, manifest = found.decision, found.manifest
         is_own = found.store is self.store and not self.settings.read_only
         if self.inputs is not None and is_own:
             with suppress(OSError):  # a root that can only be read
                 self.folder.sync()
         is_warned = bool(decision.stale)
         line, warn = loading(decision, manifest), decision.warn and not is_warned
-        name, root = self.folder.name, found.folder.root
-        self._emit(Loaded(name, root, manifest, line, warn))
+        publish(Loaded, manifest, line, warn)
         if is_warned:
             with suppress(OSError, ValueError):  # of a stderr that is closed
                 warnings.warn(
@@ -234,15 +220,60 @@ class Call:
                 )
         return manifest
 
-    def _plan_save(self, decision: Decision, stored: Stored) -> Save:
-        """Return what a save keeps and what it computes."""
-        plan, metadata = self.request.plan, self.request.metadata
+    def _save(self, decision: Decision, stored: Stored) -> Manifest:
+        source = self._given.source
+        check_scheduler(self.compute_kw.get("scheduler"), type(source.collection))
+        save, line = self._begin(decision, stored)
+        kept = tuple(save.kept.values())
+        self._publish(Started, save.plan.npartitions, kept, line, decision.warn)
+
+        def compute() -> dict[int, PartitionInfo]:
+            try:
+                with self.reporter.bar(save.plan.npartitions, kept):
+                    return save_partitions(
+                        source,
+                        save.missing,
+                        save.fingerprints,
+                        save.task,
+                        self.compute_kw,
+                        self.pool,
+                        partial(publish_result, self._publish),
+                    )
+            except Exception as error:
+                index = failed_partition(error, self.folder.name)
+                if index is not None:
+                    self._publish(PartitionFailed, index, error)
+                raise
+
+        return save.end(compute, self._publish)
+
+    def _defer(self, decision: Decision, stored: Stored) -> Any:
+        """Return a Delayed that saves."""
+        save, line = self._begin(decision, stored)
+        kept = tuple(save.kept.values())
+        line += "; deferred until it is computed"
+        self._publish(Started, save.plan.npartitions, kept, line, decision.warn)
+        end = DeferredEnd(save, self.settings.verbose, self.on_event)
+        source, fingerprints = self._given.source, save.fingerprints
+        return deferred_save(source, save.missing, fingerprints, save.task, end)
+
+    def _begin(self, decision: Decision, stored: Stored) -> tuple[Save, str]:
+        """Make the folder; return what the save does, and the line of it."""
+        self.folder.make()
+        save, line = self._plan_save(decision, stored)
+        with error_note(f"looking for locks on the folder of {self.request.where}"):
+            is_atomic = self.folder.files.atomic_swap(self.folder.path)
+        return save, line if is_atomic else f"{line}; {WEAK_COMMIT}"
+
+    def _plan_save(self, decision: Decision, stored: Stored) -> tuple[Save, str]:
+        """Return what a save keeps and what it computes, and the line of it."""
+        inputs, plan, metadata = self._given, self.request.plan, self.request.metadata
         if stored.manifest and not self.request.overwrite:  # what is not given stays
             if plan.version is None:
                 plan = replace(plan, version=stored.manifest.plan.version)
             if metadata is None:
                 metadata = stored.manifest.metadata
-        fingerprints = self._given.fingerprints(plan)
+        fingerprints = inputs.fingerprints(plan)
         if decision.keep_partial:
             reusable = find_reusable(
                 self.folder,
@@ -254,68 +285,33 @@ class Call:
         else:
             self.folder.list()  # an error where there is no bucket
             reusable = Reusable({})
-        kept = reusable.kept.values()
-        if not self.settings.allow_pickle and any(i.holds_pickle for i in kept):
+        kept = reusable.kept
+        holds_pickle = any(info.holds_pickle for info in kept.values())
+        if holds_pickle and not self.settings.allow_pickle:
             raise pickle_refusal(self.request.where)
-        return Save(plan, metadata or {}, fingerprints, reusable)
-
-    def _save(self, decision: Decision, stored: Stored) -> Manifest:
-        started = perf_counter()
-        kind = type(self._given.source.collection)
-        check_scheduler(self.compute_kw.get("scheduler"), kind)
-        save, line = self._begin(decision, stored)
-        name, root, kept = self.folder.name, self.folder.root, tuple(save.kept.values())
-        total = save.plan.npartitions
-        self._emit(Started(name, root, total, kept, line, decision.warn))
-        completion = self._completion(save, stored.marker)
-        try:
-            manifest, is_ours = completion.commit(self._write(save, stored.marker))
-        except ClearedError:
-            # The commit of another run may have removed a file that was being written.
-            manifest, is_ours = completion.adopt(), False
-        seconds = perf_counter() - started
-        line = done(manifest, save.missing, seconds) if is_ours else adopted(manifest)
-        self._emit(Committed(name, root, manifest, seconds, line))
-        return manifest
-
-    def _defer(self, decision: Decision, stored: Stored) -> Any:
-        """Return a Delayed that saves."""
-        save, line = self._begin(decision, stored)
-        self.reporter.report(f"{line}; deferred until it is computed", decision.warn)
-        missing, task = tuple(save.missing), self._task(save, stored.marker)
-        completion = self._completion(save, stored.marker)
-        end = DeferredCommit(completion, missing, task, self.settings.verbose)
-        return deferred_save(self._given.source, missing, save.fingerprints, task, end)
-
-    def _begin(self, decision: Decision, stored: Stored) -> tuple[Save, str]:
-        """Make the folder, and return what the save does, and the line of it."""
-        self.folder.make()
-        save = self._plan_save(decision, stored)
-        line = save.line(decision)
-        with error_note(f"looking for locks on the folder of {self.request.where}"):
-            is_atomic = self.folder.files.atomic_swap(self.folder.path)
-        return save, line if is_atomic else f"{line}; {WEAK_COMMIT}"
-
-    def _completion(self, save: Save, marker: Marker) -> Completion:
-        return Completion(
-            self.store,
-            self.folder.name,
-            save.plan,
-            save.metadata,
-            save.fingerprints,
-            self._given.source.description,
-            save.kept,
-            marker,
-            self.run,
+        save = Save(
+            self._task(plan, stored.marker),
+            plan,
+            metadata or {},
+            fingerprints,
+            inputs.source.description,
+            kept,
+            stored.marker,
         )
+        steps = edited(kept, fingerprints)
+        line = saving(decision, reusable, save.missing, steps, fingerprints.opaque)
+        return save, line
 
-    def _task(self, save: Save, marker: Marker) -> SavePartition:
+    def _task(self, plan: Plan, marker: Marker) -> SavePartition:
+        compression: str | None = self.settings.compression
+        if compression == "auto":
+            compression = "zstd" if self.folder.files.remote else None
         options = WriteOptions(
-            save.plan.format,
-            save.plan.npartitions,
+            plan.format,
+            plan.npartitions,
             marker.base,
             self.run,
-            self._compression(),
+            compression,
             self.settings.allow_pickle,
         )
         return SavePartition(
@@ -324,49 +320,12 @@ class Call:
             options,
             self._given.source.prepare,
             self.settings.on_error == "continue",
+            not self.request.compute,
         )
 
-    def _write(self, save: Save, marker: Marker) -> dict[int, PartitionInfo]:
-        """Compute and write the missing partitions."""
-        try:
-            with closing(self.reporter):
-                return save_partitions(
-                    self._given.source,
-                    save.missing,
-                    save.fingerprints,
-                    self._task(save, marker),
-                    self.compute_kw,
-                    self.pool,
-                    self._landed,
-                )
-        except Exception as error:
-            index = failed_partition(error, self.folder.name)
-            if index is not None:
-                name, root = self.folder.name, self.folder.root
-                self._emit(PartitionFailed(name, root, index, error))
-            raise
-
-    def _landed(self, index: int, result: PartitionInfo | Failure) -> None:
-        name, root = self.folder.name, self.folder.root
-        if isinstance(result, Failure):
-            self._emit(PartitionFailed(name, root, index, result.error))
-        else:
-            self._emit(PartitionStored(name, root, index, result))
-
-    def _emit(self, event: Event) -> None:
-        self.reporter(event)
-        self.on_event(event)
-
-    def _compression(self) -> str | None:
-        if self.settings.compression == "auto":
-            return "zstd" if self.folder.files.remote else None
-        return self.settings.compression
-
-
-def _manifest_of(stored: Stored) -> Manifest:
-    if stored.manifest is None:
-        raise TypeError("only a done checkpoint is loaded")
-    return stored.manifest
+    @property
+    def _given(self) -> Inputs:
+        return cast(Inputs, self.inputs)
 
 
 def _stacklevel() -> int:

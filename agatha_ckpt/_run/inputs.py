@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import dask
 
@@ -60,29 +59,8 @@ class Inputs:
         return Comparison(self.source.npartitions - len(same), edited(same, now))
 
 
-def edited(kept: dict[int, PartitionInfo], now: Fingerprints) -> tuple[str, ...]:
+def edited(kept: Mapping[int, PartitionInfo], now: Fingerprints) -> tuple[str, ...]:
     """Return the steps whose code has changed since partitions were stored."""
     pairs = {(info.code, now.codes[index]) for index, info in kept.items()}
     steps = [step for pair in sorted(pairs) for step in edited_steps(*pair)]
     return tuple(dict.fromkeys(steps))
-
-
-def make_manifest(
-    name: str,
-    plan: Plan,
-    infos: dict[int, PartitionInfo],
-    now: Fingerprints,
-    metadata: Mapping[str, Any],
-    collection: Mapping[str, Any],
-) -> Manifest:
-    """Return the manifest of a save."""
-    return Manifest(
-        plan,
-        tuple(infos[index] for index in range(plan.npartitions)),
-        name=name,
-        metadata=metadata,
-        scheme=SCHEME,
-        dask=dask.__version__,
-        opaque=now.opaque,
-        collection=collection,
-    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from agatha_ckpt._errors import (
     CheckpointError,
@@ -9,6 +10,7 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     UnsupportedFormatError,
 )
+from agatha_ckpt._format.manifest import Manifest
 from agatha_ckpt._run.decision import Action, Decision, Request, Stored, decide
 from agatha_ckpt._run.inputs import Inputs
 from agatha_ckpt._settings import Settings
@@ -36,6 +38,11 @@ class Found:
     stored: Stored = field(default_factory=Stored)
     decision: Decision = field(default_factory=lambda: Decision(Action.ERROR))
     error: CheckpointError | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of what is done."""
+        return cast(Manifest, self.stored.manifest)
 
     @property
     def is_match(self) -> bool:

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
@@ -62,29 +62,21 @@ class Reporter:
         self._name = name
         self._verbose = verbose
         self._clock = clock
-        self._bar = ExitStack()
+        self._header = f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}"
         self._landed: Callable[[PartitionInfo], None] | None = None
-        if verbose:
-            print_line(f"Checkpoint: {name} \t {datetime.now():%Y-%m-%d %H:%M:%S}")
 
     def __call__(self, event: Event) -> None:
         """Report an event."""
         if isinstance(event, PartitionStored) and self._landed:
             self._landed(event.info)
-        if isinstance(event, Loaded | Started):
-            self.report(event.line, event.warn)
-        if isinstance(event, Committed):
-            self.report(event.line)
-        if isinstance(event, Started):
-            bar = self.bar(event.partitions, event.kept)
-            self._landed = self._bar.enter_context(bar)
-
-    def close(self) -> None:
-        """Remove the bar, if there is one."""
-        self._bar.close()
+        if isinstance(event, Loaded | Started | Committed):
+            self.report(event.line, getattr(event, "warn", False))
 
     def report(self, line: str, warn: bool = False) -> None:
         """Print a line, or log it; as a warning where *warn*."""
+        header, self._header = self._header, ""
+        if header and self._verbose:
+            print_line(header)
         if self._verbose and print_line(f"\t- {line}"):
             return
         level = logging.WARNING if warn else logging.INFO
@@ -92,10 +84,8 @@ class Reporter:
             logger.log(level, "checkpoint %r: %s", self._name, line)
 
     @contextmanager
-    def bar(
-        self, total: int, kept: Collection[PartitionInfo]
-    ) -> Iterator[Callable[[PartitionInfo], None] | None]:
-        """Show how a save advances, if asked for.
+    def bar(self, total: int, kept: Collection[PartitionInfo]) -> Iterator[None]:
+        """Show how a save advances, if asked for, by each partition that is stored.
 
         By a bar on a terminal or in a notebook, else by lines: one for each minute, and
         of ten partitions or more one for each tenth, a second apart.
@@ -106,22 +96,18 @@ class Reporter:
             Number of partitions of the collection.
         kept : collection of PartitionInfo
             Those that are stored already.
-
-        Yields
-        ------
-        callable or None
-            To be called with each partition as it is stored.
         """
         stored = _Stored()
         for info in kept:
             stored.add(info)
         if not self._verbose or stored.partitions == total:
-            yield None
+            yield
         elif _is_seen():
-            with _drawn(self._name, total, stored) as landed:
-                yield landed
+            with _drawn(self._name, total, stored) as self._landed:
+                yield
         else:
-            yield self._lines(total, stored)
+            self._landed = self._lines(total, stored)
+            yield
 
     def _lines(self, total: int, stored: _Stored) -> Callable[[PartitionInfo], None]:
         last, tenth = self._clock(), stored.partitions * 10 // total
@@ -243,9 +229,7 @@ def adopted(manifest: Manifest) -> str:
     )
 
 
-def done(
-    manifest: Manifest, computed: Iterable[int], seconds: float | None = None
-) -> str:
+def done(manifest: Manifest, computed: Iterable[int], seconds: float | None) -> str:
     """Return the line of a save that is done.
 
     Parameters
@@ -254,22 +238,18 @@ def done(
     computed : iterable of int
         Numbers of the partitions that were computed in that time.
     seconds : float, optional
-        Without it, the line has no time.
+        None where that is not known.
     """
     ours = [manifest.partitions[index] for index in computed]
-    if seconds is None:
-        kept = len(manifest.partitions) - len(ours)
-        parts = f"; {kept:,} kept and {len(ours):,} computed" if kept else ""
-        return f"Done! {figures(manifest)}{parts}"
-    seconds = max(seconds, 1e-6)
-    records = sum(info.records for info in ours) / seconds
-    rate = f"{records:,.0f} records/s, {_size(ours, seconds)}/s"
-    elapsed = f"in {format_duration(seconds)}"
-    kept = len(manifest.partitions) - len(ours)
-    if kept:
-        elapsed = f"{kept:,} kept and {len(ours):,} computed {elapsed}"
-        return f"Done! {figures(manifest)}; {elapsed} ({rate})"
-    return f"Done! {figures(manifest)} {elapsed} ({rate})"
+    line = f"Done! {figures(manifest)}"
+    if kept := len(manifest.partitions) - len(ours):
+        line += f"; {kept:,} kept and {len(ours):,} computed"
+    if seconds is not None:
+        seconds = max(seconds, 1e-6)
+        records = sum(info.records for info in ours) / seconds
+        rate = f"{records:,.0f} records/s, {_size(ours, seconds)}/s"
+        line += f" in {format_duration(seconds)} ({rate})"
+    return line
 
 
 def _size(infos: Iterable[PartitionInfo], seconds: float = 1) -> str:

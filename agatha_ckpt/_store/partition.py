@@ -34,8 +34,11 @@ def write_partition(
     fingerprint: str,
     code: str,
     options: WriteOptions,
+    makes_folder: bool = False,
 ) -> PartitionInfo:
     """Write one partition under a file name that is used once and never again.
+
+    With *makes_folder* the folder is made where it is not there.
 
     Raises
     ------
@@ -56,7 +59,13 @@ def write_partition(
         return written[0].file
 
     try:
-        folder.files.publish(folder.path, write)
+        try:
+            folder.files.publish(folder.path, write)
+        except FolderGoneError:
+            if written or not makes_folder:  # the records may be there only once
+                raise
+            folder.make()
+            folder.files.publish(folder.path, write)
     except FolderGoneError:
         raise ClearedError(
             f"{where} was cleared by another run while it was being written; run again "

@@ -118,8 +118,32 @@ def test_a_call_that_does_nothing_has_no_events(ckpt, seen):
     ckpt.checkpoint("x", numbers(1), read_only=True)
     ckpt.explain("x", numbers(1))
     ckpt.names()
-    ckpt.checkpoint("x", numbers(1), compute=False).compute()
     assert seen == []
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
+def test_a_deferred_save_ends_with_its_events_in_this_process(tmp_path, scheduler):
+    seen = []
+    ckpt = Checkpointer(tmp_path, verbose=False, on_event=seen.append)
+    options = {"compute": False, "on_error": "continue"}
+    first = ckpt.checkpoint("x", numbers(1, 2, 3).map(fail_at_2), **options)
+    (started,) = seen
+    assert type(started) is Started
+    assert started.line.endswith("deferred until it is computed")
+    with pytest.raises(PartitionsFailedError) as caught:
+        first.compute(scheduler=scheduler, num_workers=1)
+    second = ckpt.checkpoint("x", numbers(1, 4, 3).map(fail_at_2), **options)
+    second.compute(scheduler=scheduler, num_workers=1)
+    ended = [event for event in seen if type(event) is not Started]
+    if scheduler == "processes":
+        assert ended == []
+        return
+    kinds = [PartitionStored, PartitionFailed, PartitionStored]
+    assert [type(event) for event in ended] == [*kinds, PartitionStored, Committed]
+    assert [event.index for event in ended[:4]] == [0, 1, 2, 1]
+    assert ended[1].error is caught.value.partitions[1]
+    assert ended[4].manifest == ckpt.store.manifest("x")
+    assert ended[4].seconds > 0
 
 
 def test_events_are_frozen_values(ckpt, seen):

@@ -148,6 +148,33 @@ def test_another_run_that_commits_first_is_adopted_or_excludes_it(ckpt, how, cap
     assert ckpt.store.verify("x") == []
 
 
+def test_what_was_cleared_since_the_call_is_saved_again(ckpt, how):
+    bag = cases.numbers(2)
+    options = {"overwrite": {"overwrite": True}, "stale": {"on_stale": "recompute"}}
+    for case in ("new", "overwrite", "stale"):
+        if case != "new":
+            ckpt.checkpoint(case, bag.map(str), scheduler="sync")
+        given = options.get(case, {})
+        deferred = ckpt.checkpoint(case, bag, compute=False, **given)
+        ckpt.clear(case)
+        deferred.compute(**how)
+        assert ckpt.store.verify(case) == []
+        assert ckpt.checkpoint(case, bag).compute(scheduler="sync") == [0, 1]
+
+
+def test_what_it_was_to_keep_and_is_cleared_is_a_conflict(ckpt, tmp_path):
+    bag = counted(tmp_path, at={2})
+    with pytest.raises(BadRecord):
+        ckpt.checkpoint("x", bag, scheduler="sync")
+    deferred = ckpt.checkpoint("x", bag, compute=False)
+    ckpt.clear("x")
+    with pytest.raises(CheckpointConflictError, match="were removed") as raised:
+        deferred.compute(scheduler="sync")
+    assert "call checkpoint again" in raised.value.__notes__[-1]
+    ckpt.checkpoint("x", bag, compute=False).compute(scheduler="sync")
+    assert ckpt.is_done("x")
+
+
 def test_it_can_be_computed_with_others_and_inside_others(ckpt, how, tmp_path):
     bag = counted(tmp_path)
     one = ckpt.checkpoint("x", bag, compute=False)
@@ -161,6 +188,16 @@ def test_it_can_be_computed_with_others_and_inside_others(ckpt, how, tmp_path):
     (persisted,) = dask.persist(again, **how)
     assert persisted.compute(**how) is None
     assert ckpt.is_done("w")
+
+
+def test_the_client_of_a_cluster_prints_what_is_said(local, small_cluster, capsys):
+    ckpt = Checkpointer(local)
+    deferred = ckpt.checkpoint("x", cases.numbers(3), compute=False)
+    capsys.readouterr()
+    deferred.compute()
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.startswith("Checkpoint: x \t ")
+    assert line == "\t- Done! 3 partitions, 3 records, 363 B"
 
 
 def test_what_is_said(local, capsys):

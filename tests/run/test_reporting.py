@@ -9,7 +9,7 @@ import sys
 import dask.bag
 import pytest
 
-from agatha_ckpt import Checkpointer, StaleCheckpointWarning
+from agatha_ckpt import Checkpointer, PartitionStored, StaleCheckpointWarning
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._run.progress import Reporter
 
@@ -25,10 +25,11 @@ def lines_of(capsys, total, seconds, kept=0):
     """The lines of a save, of which each partition takes that long."""
     clock = Clock()
     info = PartitionInfo(file="x", records=2, bytes=100, digest="")
-    with Reporter("x", True, clock).bar(total, [info] * kept) as landed:
-        for _ in range(total - kept):
+    reporter = Reporter("x", True, clock)
+    with reporter.bar(total, [info] * kept):
+        for index in range(kept, total):
             clock.now += seconds
-            landed(info)
+            reporter(PartitionStored("x", "root", index, info))
     return [
         line.removeprefix("\t- ") for line in capsys.readouterr().out.splitlines()[1:]
     ]
