@@ -130,14 +130,10 @@ class Files(Protocol):
         """Remove files by name; names of absent files are ignored."""
 
     def clone(self, source: "Files", path: str, target: str, link: bool) -> bool:
-        """Copy a file of *source* to a new name without reading it.
+        """Copy a file of *source* to a new name without reading it, and return True.
 
-        Both names may be of one file where *link*.
-
-        Returns
-        -------
-        bool
-            Whether that was done; not where the filesystem does not offer it.
+        Return False where the filesystem does not offer that. Both names may be of one
+        file where *link*.
 
         Raises
         ------

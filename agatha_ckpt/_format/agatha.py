@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Iterator, Mapping
 from io import BytesIO
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import (
     CorruptCheckpointError,
@@ -67,30 +67,22 @@ class AgathaCodec(Codec):
         )
 
 
-class FileEntry(Protocol):
-    """What a listing gives of a file."""
-
-    @property
-    def bytes(self) -> int:
-        """Size."""
-
-    @property
-    def modified(self) -> float | None:
-        """Time of the last change, in seconds since the epoch, where it is known."""
-
-
 def is_agatha_file(filename: str) -> bool:
     """Return whether *filename* is of the form that Agatha gave its partitions."""
     return _FILE.fullmatch(filename) is not None
 
 
 def decode_agatha_manifest(
-    data: bytes, files: Mapping[str, FileEntry], where: str, checkpoint: str
+    data: bytes,
+    files: Mapping[str, tuple[int, float | None]],
+    where: str,
+    checkpoint: str,
 ) -> Manifest:
     """Return the manifest that an Agatha done marker describes.
 
-    *data* is its content, one path a line, and *files* are those beside it, by name.
-    *where* is for messages; the name *checkpoint* is part of the fingerprints.
+    *data* is its content, one path a line. Of the *files* beside it, by name, come size
+    and time of the last change, where it is known. *where* is for messages; the name
+    *checkpoint* is part of the fingerprints.
 
     Raises
     ------
@@ -115,7 +107,7 @@ def decode_agatha_manifest(
     return Manifest(
         plan=Plan(len(names), plan_format),
         partitions=tuple(
-            _partition_info(checkpoint, name, files.get(name), plan_format)
+            _partition_info(checkpoint, name, *files.get(name, (-1, None)), plan_format)
             for name in names
         ),
         created="",
@@ -125,10 +117,8 @@ def decode_agatha_manifest(
 
 
 def _partition_info(
-    checkpoint: str, name: str, entry: FileEntry | None, form: str
+    checkpoint: str, name: str, size: int, modified: float | None, form: str
 ) -> PartitionInfo:
-    size = entry.bytes if entry else -1
-    modified = entry.modified if entry else None
     identity = canonical([checkpoint, name, size, modified])
     return PartitionInfo(
         file=name,

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import (
+    Callable,
     ItemsView,
     Iterator,
     KeysView,
@@ -10,7 +11,7 @@ from collections.abc import (
     ValuesView,
 )
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from agatha_ckpt._errors import EncodeError
 from agatha_ckpt._format.manifest import PartitionInfo
@@ -92,34 +93,17 @@ def _is_sequence(value: object) -> bool:
     return isinstance(value, (Iterator, Sequence, *views))
 
 
-class StoredFile(Protocol):
+@dataclass(frozen=True)
+class StoredFile:
     """A partition file that a codec reads."""
 
-    @property
-    def filename(self) -> str:
-        """File name, without folder."""
-
-    @property
-    def name(self) -> FileName | None:
-        """Its parts; None for a file that Agatha wrote."""
-
-    @property
-    def where(self) -> str:
-        """Partition, checkpoint and root, for messages."""
-
-    @property
-    def size(self) -> int:
-        """Size in bytes, by a listing or the manifest."""
-
-    @property
-    def remote(self) -> bool:
-        """Whether reading costs a request over a network."""
-
-    def open(self, piece: int = 0) -> BinaryIO:
-        """Open the file; *piece* is the size of a read where not all is needed."""
-
-    def tail(self, count: int) -> bytes:
-        """Return the last *count* bytes."""
+    filename: str
+    name: FileName | None  # its parts; None for a file that Agatha wrote
+    where: str  # the partition, for messages
+    size: int  # by a listing or the manifest
+    remote: bool  # whether each read is a request over a network
+    open: Callable[..., BinaryIO]  # takes the size of a read, where not all is needed
+    tail: Callable[[int], bytes]  # returns so many bytes at the end
 
 
 class Codec(ABC):

@@ -28,12 +28,8 @@ def commit(
     """Make *manifest* the done marker, unless another run committed first.
 
     *replaces* is the marker that the run found when it began. Of a run that loses, the
-    files with the id *run* are removed.
-
-    Returns
-    -------
-    Manifest
-        *manifest*; or that of another run with equal fingerprints that was first.
+    files with the id *run* are removed. Return *manifest*, or that of another run
+    with equal fingerprints that was first.
 
     Raises
     ------

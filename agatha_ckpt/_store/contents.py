@@ -51,12 +51,8 @@ def remove_leftovers(folder: Folder, names: Iterable[str]) -> bool:
     """Remove those of the files *names* that the done marker does not name.
 
     First the marker gets another token. A run that could still reuse one of the files
-    was to replace the marker with the old token, and can no longer commit.
-
-    Returns
-    -------
-    bool
-        Whether they were removed; not if another run changed the marker meanwhile.
+    was to replace the marker with the old token, and can no longer commit. Return
+    False, and remove nothing, if another run changed the marker meanwhile.
     """
     with error_note(f"removing leftovers of {folder.describe()}"):
         data = folder.read_marker()
@@ -82,12 +78,8 @@ def clear(folder: Folder) -> bool:
     """Remove the marker, then the library's other files, then the empty folder.
 
     The marker is removed once more at the end: a commit that listed the files before
-    they were removed may have written it meanwhile. One that lists later fails.
-
-    Returns
-    -------
-    bool
-        Whether there was anything to remove.
+    they were removed may have written it meanwhile. One that lists later fails. Return
+    whether there was anything to remove.
     """
     with error_note(f"clearing {folder.describe()}; clear it again"):
         own = folder.own_files(folder.list())

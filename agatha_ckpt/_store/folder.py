@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 from unicodedata import normalize
 
 from agatha_ckpt._errors import (
@@ -20,12 +20,12 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._filesystem.base import FileInfo, Files, FolderGoneError, NotAFileError
 from agatha_ckpt._format.agatha import decode_agatha_manifest, is_agatha_file
+from agatha_ckpt._format.base import StoredFile
 from agatha_ckpt._format.done_marker import decode_manifest
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import (
     DONE_MARKER,
     NO_BASE,
-    FileName,
     is_own_file,
     is_variant,
     parse_filename,
@@ -216,7 +216,8 @@ class Folder:
                 f"the done marker of {self.describe()} is empty, cut or changed; "
                 "give the collection to save it again, or clear it"
             )
-        return decode_agatha_manifest(data, listed, self.describe(), self.name)
+        files = {name: (file.bytes, file.modified) for name, file in listed.items()}
+        return decode_agatha_manifest(data, files, self.describe(), self.name)
 
     def readable_manifest(self, data: bytes) -> Manifest | None:
         """Return the manifest in *data*, or None where it is corrupt."""
@@ -228,17 +229,30 @@ class Folder:
 
     def partition_file(
         self, filename: str, size: int, index: int | None = None
-    ) -> "PartitionFile":
+    ) -> StoredFile:
         """Return a partition file; *index* is its partition, by default its own."""
-        name = parse_filename(filename)
+        files, path, name = self.files, self.file(filename), parse_filename(filename)
         if index is None and name is not None:
             index = name.index
-        return PartitionFile(self, filename, name, size, self.describe(index))
+        where = self.describe(index)
+
+        def reader(read: Callable[[str, int, int], T]) -> Callable[..., T]:
+            def call(count: int = 0) -> T:
+                try:
+                    return read(path, size, count)
+                except NotAFileError:
+                    reason = "what lies in the place of its file is not a file"
+                    raise damaged(where, reason) from None
+
+            return call
+
+        open, tail = reader(files.open), reader(files.tail)
+        return StoredFile(filename, name, where, size, files.remote, open, tail)
 
     @contextmanager
     def reading(
         self, index: int, info: PartitionInfo, note: str = ""
-    ) -> Iterator["PartitionFile"]:
+    ) -> Iterator[StoredFile]:
         """Yield the file of a partition; errors get *note*, which names what is done.
 
         Raises
@@ -281,37 +295,6 @@ class Folder:
         with suppress(CheckpointError):
             return Marker(manifest=self.find_manifest()).files
         return frozenset()
-
-
-@dataclass(frozen=True)
-class PartitionFile:
-    """A partition file as its codec reads it."""
-
-    folder: Folder
-    filename: str
-    name: FileName | None  # its parts; None for a file that Agatha wrote
-    size: int
-    where: str  # the partition, for messages
-
-    @property
-    def remote(self) -> bool:
-        """Whether reading costs a trip over a network."""
-        return self.folder.files.remote
-
-    def open(self, piece: int = 0) -> BinaryIO:
-        """Open it for reading; *piece* as in `Files.open`."""
-        return self._read(self.folder.files.open, piece)
-
-    def tail(self, count: int) -> bytes:
-        """Return its last *count* bytes."""
-        return self._read(self.folder.files.tail, count)
-
-    def _read(self, read: Callable[[str, int, int], T], count: int) -> T:
-        try:
-            return read(self.folder.file(self.filename), self.size, count)
-        except NotAFileError:
-            reason = "what lies in the place of its file is not a file"
-            raise damaged(self.where, reason) from None
 
 
 def all_present(

@@ -13,11 +13,11 @@ from agatha_ckpt._errors import (
     InvalidValueError,
 )
 from agatha_ckpt._filesystem.base import FolderGoneError
-from agatha_ckpt._format.base import Attempt, WriteOptions
+from agatha_ckpt._format.base import Attempt, StoredFile, WriteOptions
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.framing import COMPRESSIONS
 from agatha_ckpt._format.manifest import PartitionInfo
-from agatha_ckpt._store.folder import Folder, PartitionFile
+from agatha_ckpt._store.folder import Folder
 
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 _PIECE_BYTES, _MAX_PIECE_BYTES = 128 * 1024, 8 * 1024 * 1024
@@ -97,7 +97,7 @@ def read_partition(
     folder: Folder,
     index: int,
     info: PartitionInfo,
-    read: Callable[[PartitionFile, PartitionInfo], Any],
+    read: Callable[[StoredFile, PartitionInfo], Any],
 ) -> Any:
     """Return the value of a partition that is not a list of records, by *read*.
 

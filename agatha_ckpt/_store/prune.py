@@ -174,13 +174,7 @@ def find_removals(
 
 
 def remove(folder: Folder, removal: Removal, find_again: Finder) -> Removal:
-    """Remove what was found, unless it has changed since.
-
-    Returns
-    -------
-    Removal
-        *removal*; with a reason to skip it where it was not removed.
-    """
+    """Remove what was found; return it, with a reason where it was skipped."""
     try:
         if removal.is_same(find_again(folder)) and removal.apply(folder):
             return removal
