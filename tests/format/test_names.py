@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agatha_ckpt import InvalidNameError, Plan
-from agatha_ckpt._format.manifest import Manifest
+from agatha_ckpt import InvalidNameError
 from agatha_ckpt._format.names import (
     DONE_MARKER,
     FileName,
@@ -76,27 +75,6 @@ def test_p6_other_names_are_refused_in_one_line_that_proposes_a_legal_one(name):
     proposed = message.rpartition("; use ")[2]
     if proposed.startswith("'"):
         validate_name(literal_eval(proposed))
-
-
-def test_p6_a_store_touches_nothing_for_a_name_that_is_refused(store, root):
-    calls = (
-        store.path,
-        store.done_marker,
-        store.status,
-        store.is_done,
-        store.manifest,
-        store.verify,
-        store.clear,
-        lambda name: store.write_partition(name, Plan(1), 0, [1]),
-        lambda name: store.mark_done(name, Manifest(Plan(0), ())),
-    )
-    for name in HOSTILE:
-        if isinstance(name, pathlib.PurePath):  # which a store takes for its text
-            continue
-        for call in calls:
-            with pytest.raises(InvalidNameError):
-                call(name)
-    assert not store.fs.exists(root)
 
 
 @given(st.text(max_size=12))
