@@ -1,5 +1,6 @@
 """Fixtures of more than one module."""
 
+import gc
 from collections import Counter
 
 import dask
@@ -20,3 +21,12 @@ def figures(record_property):
     yield counted
     line = ", ".join(f"{n:,} {what}" for what, n in sorted(counted.items()))
     record_property("figures", line)
+
+
+@pytest.fixture
+def young():
+    """Freeze what other tests have left, so that the collector does not walk it."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

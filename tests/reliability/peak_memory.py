@@ -47,14 +47,14 @@ def counted(part):
     yield sum(1 for _ in part)
 
 
-def memory(what):
+def memory_of(what):
     # getrusage gives that of the parent process, if that is larger.
     status = Path("/proc/self/status").read_text()
     return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) * 1024
 
 
 def high_water_mark():
-    return memory("VmHWM")
+    return memory_of("VmHWM")
 
 
 def growth(call):

@@ -3,10 +3,22 @@
 import builtins
 import io
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
+
+@contextmanager
+def limited(kind, most):
+    """Limit what this process may take, by one of the ``RLIMIT_`` constants."""
+    soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, (soft, hard))
 
 
 class Died(BaseException):

@@ -5,49 +5,39 @@ every truncation and flip on the decoders; here one of 5 meets the store, a comp
 bag, `verify`, and what heals. The long tests do all.
 """
 
-import json
 import pickle
 import random
-import subprocess
+import re
+import resource
 import sys
+import time
 import uuid
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+import zoneinfo
+from functools import partial
+from pathlib import Path
 
-import dask
 import dask.bag
 import fsspec
 import pytest
 
+import agatha_ckpt
 from agatha_ckpt import (
     Checkpointer,
     CheckpointError,
     CheckpointStore,
     CorruptCheckpointError,
 )
-from tests.reliability import damage, fuzz_decoders
+from tests.reliability import damage, decoders
+from tests.reliability.peak_memory import growth, memory_of
 from tests.reliability.runs import Run
+from tests.reliability.system import limited
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
 LONG = [pytest.mark.long, pytest.mark.timeout(3_600)]
 NAME = "a"
 FORMS = ("msgpack", "zstd", "text")
 ACCIDENTS = (damage.truncations, damage.flips, damage.additions)
 EVERY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=LONG)])
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process():
-    with dask.config.set(scheduler="sync"):
-        yield
-
-
-@pytest.fixture
-def figures(record_property):
-    """Counts outcomes, shown at the end of the test run."""
-    counted = Counter()
-    yield counted
-    line = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(counted.items()))
-    record_property("figures", line)
 
 
 class Saved:
@@ -76,6 +66,8 @@ class Saved:
         return {p.rsplit("/", 1)[1]: self.fs.cat_file(p) for p in sorted(paths)}
 
     def name(self, index):
+        if index == "__done__":
+            return index
         return self.store.manifest(NAME).partitions[index].file
 
     def put(self, name, data):
@@ -180,38 +172,28 @@ def test_p5_damage_to_a_done_marker_raises_and_the_bag_heals(memory, every, figu
 
 
 @EVERY
-def test_p5_flips_in_a_marker_of_agatha_load_the_same_or_raise(memory, every, figures):
-    fs, records = fsspec.filesystem("memory"), [["x"], ["y"]]
-    for index, part in enumerate(records):
-        data = pickle.dumps(part, protocol=4)
-        fs.pipe_file(f"{memory}/{NAME}/part-{index}.pkl", data)
-    marker = b"/mnt/gone/a/part-0.pkl\n/mnt/gone/a/part-1.pkl\n"
-    checkpointer = Checkpointer(memory, verbose=False, allow_pickle=True)
-
-    def load():
-        return checkpointer.checkpoint(NAME).compute()
-
-    for data in list(damage.flips(marker))[::every]:
-        fs.pipe_file(f"{memory}/{NAME}/__done__", data)
-        outcome = outcome_of(load, ["x", "y"])  # the folder of a path is ignored
-        assert outcome in ("right", "CorruptCheckpointError")
-        figures[outcome] += 1
-
-
-@EVERY
-def test_p5_a_damaged_pickle_of_agatha_raises_nothing_undocumented(
+def test_p5_damage_to_what_agatha_wrote_loads_the_same_or_raises(
     memory, every, figures
 ):
-    """It has no checksum, so a changed one may load as something else."""
-    fs = fsspec.filesystem("memory")
-    data = pickle.dumps([("a", {2}), {"k": b"v", 2: 1.5}], protocol=4)
-    fs.pipe_file(f"{memory}/{NAME}/__done__", b"part-0.pkl\n")
-    checkpointer = Checkpointer(memory, verbose=False, allow_pickle=True)
+    """The folder of a path in a marker is ignored; a pickle has no checksum."""
+    fs, folder = fsspec.filesystem("memory"), f"{memory}/{NAME}"
+    records = [("a", {2}), {"k": b"v", 2: 1.5}]
+    part = pickle.dumps(records, protocol=4)
+    marker = b"/mnt/gone/a/part-0.pkl\n/mnt/gone/a/part-1.pkl\n"
+    files = {"part-0.pkl": part, "part-1.pkl": part, "__done__": marker}
+    fs.pipe({f"{folder}/{name}": data for name, data in files.items()})
+    load = Checkpointer(memory, verbose=False, allow_pickle=True).checkpoint
+    for data in list(damage.flips(marker))[::every]:
+        fs.pipe_file(f"{folder}/__done__", data)
+        outcome = outcome_of(lambda: load(NAME).compute(), records * 2)
+        assert outcome in ("right", "CorruptCheckpointError")
+        figures[f"flips of a marker: {outcome}"] += 1
+    fs.pipe_file(f"{folder}/__done__", marker)
     for accident in (damage.truncations, damage.flips):
-        for changed in list(accident(data))[::every]:
-            fs.pipe_file(f"{memory}/{NAME}/part-0.pkl", changed)
+        for data in list(accident(part))[::every]:
+            fs.pipe_file(f"{folder}/part-0.pkl", data)
             try:
-                checkpointer.checkpoint(NAME).compute()
+                load(NAME).compute()
                 assert accident is damage.flips
                 figures["flips load, as they may"] += 1
             except CheckpointError:
@@ -221,48 +203,27 @@ def test_p5_a_damaged_pickle_of_agatha_raises_nothing_undocumented(
 # ---- files that are whole, in the wrong place ----
 
 
-def _swap(saved, other):
-    first, second = saved.name(0), saved.name(1)
-    saved.put(first, saved.whole[second])
-    saved.put(second, saved.whole[first])
-
-
-def _duplicate(saved, other):
-    saved.put(saved.name(1), saved.whole[saved.name(0)])
-
-
-def _of_other(*indexes):
-    def put(saved, other):
-        for index in indexes:
-            saved.put(saved.name(index), other.whole[other.name(index)])
-
-    return put
-
-
-def _marker_of_other(saved, other):
-    saved.put("__done__", other.whole["__done__"])
-
-
-def _empty_marker(saved, other):
-    saved.put("__done__", b"")
-
-
+# What each file is replaced by: a file of the same or of another run.
 EXCHANGES = {
-    "partitions swapped": (_swap, "uno", [0, 1]),
-    "a partition twice": (_duplicate, "uno", [1]),
-    "a file of another run, of one size": (_of_other(0), "uno", [0]),
-    "a file of another run, of another size": (_of_other(1), "three", [1]),
-    "all files of another run": (_of_other(0, 1), "uno", [0, 1]),
-    "a marker of another run": (_marker_of_other, "uno", [0, 1]),
-    "an empty marker": (_empty_marker, "uno", None),
+    "partitions swapped": ({0: ("one", 1), 1: ("one", 0)}, [0, 1]),
+    "a partition twice": ({1: ("one", 0)}, [1]),
+    "a file of another run, of one size": ({0: ("uno", 0)}, [0]),
+    "a file of another run, of another size": ({1: ("three", 1)}, [1]),
+    "all files of another run": ({0: ("uno", 0), 1: ("uno", 1)}, [0, 1]),
+    "a marker of another run": ({"__done__": ("uno", "__done__")}, [0, 1]),
+    "an empty marker": ({"__done__": (None, None)}, None),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_p5_files_in_the_place_of_others_are_named_and_heal(memory, form, figures):
-    for number, (change, label, damaged) in enumerate(EXCHANGES.values()):
+    others = {n: Saved(f"{memory}-{n}", n, form) for n in ("one", "uno", "three")}
+    for number, (change, damaged) in enumerate(EXCHANGES.values()):
         saved = Saved(f"{memory}-{number}", form=form)
-        change(saved, Saved(f"{memory}-{number}-other", label, form))
+        for place, (label, source) in change.items():
+            other = others.get(label)
+            data = other.whole[other.name(source)] if other else b""
+            saved.put(saved.name(place), data)
         assert outcome_of(saved.load, None) == "CorruptCheckpointError"
         if damaged is not None:
             assert saved.damaged() == damaged
@@ -306,52 +267,138 @@ def test_p5_verify_names_and_repair_heals_a_large_object_that_is_shorter_now(s3)
 
 # ---- hostile checkpoints, whose checksums are right ----
 
-
-def _judge(first, step):
-    """Return name and finding of each case; start anew after one that kills."""
-    found, errors = [], ""
-    while True:
-        command = [sys.executable, "-m", damage.__name__, str(first), str(step)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        begun = [line for line in lines if "name" in line]
-        ended = [line for line in lines if "outcome" in line]
-        assert lines, done.stderr
-        found += [(b["name"], e) for b, e in zip(begun, ended, strict=False)]
-        if len(begun) > len(ended):
-            errors = done.stderr.strip()[-300:]
-            faults = [("hanging", f"ends the process: {errors}")]
-            killed = {"outcome": "killed", "peak": 0, "faults": faults}
-            found.append((begun[-1]["name"], killed))
-        if not begun or begun[-1]["number"] + step >= lines[0]["cases"]:
-            assert done.returncode == 0 or len(begun) > len(ended), done.stderr
-            return found
-        first = begun[-1]["number"] + step
+SECONDS = 10  # of the processor: others may use the machine as well
+GB = 1_000_000_000
 
 
-DEMANDS = {
-    "errors": "raise documented errors only",
-    "records": "load as values of the format, as many as are counted",
-    "code": "run nothing, and open nothing outside the root",
-    "memory": "take less than 256 MB, whatever they state",
-    "hanging": "neither hang nor kill",
-    "verify": "are named by verify where they do not load, and nowhere else",
-    "healing": "are healed by the bag, by repair, or by clear",
-}
+class Watch:
+    """An audit hook: what is opened outside the root, and what runs code."""
+
+    RUNS = frozenset(
+        {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect"}
+        | {"os.fork", "ctypes.dlopen"}
+    )
+
+    def __init__(self, root):
+        package = Path(agatha_ckpt.__file__).parent
+        python = [sys.prefix, sys.base_prefix, *zoneinfo.TZPATH]
+        known = [root, package, Path(__file__).parents[1], *python, "/proc/self"]
+        self.known = tuple(f"{Path(path)}/" for path in known)
+        self.seen = set()
+        self.on = False  # a hook cannot be removed
+
+    def __call__(self, event, arguments):
+        if self.on and event in self.RUNS:
+            self.seen.add(f"{event}{arguments[:2]}")
+        elif self.on and event == "open" and isinstance(arguments[0], str):
+            path = str(Path(arguments[0]).absolute())
+            if not path.startswith(self.known) and path != "/dev/null":
+                self.seen.add(f"opens {path}")
 
 
-@pytest.mark.parametrize(
-    "starts, step", [([7], 15), pytest.param([0, 1], 2, marks=LONG)]
-)
-def test_p5_p6_p8_hostile_checkpoints(starts, step, figures):
-    with ThreadPoolExecutor(2) as pool:
-        parts = pool.map(_judge, starts, [step] * len(starts))
-        judged = [found for part in parts for found in part]
-    faults = []
-    for name, found in judged:
-        figures[found["outcome"]] += 1
-        for kind, text in found["faults"]:
-            faults.append(f"{name}: not all {DEMANDS[kind]}, but: {text}")
+class Judge:
+    """What comes of one hostile checkpoint, through each call of the library."""
+
+    def __init__(self, root, files):
+        self.folder = root / NAME
+        self.folder.mkdir(parents=True)
+        for name, data in files.items():
+            (self.folder / name).write_bytes(data)
+        self.store = CheckpointStore(root, fsync=False)
+        self.checkpointer = Checkpointer(self.store, verbose=False)
+        self.bag = dask.bag.from_sequence(damage.RECORDS, npartitions=2)
+        self.outcome, self.faults = None, []
+
+    def attempt(self, what, do):
+        try:
+            return do()
+        except CheckpointError as error:
+            return error
+        except Exception as error:
+            self.faults.append(f"{what} raises {type(error).__name__}: {error}"[:160])
+            return error
+
+    def load(self):
+        return self.checkpointer.checkpoint(NAME).compute()
+
+    def read(self):
+        manifest = self.store.manifest(NAME)
+        for index, info in enumerate(manifest.partitions):
+            list(self.store.open_partition(NAME, manifest.plan, index, info))
+
+    def judge(self):
+        """Make each call; what is wrong with its outcome is then in `faults`."""
+        store, attempt, checkpoint = self.store, self.attempt, self.checkpointer
+        checkpoint = checkpoint.checkpoint
+        was_done = (self.folder / "__done__").exists()
+        loaded = attempt("loading", self.load)
+        attempt("reading", self.read)
+        attempt("take", lambda: checkpoint(NAME).take(1))
+        attempt("status", lambda: store.status(NAME))
+        attempt("is_done", lambda: store.is_done(NAME))
+        attempt("names", store.names)
+        found = attempt("verify", lambda: store.verify(NAME))
+        counted = attempt("count", lambda: checkpoint(NAME).count().compute())
+        if isinstance(loaded, list):
+            if strange := damage.stranger(loaded):
+                self.faults.append(f"loads {strange}")
+            if counted != len(loaded):
+                self.faults.append(f"counts {counted} and loads {len(loaded)} records")
+            if found != []:
+                self.faults.append(f"loads, and verify returns {found}"[:160])
+        if isinstance(loaded, CorruptCheckpointError) and isinstance(found, list):
+            named = {int(n) for n in re.findall(r"partition (\d+) of", str(loaded))}
+            if not named <= {damaged.index for damaged in found}:
+                self.faults.append(f"verify: {found}, loading: {loaded}"[:160])
+        self.outcome = "loads" if isinstance(loaded, list) else type(loaded).__name__
+        del loaded
+        self.heal(was_done)
+
+    def heal(self, was_done):
+        attempt, checkpointer = self.attempt, self.checkpointer
+        save = partial(checkpointer.checkpoint, NAME, self.bag)
+        attempt("saving", partial(save, on_stale="recompute"))
+        if self.outcome == CorruptCheckpointError.__name__ or not was_done:
+            again = attempt("loading again", self.load)
+            if isinstance(again, CorruptCheckpointError):
+                attempt("repair", lambda: checkpointer.repair(NAME, self.bag))
+                again = attempt("loading after repair", self.load)
+            if was_done and again != damage.RECORDS:
+                self.faults.append("neither the bag nor repair heals it")
+        attempt("clear", lambda: checkpointer.clear(NAME))
+        attempt("saving anew", save)
+        if attempt("loading anew", self.load) != damage.RECORDS:
+            self.faults.append("not even clear heals it")
+
+
+@pytest.mark.usefixtures("young")
+@pytest.mark.parametrize("first, every", [(7, 15), pytest.param(0, 1, marks=LONG)])
+def test_p5_p6_p8_hostile_checkpoints(tmp_path, monkeypatch, figures, first, every):
+    """They raise documented errors, or load as values of the format."""
+    # Names relative to an open folder look to the hook as if relative to this one.
+    monkeypatch.chdir(tmp_path)
+    victim, watch, faults = tmp_path / "victim", Watch(tmp_path), []
+    cases = damage.hostile_cases(victim)[first::every]
+    Judge(tmp_path / "warm-up", {}).judge()  # imports what is imported late
+    sys.addaudithook(watch)
+    # A larger claim raises MemoryError, and the machine is not disturbed.
+    with limited(resource.RLIMIT_AS, memory_of("VmSize") + 5 * GB):
+        for number, (name, files) in enumerate(cases):
+            judge, started = Judge(tmp_path / str(number), files), time.process_time()
+            watch.on = True
+            peak = growth(judge.judge)
+            watch.on = False
+            found = [*judge.faults, *sorted(watch.seen)]
+            if peak > damage.PEAK_BYTES:
+                found.append(f"takes {peak // damage.MB} MB")
+            if (seconds := time.process_time() - started) > SECONDS:
+                found.append(f"takes {seconds:.0f} s of the processor")
+            if victim.exists():
+                found.append("runs code")
+                victim.unlink()
+            faults += [f"{name}: {fault}" for fault in found]
+            watch.seen.clear()
+            figures[judge.outcome] += 1
     assert not faults, "\n".join(faults)
 
 
@@ -359,11 +406,11 @@ def test_p5_p6_p8_hostile_checkpoints(starts, step, figures):
 
 
 @pytest.mark.parametrize("examples", [300, pytest.param(200_000, marks=LONG)])
-@pytest.mark.parametrize("decoder", fuzz_decoders.TARGETS)
+@pytest.mark.parametrize("decoder", decoders.TARGETS)
 def test_p5_p8_edited_files_raise_documented_errors(decoder, examples, figures):
     """Half of the edits are made under checksums that are right."""
-    target = fuzz_decoders.TARGETS[decoder]()
-    inputs = fuzz_decoders.first_inputs()
+    target = decoders.TARGETS[decoder]()
+    inputs = decoders.first_inputs()
     for number in range(examples):
         rng = random.Random(f"{decoder} {number}")
         data = rng.choice(inputs)

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -37,23 +36,12 @@ from tests.reliability.full_disk import (
     save,
     survives,
 )
-from tests.reliability.system import System
+from tests.reliability.system import System, limited
 
 LONG = pytest.mark.long
 
 
-# ---- a limit to the size of a file ----
-
-
-@contextmanager
-def no_file_larger_than(size):
-    """Let this process write no file beyond *size* bytes, as a quota would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+# ---- a limit to the size of a file, as of a quota ----
 
 
 def saved_within(root, sizes, form, limits):
@@ -61,16 +49,16 @@ def saved_within(root, sizes, form, limits):
     figures, run = Figures(), run_of("a", sizes, form)
     for limit in limits:
         below = Path(root) / str(limit)
-        limited = [limit]
+        left = [limit]
 
-        def act(below=below, limited=limited):
-            if not limited:
+        def act(below=below, left=left):
+            if not left:
                 return save(below, run)
-            with no_file_larger_than(limited[0]):
+            with limited(resource.RLIMIT_FSIZE, left[0]):
                 return save(below, run)
 
         right = partial(check_right, below, run)
-        figures.add(*survives(below, act, errno.EFBIG, right, limited.clear))
+        figures.add(*survives(below, act, errno.EFBIG, right, left.clear))
         shutil.rmtree(below)
     return figures
 

@@ -172,15 +172,6 @@ def spool(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture
-def young():
-    """Freeze what other tests have left, so that the collector does not walk it."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.mark.usefixtures("young")
 @pytest.mark.parametrize(
     "place, first, last",
