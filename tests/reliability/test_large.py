@@ -12,7 +12,6 @@ from pathlib import Path
 import dask.bag
 import pytest
 
-from agatha_ckpt import Checkpointer, CheckpointStore
 from agatha_ckpt._format.names import DONE_MARKER
 from tests.reliability import large_object
 from tests.reliability.large_object import (
@@ -22,6 +21,7 @@ from tests.reliability.large_object import (
     count_right,
     records_of,
 )
+from tests.reliability.test_network import Network
 from tests.servers.proxy import Proxy, Status
 
 MB = 1_000_000
@@ -32,12 +32,12 @@ COUNT = 3_400  # records, of 34 MB together
 PARTS = 3  # in which they are uploaded
 
 
-class Behind:
-    """A root behind a proxy, and its objects as the server itself lists them."""
+class Behind(Network):
+    """The same with the folder for temporary files, and other processes."""
 
     def __init__(self, proxy, server, spool):
-        self.proxy, self.server, self.spool = proxy, server, spool
-        self.root = server.new_root()
+        super().__init__(proxy, server)
+        self.spool = spool
 
     def child(self, action, count):
         """Start a process that saves or loads through the proxy."""
@@ -52,19 +52,6 @@ class Behind:
         output, _ = child.communicate()
         assert child.returncode == 0
         return int(output)
-
-    def impatient(self):
-        """Return a Checkpointer whose client gives up after one retry."""
-        options = self.server.through(self.proxy.url).options
-        options |= {"config_kwargs": {"retries": {"max_attempts": 0}}}
-        store = CheckpointStore(self.root, storage_options=options)
-        store.fs.retries = 2  # s3fs itself tries again, and has no option for it
-        return Checkpointer(store, verbose=False)
-
-    def direct(self):
-        """Return a Checkpointer that does not know the proxy."""
-        store = CheckpointStore(self.root, storage_options=self.server.options)
-        return Checkpointer(store, verbose=False)
 
     def sizes(self):
         """Return names and sizes of the objects under the root."""
