@@ -3,9 +3,9 @@
     python -m tests.reliability.kill_loop SCRATCH --scheduler threads --kills 500
 
 Each round has a checkpoint of its own on local disk. A child process saves, recomputes,
-repairs or clears it and is killed one to three times, at moments drawn evenly from the
-time that it takes as a whole; then it runs to its end. After each kill, what is loaded
-is the state from before or the one that was to be reached. At the end the records are
+repairs or clears it and is killed one to three times, each time a moment after some of
+its partitions were begun; then it runs to its end. After each kill, what is loaded is
+the state from before or the one that was to be reached. At the end the records are
 exactly the bag's, verify() finds nothing, no finished partition was computed again, and
 there is no other file.
 
@@ -22,7 +22,6 @@ import contextlib
 import faulthandler
 import gc
 import hashlib
-import itertools
 import json
 import os
 import random
@@ -88,6 +87,7 @@ OF_A_POOL = (
     "InvalidStateError: FINISHED",
     "cannot join thread before it is started",
 )
+MOMENTS = (0.005, 0.05, 0.3)  # seconds: a kill comes within one of these
 PAUSE = 0.04  # seconds for a partition whose driver may be killed alone
 QUIET = 0.3  # seconds without a new partition after which orphans have no more
 PATIENCE = 20.0  # seconds until a process that was told to end is hung
@@ -314,15 +314,15 @@ class BrokenRoundError(Exception):
 class Round:
     """What one round does, by its random numbers, and what it finds."""
 
-    def __init__(self, loop, number):
-        self.loop, self.number = loop, number
-        self.rng = random.Random(f"{loop.seed} {number}")
+    def __init__(self, arguments, number):
+        self.scratch, self.number = arguments.scratch, number
+        self.rng = random.Random(f"{arguments.seed} {number}")
         self.action = ACTIONS[number % len(ACTIONS)]
         self.form = FORMS[number % len(FORMS)]
         self.faults = []
-        self.figures = Counter({"rounds": 1})
-        name, root = f"round-{number}", str(loop.scratch / "root")
-        self.task = Task(root, name, self.action, loop.scheduler, self.form, "")
+        self.figures = Counter(rounds=1)
+        place = str(self.scratch / "root"), f"round-{number}"
+        self.task = Task(*place, self.action, arguments.scheduler, self.form, "")
         self.all = set(range(PARTITIONS))
         self.logs, self.steps = [], 0
         # Process group to the log of what it computes, and its length at that time.
@@ -351,7 +351,7 @@ class Round:
             self.figures[figure] += 1
 
     def stderr(self):
-        return (self.loop.scratch / "stderr").read_text()[-5000:]
+        return (self.scratch / "stderr").read_text()[-5000:]
 
     def prepare(self):
         """Bring about the state that the round begins with, and return it."""
@@ -368,7 +368,7 @@ class Round:
 
     def call(self, function, *args):
         """Run a function in a child to its end and return its last answer."""
-        pid, answers = start(self.loop.scratch, function, *args)
+        pid, answers = start(self.scratch, function, *args)
         with answers:
             text = answers.read()
         code = exit_code(pid, PATIENCE)
@@ -378,23 +378,24 @@ class Round:
         return text and json.loads(text.splitlines()[-1])
 
     def new_task(self, op, **changes):
-        log = self.loop.scratch / f"{self.task.name}-{len(self.logs)}"
+        log = self.scratch / f"{self.task.name}-{len(self.logs)}"
         self.logs.append(log)
         in_full = self.task.in_full and op == "repair"
         return replace(self.task, op=op, log=str(log), in_full=in_full, **changes)
 
     def step(self, op, allowed, killed):
         """Do *op*, killed or not; return what was there before and the exit code."""
-        turn, targets = self.number + self.steps, TARGETS[self.loop.scheduler]
+        turn, targets = self.number + self.steps, TARGETS[self.task.scheduler]
         sent = SIGNALS[turn % len(SIGNALS)] if killed else ""
         target = targets[turn % len(targets)] if killed else ""
         pause = PAUSE if target == "driver" else 0
         task = self.new_task(op, exits=sent == "TERM as exit", pause=pause)
-        pid, answers = start(self.loop.scratch, run_task, task)
+        pid, answers = start(self.scratch, run_task, task)
         with answers:
             found = json.loads(answers.readline() or "null")
         if killed and found:
-            code = self.strike(pid, task, sent, target)
+            left = PARTITIONS - len(self.finished(op, found))
+            code = self.strike(pid, task, sent, target, self.rng.randrange(left + 1))
         else:
             code = exit_code(pid, PATIENCE)
         if target == "driver" and code is not None and lives(pid):
@@ -410,20 +411,13 @@ class Round:
         self.steps += 1
         return found, code
 
-    def strike(self, group, task, sent, target):
-        """Kill a child at some moment; return how it ended."""
-        seconds = self.loop.seconds[task.op]
-        seconds += task.pause * PARTITIONS / WORKERS[task.scheduler]
-        delay, code = self.rng.uniform(0, 1.05) * seconds, None
-        if task.op != "clear" and self.rng.random() < 0.5:
-            # From when a part of the partitions is begun: also on a machine that has
-            # become slower or faster, and near the commit.
-            begun = self.rng.randrange(PARTITIONS)
-            while code is None and len(lines_of(task.log)) < begun:
-                code = exit_code(group, 0.0005)
-            delay *= 3 / PARTITIONS
+    def strike(self, group, task, sent, target, begun):
+        """Kill a child a moment after so many partitions; return how it ended."""
+        code = None
+        while task.op != "clear" and code is None and len(lines_of(task.log)) < begun:
+            code = exit_code(group, 0.0005)
         if code is None:
-            code = exit_code(group, delay)
+            code = exit_code(group, self.rng.random() * self.rng.choice(MOMENTS))
         if code is not None:
             self.figures["kills that came too late"] += 1
             if code:
@@ -438,8 +432,7 @@ class Round:
             os.kill(group, number)
         else:
             os.killpg(group, number)
-        for figure in ("kills", f"by {sent}", f"of {task.op}", f"of a {target}"):
-            self.figures[figure] += 1
+        self.figures.update(["kills", f"of {task.op}", f"of a {target}"])
         if more[-1:] == ["KILL"]:
             code = exit_code(group, self.rng.uniform(0, 0.05))
             if code is None:
@@ -463,7 +456,7 @@ class Round:
         """
         code = exit_code(pid, PATIENCE)
         if code is None:
-            stderr = self.loop.scratch / "stderr"
+            stderr = self.scratch / "stderr"
             before = stderr.stat().st_size
             os.kill(pid, signal.SIGUSR1)
             time.sleep(0.5)
@@ -496,12 +489,9 @@ class Round:
         """Find out whether a partition was computed that had been finished."""
         finished = self.finished(op, found)
         redone = finished & {index for index, _ in pairs_in(task.log)}
-        if self.steps and op in ("save", "recompute"):
-            middle = 0 < len(finished) < PARTITIONS
-            self.figures["partitions kept"] += len(finished) % PARTITIONS
-            self.figures["kills in the middle"] += middle
-            before_marker = finished == self.all and found["state"] != AIM[op]
-            self.figures["kills between partitions and marker"] += before_marker
+        self.figures["kills in the middle"] += (
+            self.steps > 0 and 0 < len(finished) < PARTITIONS
+        )
         if redone:
             what = f"{op} computed {sorted(redone)} again"
             self.fault(what, "finished and computed again")
@@ -511,7 +501,6 @@ class Round:
         found = self.call(judge, self.task, not self.orphans)
         self.judge(found, before, op)
         if self.orphans:
-            ended_with = self.begun_by_orphans()
             self.wait_for_orphans()
             later = self.call(judge, self.task, True)
             self.judge(later, before, op)
@@ -519,9 +508,6 @@ class Round:
                 self.fault("orphans changed what was done", "lost or wrong")
             found = later
             self.figures["partitions of orphans"] += self.begun_by_orphans()
-            self.figures["partitions of orphans after the end"] += (
-                self.begun_by_orphans() - ended_with
-            )
         if found["after clear"]:
             self.fault(f"a clear left {found['after clear']}", "left over")
         for log in self.logs:
@@ -576,57 +562,22 @@ def pairs_in(log):
     return [tuple(map(int, line.split())) for line in lines_of(log)]
 
 
-class Loop:
-    """Rounds, one after the other, until there were so many kills."""
-
-    def __init__(self, arguments):
-        self.kills, self.scratch = arguments.kills, arguments.scratch
-        self.scheduler, self.seed = arguments.scheduler, arguments.seed
-        self.seconds = dict.fromkeys(AIM, 0.0)
-        self.figures = Counter(dict.fromkeys(ZERO, 0))
-
-    def measure(self):
-        """Find out how long each operation takes that is not killed."""
-        for op in AIM:
-            trial = Round(self, ACTIONS.index(op))
-            trial.prepare()
-            pid, answers = start(self.scratch, run_task, trial.new_task(op))
-            with answers:
-                answers.readline()
-            started = time.perf_counter()
-            code = exit_code(pid, PATIENCE)
-            self.seconds[op] = time.perf_counter() - started
-            end(pid)
-            if code:
-                sys.exit(f"{op} ended with {code}: {trial.stderr()}")
-            trial.conclude(AIM[op], op)
-
-    def run(self, number):
-        one = Round(self, number)
-        try:
-            one.run()
-        except BrokenRoundError as error:
-            one.fault(str(error), "undocumented errors")
-            for group in one.orphans:
-                end(group)
-        self.figures.update(one.figures)
-        self.figures["faults"] += len(one.faults)
-        for fault in one.faults:
-            print(
-                f"--scheduler {self.scheduler} --seed {self.seed} --round {number} "
-                f"({one.action}, {one.form}): {fault}",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def run_all(self):
-        for number in itertools.count():
-            # A kill that comes too late does not count.
-            if self.figures["kills"] >= self.kills or number > 10 * self.kills:
-                return
-            self.run(number)
-            if number % 100 == 99:
-                print(dict(self.figures), file=sys.stderr, flush=True)
+def run_round(arguments, number):
+    """Return the figures of a round, after printing its faults."""
+    one = Round(arguments, number)
+    try:
+        one.run()
+    except BrokenRoundError as error:
+        one.fault(str(error), "undocumented errors")
+        for group in one.orphans:
+            end(group)
+    again = (
+        f"--scheduler {arguments.scheduler} --seed {arguments.seed} --round {number}"
+    )
+    for fault in one.faults:
+        what = f"{again} ({one.action}, {one.form}): {fault}"
+        print(what, file=sys.stderr, flush=True)
+    return one.figures + Counter(faults=len(one.faults))
 
 
 def main():
@@ -645,14 +596,16 @@ def main():
     execute(warm)
     look(warm)
     gc.freeze()
-    loop = Loop(arguments)
-    loop.measure()
-    if arguments.round is not None:
-        loop.run(arguments.round)
-    else:
-        loop.run_all()
+    figures = Counter(dict.fromkeys(ZERO, 0))
+    numbers = range(10 * arguments.kills)  # a kill that comes too late does not count
+    for number in numbers if arguments.round is None else [arguments.round]:
+        figures.update(run_round(arguments, number))
+        if figures["kills"] >= arguments.kills:
+            break
+        if number % 100 == 99:
+            print(dict(figures), file=sys.stderr, flush=True)
     what = {"scheduler": arguments.scheduler, "seed": arguments.seed}
-    print(json.dumps(what | loop.figures))
+    print(json.dumps(what | figures))
 
 
 if __name__ == "__mp_main__":  # a worker that was spawned
