@@ -1,6 +1,6 @@
 """How calls count that dask itself adds to a graph."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -8,7 +8,7 @@ from dask._task_spec import DataNode, Dict, List, Task
 
 from agatha_ckpt._dask.canonical.callables import is_global, is_named
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
-from agatha_ckpt._dask.graph import Call, Graph, Special, join
+from agatha_ckpt._dask.graph import TAGS, Call, Graph, Special, join
 from agatha_ckpt._dask.load import LoadPartition
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._store.partition import Partition
@@ -37,16 +37,12 @@ _LAZY = frozenset(
 
 _CAST = ("dask._task_spec", "_identity_cast")
 _TO_CONTAINER = List.to_container
-_TAGS = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
 
 
 def special_of(function: Any) -> Special | None:
     """Return what encodes the calls of a function that dask or a load adds."""
-    kind = type(function)
-    if issubclass(kind, LoadPartition):
+    if isinstance(function, LoadPartition):
         return _load
-    if (kind.__module__, kind.__name__) == ("dask.optimization", "SubgraphCallable"):
-        return _subgraph_callable
     return _SPECIAL.get(_name_of(function))
 
 
@@ -108,46 +104,33 @@ def _list(call: Call) -> bytes | None:
 
 def _container(call: Call) -> bytes | None:
     """Encode a container that is a task because of the keys in it."""
-    task = Task(None, call.function, *call.arguments, **call.keywords)
-    found = _members(task)
+    found = _members(call.function, call.arguments, call.keywords)
     if found is None:
         return None
     tag, members = found
     return join(tag, [call.read(member) for member in members])
 
 
-def _members(task: Task) -> tuple[bytes, list[Any]] | None:
-    """Return tag and members of a task that makes a container, whatever its form.
+def _members(
+    function: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]
+) -> tuple[bytes, Sequence[Any]] | None:
+    """Return tag and members of a call that makes a container, whatever its form.
 
     dask rewrites nodes for containers as plain tasks when it optimises a bag.
     """
-    if task.func is not _TO_CONTAINER and _name_of(task.func) != _CAST:
+    if function is not _TO_CONTAINER and _name_of(function) != _CAST:
         return None
-    kind = task.kwargs.get("typ") or task.kwargs.get("constructor")
-    if kind is dict or kind is Dict.constructor:
-        return b"m", list(task.args)
-    tag = _TAGS.get(kind)
-    return (tag, list(task.args)) if tag else None
+    kind = keywords.get("typ") or keywords.get("constructor")
+    tag = b"m" if kind in (dict, Dict.constructor) else TAGS.get(kind)
+    return (tag, arguments) if tag else None
 
 
 def _fused(call: Call) -> bytes | None:
     """Encode tasks that dask has fused into one, as if it had not."""
     tasks, key, names, *rest = call.arguments
     given = dict(zip(names, map(call.read, rest), strict=True))
-    return _inner(call.graph, tasks, key, given)
-
-
-def _subgraph_callable(call: Call) -> bytes | None:
-    if call.keywords:
-        return None
-    subgraph = call.function
-    given = dict(zip(subgraph.inkeys, map(call.read, call.arguments), strict=True))
-    return _inner(call.graph, subgraph.dsk, subgraph.outkey, given)
-
-
-def _inner(graph: Graph, tasks: Any, key: Any, given: dict[Any, bytes]) -> bytes:
-    data, steps = Graph(tasks, graph.walk, graph, given).digest(key)
-    graph.refs.append(steps)
+    data, steps = Graph(tasks, call.graph.functions, call.graph, given).digest(key)
+    call.graph.encoder.steps |= steps
     return data
 
 
@@ -157,9 +140,9 @@ def _map(call: Call) -> bytes | None:
         return None
     graph = call.graph
     called, *rest = call.arguments
-    function = graph.walk.function(called)
+    function = graph.functions.known(called)
     graph.encoder.steps |= function.steps
-    parts = [graph.walk.function(call.function).data, function.data]
+    parts = [graph.functions.known(call.function).data, function.data]
     for part in rest:
         tag, members = _unpacked(part)
         if not tag:
@@ -177,14 +160,17 @@ def _map(call: Call) -> bytes | None:
     return tagged(b"c", *parts)
 
 
-def _unpacked(part: Any) -> tuple[bytes, list[Any]]:
+def _unpacked(part: Any) -> tuple[bytes, Sequence[Any]]:
     """Return tag and members of a list or dict, also of one that is a task."""
     if type(part) is list:
         return b"l", part
     if type(part) is dict:
         return b"m", [member for item in part.items() for member in item]
-    found = _members(part) if isinstance(part, Task) else None
-    return found if found and found[0] in (b"l", b"m") else (b"", [])
+    if isinstance(part, Task):
+        found = _members(part.func, part.args, part.kwargs)
+        if found and found[0] in (b"l", b"m"):
+            return found
+    return b"", []
 
 
 def _checkpoint(call: Call) -> bytes:

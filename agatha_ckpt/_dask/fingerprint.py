@@ -17,12 +17,12 @@ from agatha_ckpt._dask import calls
 from agatha_ckpt._dask.canonical import libraries, plain
 from agatha_ckpt._dask.canonical.callables import Names
 from agatha_ckpt._dask.canonical.encoder import Encoder, tagged, text
-from agatha_ckpt._dask.graph import Graph, handlers_of, opened
-from agatha_ckpt._dask.walk import Steps, Walk, code_of
+from agatha_ckpt._dask.graph import Functions, Graph, Steps, handlers_of, opened
 
 SCHEME = "1"
 """Of how fingerprints are made; those of another scheme are not comparable."""
 
+_LONGEST_CODE = 2_000  # characters
 _EARLY = (
     16  # partitions; where more are known, the walk goes to the end of the collection
 )
@@ -89,11 +89,10 @@ def _fingerprints(
     ambiguous: frozenset[str] = frozenset()
     while True:
         names = Names(ambiguous)
-        walk, found = _walk(tasks, keys, names)
+        encoder, found = _walk(tasks, keys, names)
         if not names.clashes:
             break
         ambiguous |= names.clashes
-    encoder = walk.encoder
     parts = *map(text, (SCHEME, dask.__version__, format)), encoder.encode(version)
     head = tagged(b"partition", *parts)
     return Fingerprints(
@@ -105,19 +104,27 @@ def _fingerprints(
 
 def _walk(
     tasks: Mapping[Hashable, Any], keys: Sequence[Hashable], names: Names
-) -> tuple[Walk, list[tuple[bytes, Steps]]]:
+) -> tuple[Encoder, list[tuple[bytes, Steps]]]:
     """Return the digest of each key and the steps that lead to it.
 
     The walk ends early where two functions of one name are met, as each name then
     counts in another way.
     """
     handlers = {**_HANDLERS, **names.handlers()}
-    walk = Walk(Encoder(handlers, _SCALARS), calls.special_of)
-    graph = Graph(tasks, walk)
-    handlers.update(handlers_of(graph))
+    functions = Functions(Encoder(handlers, _SCALARS), calls.special_of)
+    handlers.update(handlers_of(functions))
+    graph = Graph(tasks, functions)
     found = []
     for number, key in enumerate(keys):
         found.append(graph.digest(key))
         if names.clashes and number < _EARLY:
             break
-    return walk, found
+    return functions.encoder, found
+
+
+def code_of(steps: Steps) -> str:
+    """Return steps as they are stored: in order, whole entries, no more than fit."""
+    shown = sorted(steps)
+    while len(code := ";".join(shown)) > _LONGEST_CODE:
+        shown.pop()
+    return code

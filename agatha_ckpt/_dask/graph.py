@@ -4,29 +4,19 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from dask._task_spec import (
-    Alias,
-    DataNode,
-    Dict,
-    GraphNode,
-    List,
-    Set,
-    Task,
-    TaskRef,
-    Tuple,
-)
+from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 from dask.core import flatten
 
 from agatha_ckpt._dask.blocks import Block, tasks_of
 from agatha_ckpt._dask.canonical.callables import argument_label
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
-from agatha_ckpt._dask.canonical.plain import FLAT
-from agatha_ckpt._dask.walk import Steps, Walk
 from agatha_ckpt._errors import CheckpointError
 
 _DEEPEST = 20  # tasks that are encoded inside one another
 
 Read = Callable[[Any], bytes]
+Steps = frozenset[str]
+"""The functions of the user that lead to a task, with digests of their code."""
 
 
 class Call(NamedTuple):
@@ -43,7 +33,62 @@ Special = Callable[[Call], bytes | None]
 """What encodes the calls of a function; None where they count as any others."""
 
 
-class _DeeperError(CheckpointError):  # which values let through
+class Function(NamedTuple):
+    """What is known of a function that tasks call.
+
+    Attributes
+    ----------
+    function : callable
+        Kept so that its id is not given to another object.
+    data : bytes
+        Its encoding.
+    steps : set of str
+        The functions of the user that it calls, with digests of their code.
+    special : callable, optional
+        What encodes its calls, where they do not count as any others.
+    """
+
+    function: Any
+    data: bytes
+    steps: set[str]
+    special: Special | None
+
+
+class Functions:
+    """The functions that tasks call, by id; each is encoded once.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    special_of : callable
+        Returns the `Special` of a function, or None.
+    """
+
+    def __init__(
+        self, encoder: Encoder, special_of: Callable[[Any], Special | None]
+    ) -> None:
+        self.encoder = encoder
+        self._special_of = special_of
+        self._known: dict[int, Function] = {}
+
+    def known(self, function: Any) -> Function:
+        """Return what is known of a function that a task calls."""
+        found = self._known.get(id(function))
+        if found is None:
+            encoder = self.encoder
+            steps, encoder.steps = encoder.steps, set()
+            data = encoder.named(function, "a function")
+            made = getattr(function, "__init__", None)
+            if isinstance(function, type) and hasattr(made, "__code__"):
+                data = tagged(b"new", data, encoder.value(made))
+            special = self._special_of(function)
+            found = Function(function, data, encoder.steps, special)
+            encoder.steps = steps
+            self._known[id(function)] = found
+        return found
+
+
+class _DeeperError(CheckpointError):
     """A task has to be encoded before the one that led to it."""
 
     def __init__(self, graph: "Graph", key: Hashable) -> None:
@@ -58,7 +103,7 @@ class Graph:
     ----------
     tasks : mapping
         By key.
-    walk : Walk
+    functions : Functions
     outer : Graph, optional
         The graph that this one was fused from.
     given : mapping, optional
@@ -68,62 +113,44 @@ class Graph:
     def __init__(
         self,
         tasks: Mapping[Hashable, Any],
-        walk: Walk,
+        functions: Functions,
         outer: "Graph | None" = None,
         given: Mapping[Hashable, bytes] | None = None,
     ) -> None:
         self.tasks = tasks
-        self.walk = walk
-        self.encoder = walk.encoder
+        self.functions = functions
+        self.encoder = functions.encoder
         self.outer = outer
-        self.known: dict[Hashable, tuple[bytes, Steps]] = {
-            key: (data, ()) for key, data in (given or {}).items()
+        self._known: dict[Hashable, tuple[bytes, Steps]] = {
+            key: (data, frozenset()) for key, data in (given or {}).items()
         }
-        self.refs: list[Steps] = []
+        self._steps: dict[Steps, Steps] = {}
         self._busy: set[Hashable] = set()
-        self._literals: dict[int, tuple[Any, bytes]] = {}
-        # The types of literals that may be keys.
-        kinds = set(map(type, tasks)) if outer is None else {object}
-        strings = _PLAIN & {str} if kinds - {tuple, int, bytes} else frozenset()
-        self._keys = strings | (_PLAIN - {str} if kinds - {tuple, str} else frozenset())
-
-    def holds(self, key: Any) -> bool:
-        """Return whether a value is the key of a task."""
-        try:
-            found = key in self.tasks or key in self.known
-        except TypeError:  # not hashable
-            return False
-        return found or (self.outer is not None and self.outer.holds(key))
 
     def digest(self, key: Hashable) -> tuple[bytes, Steps]:
         """Return digest and steps of a task, however long the chain of its inputs."""
-        todo, depth = [key], self.walk.depth
+        todo = [key]
         places = self.encoder.places
         place = len(places)
         while todo:
-            self.walk.depth = 0
             try:
-                self._resolve(todo[-1])
+                found = self._resolve(todo[-1])
                 todo.pop()
             except _DeeperError as deeper:
                 del places[place:]
                 if deeper.graph is not self:
                     raise
                 todo.append(deeper.key)
-            finally:
-                self.walk.depth = depth
-        return self._resolve(key)
+        return found
 
     def reference(self, key: Hashable) -> bytes:
         """Return the digest of a task that another one needs."""
-        found = self.known.get(key)
-        if found is None:
-            found = self._resolve(key)
-        self.refs.append(found[1])
-        return found[0]
+        data, steps = self._known.get(key) or self._resolve(key)
+        self.encoder.steps |= steps
+        return data
 
     def _resolve(self, key: Hashable) -> tuple[bytes, Steps]:
-        found = self.known.get(key)
+        found = self._known.get(key)
         if found is not None:
             return found
         if key not in self.tasks:
@@ -139,12 +166,10 @@ class Graph:
                 f"the graph of the collection needs {key!r} to compute {key!r}; no "
                 "scheduler can compute it"
             )
-        walk, encoder = self.walk, self.encoder
-        if walk.depth >= _DEEPEST:
+        if len(self._busy) >= _DEEPEST:
             raise _DeeperError(self, key)
-        refs, self.refs = self.refs, []
-        steps, encoder.steps = encoder.steps, set()
-        walk.depth += 1
+        encoder = self.encoder
+        outer_steps, encoder.steps = encoder.steps, set()
         self._busy.add(key)
         task = self.tasks[key]
         what = "a record" if isinstance(task, list) else "a value of the graph"
@@ -156,97 +181,74 @@ class Graph:
                 data = self.expression(task)
             if data[0] not in _DIGESTS:  # else another task has the same result
                 data = b"\0" + blake2b(data, digest_size=16).digest()
-            found = self.known[key] = data, walk.merge(self.refs, encoder.steps)
+            steps = frozenset(encoder.steps)
+            found = self._known[key] = data, self._steps.setdefault(steps, steps)
         finally:
-            self.refs, encoder.steps = refs, steps
+            encoder.steps = outer_steps
             self._busy.discard(key)
-            walk.depth -= 1
         encoder.places.pop()
         return found
 
     def expression(self, part: Any) -> bytes:
-        """Encode a part of a task as dask reads it: a key, a call, or a value."""
+        """Encode a part of a task as dask reads it: a key, a call, or a value.
+
+        As ``dask._task_spec.convert_legacy_task``, which takes longer than the rest.
+        """
         kind = type(part)
-        if kind is tuple:
-            if part and callable(part[0]):
-                return self._call(part[0], part[1:], {}, self.expression)
-            if self.holds(part):
-                return self.reference(part)
-            return self._container(b"t", part)
-        if kind in _PLAIN:
-            if kind not in self._keys or not self.holds(part):
-                return self.encoder.encode(part)
-            if kind is bytes:  # a key for some versions of dask, a value for others
-                return tagged(b"or", self.encoder.encode(part), self.reference(part))
+        if kind in _PLAIN and part not in self.tasks:
+            return self.encoder.encode(part)
+        if _is_call(part):
+            return self._call(part[0], part[1:], {}, self.expression)
+        if self._is_key(part):
             return self.reference(part)
-        if kind is list:
-            return self._container(b"l", part)
-        if kind is dict:
-            if any(isinstance(m, GraphNode | TaskRef) for m in part.values()):
-                members = [member for item in part.items() for member in item]
-                return tagged(b"m", *map(self.argument, members))
-            return self.encoder.value(part)
-        if isinstance(part, GraphNode | TaskRef):
-            return self.node(part)
-        if kind is set or kind is frozenset:
-            return self._container(b"S" if kind is set else b"Z", part)
-        if issubclass(kind, str | int | float | tuple) and self.holds(part):
-            return self.reference(part)
-        if issubclass(kind, list | tuple | set | frozenset):
-            refs = len(self.refs)
-            parts = [self.expression(member) for member in part]
-            if len(self.refs) > refs:
-                return tagged(b"like", self.encoder.encode(kind), *parts)
-        elif getattr(kind, "__dask_future__", False):
-            return future(self.encoder, part)
-        return self.encoder.value(part)
+        if isinstance(part, _CONTAINERS) and self._has_inputs(part):
+            members = [self.expression(member) for member in part]
+            if tag := TAGS.get(kind):
+                return join(tag, members)
+            return tagged(b"like", self.encoder.encode(kind), *members)
+        if kind is dict and any(map(_is_node, part.values())):
+            both = [member for item in part.items() for member in item]
+            return tagged(b"m", *map(self.argument, both))
+        return self.argument(part)
 
     def argument(self, part: Any) -> bytes:
         """Encode an argument of a :class:`Task`, in which only nodes are read."""
-        if isinstance(part, GraphNode | TaskRef):
-            return self.node(part)
-        return self.encoder.value(part)
+        return self._node(part) if _is_node(part) else self.encoder.value(part)
 
-    def _container(self, tag: bytes, members: Any) -> bytes:
-        """Encode a literal container, in which dask looks for keys and calls."""
-        known = self._literals.get(id(members))
-        if known is not None:
-            return known[1]
-        if set(map(type, members)) <= _PLAIN and not (
-            self._keys and any(map(self.holds, members))
-        ):
-            if len(members) < FLAT:  # as a value, but without looking for circles
-                return join(tag, self.encoder.encode_all(members))
-            data = self.encoder.value(members)
-        else:
-            refs, steps = len(self.refs), len(self.encoder.steps)
-            parts = [self.expression(member) for member in members]
-            data = join(tag, parts)
-            if len(self.refs) > refs or len(self.encoder.steps) > steps:
-                return data
-        if len(members) > 8:
-            self._literals[id(members)] = members, data
-        return data
+    def _is_key(self, part: Any) -> bool:
+        try:
+            return isinstance(part, _KEYS) and part in self.tasks
+        except TypeError:  # not hashable
+            return False
 
-    def node(self, node: Any) -> bytes:
+    def _has_inputs(self, members: Any) -> bool:
+        """Return whether dask finds keys, calls or nodes in a literal container."""
+        if _PLAIN.issuperset(map(type, members)):
+            return not self.tasks.keys().isdisjoint(members)
+        return any(map(self._is_input, members))
+
+    def _is_input(self, part: Any) -> bool:
+        if isinstance(part, _CONTAINERS):
+            return _is_call(part) or self._is_key(part) or self._has_inputs(part)
+        if type(part) is dict:
+            return any(map(_is_node, part.values()))
+        return _is_node(part) or self._is_key(part)
+
+    def _node(self, node: Any) -> bytes:
         """Encode a node of dask's task specification."""
         kind = type(node)
         if kind is TaskRef:
             return self.reference(node.key)
-        if kind is Task or kind in _CONTAINERS:
-            return self._call(node.func, node.args, node.kwargs, self.argument)
         if kind is Alias:
             return self.reference(node.target)
         if kind is DataNode:
             return self.encoder.value(node.value)
-        if isinstance(node, TaskRef):
+        if not isinstance(node, Task):
             return future(self.encoder, node)
-        if isinstance(node, Task):
-            kind_name = self.encoder.encode(kind)
-            call = self._call(node.func, node.args, node.kwargs, self.argument)
-            return tagged(b"task", kind_name, call)
-        needs = sorted(map(self.reference, node.dependencies))
-        return tagged(b"node", self.encoder.refuse(node), *needs)
+        call = self._call(node.func, node.args, node.kwargs, self.argument)
+        if kind.__module__ == Task.__module__:
+            return call
+        return tagged(b"task", self.encoder.encode(kind), call)
 
     def _call(
         self,
@@ -256,10 +258,9 @@ class Graph:
         read: Read,
     ) -> bytes:
         """Encode a call; *read* encodes its arguments."""
-        known = self.walk.functions.get(id(function)) or self.walk.function(function)
+        known = self.functions.known(function)
         if known.special is not None:
-            call = Call(self, function, arguments, keywords, read)
-            found = known.special(call)
+            found = known.special(Call(self, function, arguments, keywords, read))
             if found is not None:
                 return found
         self.encoder.steps |= known.steps
@@ -282,9 +283,22 @@ class Graph:
         return data
 
 
+_NODES = (GraphNode, TaskRef)
+_KEYS = (str, tuple, int, float)
+_CONTAINERS = (list, tuple, set, frozenset)
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
-_CONTAINERS = frozenset({Dict, List, Set, Tuple})
 _DIGESTS = b"\0\3"  # of tasks; the second of those that wait for others
+TAGS: dict[Any, bytes] = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
+
+
+def _is_node(part: Any) -> bool:
+    if isinstance(part, _NODES):
+        return True
+    return getattr(type(part), "__dask_future__", False)  # of any library
+
+
+def _is_call(part: Any) -> bool:
+    return type(part) is tuple and bool(part) and callable(part[0])
 
 
 def join(tag: bytes, parts: list[bytes]) -> bytes:
@@ -297,51 +311,26 @@ def future(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"future", encoder.refuse(value), encoder.encode(value.key))
 
 
-def handlers_of(graph: Graph) -> dict[str, Handler]:
-    """Return what encodes nodes inside of values, where dask does not run them."""
-
-    def node(encoder: Encoder, value: Any) -> bytes:
-        if isinstance(value, Task):
-            parts = (value.func, value.args, value.kwargs)
-        elif isinstance(value, DataNode):
-            parts = (value.value, None, None)
-        else:
-            parts = (value.key, getattr(value, "target", None), None)
-        kind = encoder.encode(type(value))
-        return tagged(b"node", kind, *encoder.encode_all(parts))
-
-    def reference(encoder: Encoder, value: Any) -> bytes:
-        if type(value) is not TaskRef:
-            return future(encoder, value)
-        if graph.holds(value.key):
-            with encoder.suspended(lasting=False):
-                data, steps = graph.digest(value.key)
-            graph.refs.append(steps)
-            return data
-        return tagged(b"ref", encoder.encode(value.key))
+def handlers_of(functions: Functions) -> dict[str, Handler]:
+    """Return what encodes collections and futures inside of values."""
+    busy: set[int] = set()
 
     def collection(encoder: Encoder, value: Any) -> bytes:
-        walk, key = graph.walk, id(value)
-        parts = [encoder.encode(type(value))]
-        if key in walk.busy:  # one of its tasks holds it
-            return tagged(b"collection", *parts)
-        walk.busy.add(key)
+        found = [encoder.encode(type(value))]
+        if id(value) in busy:  # one of its tasks holds it
+            return tagged(b"collection", *found)
+        busy.add(id(value))
         try:
             tasks, keys = opened(value)
-            inner = Graph(tasks, walk)
-            with encoder.suspended(lasting=True):
-                for data, steps in map(inner.digest, keys):
-                    parts.append(data)
-                    encoder.steps.update(steps)
+            with encoder.apart():
+                for data, steps in map(Graph(tasks, functions).digest, keys):
+                    found.append(data)
+                    encoder.steps |= steps
         finally:
-            walk.busy.discard(key)
-        return tagged(b"collection", *parts)
+            busy.discard(id(value))
+        return tagged(b"collection", *found)
 
-    return {
-        "dask.base.DaskMethodsMixin": collection,
-        "dask._task_spec.GraphNode": node,
-        "dask._task_spec.TaskRef": reference,
-    }
+    return {"dask.base.DaskMethodsMixin": collection, "dask._task_spec.TaskRef": future}
 
 
 def opened(collection: Any) -> tuple[Mapping[Hashable, Any], list[Hashable]]:

@@ -126,7 +126,6 @@ class Encoder:
         self._open: dict[int, int] = {}
         self._depth = 0
         self._low = _NOT_SEEN  # the first of the open values that is referred to
-        self._lasting = True
 
     def encode(self, value: Any) -> bytes:
         """Return the canonical encoding of *value*."""
@@ -145,14 +144,14 @@ class Encoder:
         What is too large or nested too deeply is opaque as a whole.
         """
         opened, opaque = len(self._open), len(self.opaque)
-        saved = self._depth, self._low, self._lasting
+        saved = self._depth, self._low
         base, self.size = self.size, 0
         try:
             return self.encode(value)
         except TooLargeError as error:
             self._close(opened)
             del self.opaque[opaque:]
-            self._depth, self._low, self._lasting = saved
+            self._depth, self._low = saved
             length = b"%d" % len(value) if type(value) in _SIZED else b""
             return self.refuse(value, str(error), length)
         finally:
@@ -184,18 +183,14 @@ class Encoder:
             raise TooLargeError(ABOVE_LIMIT)
 
     @contextmanager
-    def suspended(self, *, lasting: bool) -> Iterator[None]:
-        """Encode something else in the middle of a value.
-
-        What encloses it is remembered only if *lasting*.
-        """
+    def apart(self) -> Iterator[None]:
+        """Encode something else in the middle of a value, as if nothing enclosed it."""
         saved = self._open, self._depth, self._low, self.size
         self._open, self._depth, self.size = {}, 0, 0
         try:
             yield
         finally:
             self._open, self._depth, self._low, self.size = saved
-            self._lasting = self._lasting and lasting
 
     def _find(self, cls: type) -> Handler:
         """Return what encodes values of *cls*, and remember it."""
@@ -243,10 +238,7 @@ class Encoder:
         if self._depth >= _DEPTH:
             raise TooLargeError("nested too deeply")
         depth, size, opaque = self._depth, self.size, len(self.opaque)
-        (low, lasting), (self._low, self._lasting) = (
-            (self._low, self._lasting),
-            (_NOT_SEEN, True),
-        )
+        low, self._low = self._low, _NOT_SEEN
         steps, self.steps = self.steps, set()
         self._depth += 1
         try:
@@ -256,7 +248,7 @@ class Encoder:
         except Exception:  # of a library, or of a value's own methods
             self._close(place + 1)
             del self.opaque[opaque:]
-            self.size, self._low, self._lasting = size, _NOT_SEEN, True
+            self.size, self._low = size, _NOT_SEEN
             data = self.refuse(value)
         finally:
             own, self.steps = self.steps, steps
@@ -265,11 +257,8 @@ class Encoder:
         self.count(len(data) + 32)
         if self._low >= place:
             self._close(place)
-            if self._lasting:
-                self._known[key] = _Known(value, data, self.size - size, own)
-        else:
-            low = min(low, self._low)
-        self._low, self._lasting = low, lasting and self._lasting
+            self._known[key] = _Known(value, data, self.size - size, own)
+        self._low = min(low, self._low if self._low < place else _NOT_SEEN)
         return data
 
     def _close(self, place: int) -> None:
