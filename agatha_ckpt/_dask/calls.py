@@ -129,7 +129,7 @@ def _fused(call: Call) -> bytes | None:
     """Encode tasks that dask has fused into one, as if it had not."""
     tasks, key, names, *rest = call.arguments
     given = dict(zip(names, map(call.read, rest), strict=True))
-    data, steps = Graph(tasks, call.graph.functions, call.graph, given).digest(key)
+    data, steps = Graph(tasks, call.graph.functions, given).digest(key)
     call.graph.encoder.steps |= steps
     return data
 

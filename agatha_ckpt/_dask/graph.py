@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 from dask.core import flatten
 
-from agatha_ckpt._dask.blocks import Block, tasks_of
+from agatha_ckpt._dask.blocks import Block, SamePartition, tasks_of
 from agatha_ckpt._dask.canonical.callables import argument_label
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
 from agatha_ckpt._errors import CheckpointError
@@ -91,9 +91,9 @@ class Functions:
 class _DeeperError(CheckpointError):
     """A task has to be encoded before the one that led to it."""
 
-    def __init__(self, graph: "Graph", key: Hashable) -> None:
+    def __init__(self, key: Hashable) -> None:
         super().__init__(f"{key!r} is nested too deeply")
-        self.graph, self.key = graph, key
+        self.key = key
 
 
 class Graph:
@@ -104,8 +104,6 @@ class Graph:
     tasks : mapping
         By key.
     functions : Functions
-    outer : Graph, optional
-        The graph that this one was fused from.
     given : mapping, optional
         Encodings of what the fused task is called with, by key.
     """
@@ -114,16 +112,15 @@ class Graph:
         self,
         tasks: Mapping[Hashable, Any],
         functions: Functions,
-        outer: "Graph | None" = None,
         given: Mapping[Hashable, bytes] | None = None,
     ) -> None:
         self.tasks = tasks
         self.functions = functions
         self.encoder = functions.encoder
-        self.outer = outer
         self._known: dict[Hashable, tuple[bytes, Steps]] = {
             key: (data, frozenset()) for key, data in (given or {}).items()
         }
+        self._index: Any = ()  # of the block that is being encoded
         self._steps: dict[Steps, Steps] = {}
         self._busy: set[Hashable] = set()
 
@@ -138,24 +135,22 @@ class Graph:
                 todo.pop()
             except _DeeperError as deeper:
                 del places[place:]
-                if deeper.graph is not self:
-                    raise
                 todo.append(deeper.key)
         return found
 
     def reference(self, key: Hashable) -> bytes:
         """Return the digest of a task that another one needs."""
+        if type(key) is SamePartition:
+            key = (key.bag, *self._index)
         data, steps = self._known.get(key) or self._resolve(key)
         self.encoder.steps |= steps
         return data
 
-    def _resolve(self, key: Hashable) -> tuple[bytes, Steps]:
+    def _resolve(self, key: Any) -> tuple[bytes, Steps]:
         found = self._known.get(key)
         if found is not None:
             return found
         if key not in self.tasks:
-            if self.outer is not None:
-                return self.outer._resolve(key)
             raise CheckpointError(
                 f"the graph of the collection refers to {key!r}, which it does not "
                 "hold, so that what its partitions are computed from is not known; "
@@ -167,24 +162,24 @@ class Graph:
                 "scheduler can compute it"
             )
         if len(self._busy) >= _DEEPEST:
-            raise _DeeperError(self, key)
+            raise _DeeperError(key)
         encoder = self.encoder
-        outer_steps, encoder.steps = encoder.steps, set()
+        outer, encoder.steps = (encoder.steps, self._index), set()
         self._busy.add(key)
         task = self.tasks[key]
         what = "a record" if isinstance(task, list) else "a value of the graph"
         encoder.places.append((what, None))
         try:
             if type(task) is Block:
-                data = self._call(task.function, *task.at(key), self.argument)
-            else:
-                data = self.expression(task)
+                self._index = key[1:]
+                task = task.task
+            data = self.expression(task)
             if data[0] not in _DIGESTS:  # else another task has the same result
                 data = b"\0" + blake2b(data, digest_size=16).digest()
             steps = frozenset(encoder.steps)
             found = self._known[key] = data, self._steps.setdefault(steps, steps)
         finally:
-            encoder.steps = outer_steps
+            encoder.steps, self._index = outer
             self._busy.discard(key)
         encoder.places.pop()
         return found
