@@ -77,13 +77,13 @@ def call_for(
     if settings.read_only and (given.get("overwrite") or not asked):
         done = "computed again" if asked else "repaired"
         raise read_only_refusal(folder.describe(), done)
-    if collection is None and not asked:  # of a repair
-        source_for(collection, folder.describe())  # raises
-    others = {k: v for k, v in given.items() if k in asked}
     if given.get("compute") is False:
         _check_deferred(folder.describe(), folder.name, settings, compute_kw)
-    source, request = request_for(folder, collection, **others)
-    inputs = None if source is None else Inputs(source)
+    request = _request(folder, {k: v for k, v in given.items() if k in asked})
+    inputs = None
+    if collection is not None or not asked:  # a repair needs one
+        inputs = Inputs(_source(collection, request))
+        request = _of_collection(request, inputs.source)
     return Call(
         store,
         folder,
@@ -122,57 +122,45 @@ def _check_options(
         scheduler_in_force(scheduler, kind)
 
 
-def request_for(
-    folder: Folder,
-    collection: Any,
-    *,
-    textfile: bool = False,
-    version: str | None = None,
-    overwrite: bool = False,
-    metadata: Mapping[str, Any] | None = None,
-    compute: bool = True,
-) -> tuple[Source | None, Request]:
-    """Return the collection as a save sees it, and what a caller asks for.
-
-    Raises
-    ------
-    InvalidValueError
-        The version is not a str, or a flag is not a bool.
-    EncodeError
-        *collection* is not one that can be stored, or is not a bag where text is asked
-        for, or *metadata* is not a dict that JSON can hold.
-    """
+def _request(folder: Folder, given: dict[str, Any]) -> Request:
+    """Return what is asked for, but of which collection."""
     where = folder.describe()
-    flags = {"textfile": textfile, "overwrite": overwrite, "compute": compute}
-    for flag, value in flags.items():
-        if fault := fault_of(flag, value, f"{flag} of {where}"):
+    for flag in ("textfile", "overwrite", "compute"):
+        if fault := fault_of(flag, given.get(flag, True), f"{flag} of {where}"):
             raise InvalidValueError(fault)
+    version, metadata = given.get("version"), given.get("metadata")
     if not isinstance(version, str | None):
         raise InvalidValueError(
             f"the version of {where} must be a str, not "
             f"{type(version).__name__}; use str({version!r})"
         )
     if version is not None:  # the manifest has no subclasses of str
-        version = str.__str__(version)
-    request = Request(
-        where,
-        folder.name,
-        version=version,
-        textfile=textfile,
-        overwrite=overwrite,
-        metadata=None if metadata is None else checked_metadata(metadata, where),
-        compute=compute,
-    )
-    if collection is None:
-        return None, request
-    source = source_for(collection, where)
-    if textfile and source.kind != "bag":
+        given["version"] = str.__str__(version)
+    if metadata is not None:
+        given["metadata"] = checked_metadata(metadata, where)
+    return Request(where, folder.name, **given)
+
+
+def _source(collection: Any, request: Request) -> Source:
+    """Return what a save needs of a collection; refuse what cannot be stored."""
+    source = source_of(collection, request.where)
+    if source is None:
         raise EncodeError(
-            f"{where} cannot be saved as text, as it is of kind {source.kind!r}; omit "
-            "textfile=True, which is for bags of strings"
+            f"{request.where} cannot be saved: {named(type(collection))} is not a "
+            f"collection that can be stored ({', '.join(KNOWN)}); "
+            f"{advice_for(collection)}"
         )
+    if request.textfile and source.kind != "bag":
+        raise EncodeError(
+            f"{request.where} cannot be saved as text, as it is of kind "
+            f"{source.kind!r}; omit textfile=True, which is for bags of strings"
+        )
+    return source
+
+
+def _of_collection(request: Request, source: Source) -> Request:
     parents = parents_of(source)
-    return source, replace(
+    return replace(
         request,
         npartitions=source.npartitions,
         parents=parents.ids,
@@ -180,20 +168,3 @@ def request_for(
         kind=source.kind,
         format=source.format,
     )
-
-
-def source_for(collection: Any, where: str) -> Source:
-    """Return what a save needs of a collection.
-
-    Raises
-    ------
-    EncodeError
-        It is not a known one, or cannot be stored faithfully.
-    """
-    source = source_of(collection, where)
-    if source is None:
-        raise EncodeError(
-            f"{where} cannot be saved: {named(type(collection))} is not a collection "
-            f"that can be stored ({', '.join(KNOWN)}); {advice_for(collection)}"
-        )
-    return source
