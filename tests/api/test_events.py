@@ -228,23 +228,10 @@ def check(ckpt, seen, **options):
     ckpt.close()
 
 
-@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes", dask.get])
-def test_every_local_scheduler(ckpt, seen, scheduler):
-    options = {} if scheduler is dask.get else {"num_workers": 2}
-    check(ckpt, seen, scheduler=scheduler, **options)
+@pytest.mark.parametrize("scheduler", ["sync", dask.get])
+def test_the_schedulers_of_one_thread(ckpt, seen, scheduler):
+    check(ckpt, seen, scheduler=scheduler)
 
 
-@pytest.mark.filterwarnings("ignore:Creating scratch directories")
-def test_a_cluster(ckpt, seen):
-    distributed = pytest.importorskip("distributed")
-    with (
-        dask.config.set(scheduler=None),
-        distributed.LocalCluster(
-            n_workers=1,
-            processes=False,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=50,
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
-        check(ckpt, seen)
+def test_every_other_scheduler(ckpt, seen, how):
+    check(ckpt, seen, **how)

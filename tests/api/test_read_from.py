@@ -2,7 +2,6 @@
 
 import pickle
 
-import dask
 import dask.bag
 import pytest
 
@@ -16,31 +15,9 @@ from agatha_ckpt import (
     RootNotSetError,
     StaleCheckpointWarning,
 )
+from tests.api.reading_cases import calls, files, numbers
 
-calls = []
-
-
-def noted(n):
-    calls.append(n)
-    return n
-
-
-def numbers(*values, npartitions=2):
-    return dask.bag.from_sequence(values, npartitions=npartitions).map(noted)
-
-
-def files(store):
-    return {
-        path: (info.get("mtime"), info["size"])
-        for path, info in store.fs.find(store.url, detail=True, withdirs=True).items()
-    }
-
-
-@pytest.fixture(autouse=True)
-def _here():
-    calls.clear()
-    with dask.config.set(scheduler="sync"):
-        yield
+pytestmark = pytest.mark.usefixtures("sync")
 
 
 @pytest.fixture
@@ -50,6 +27,7 @@ def roots(tmp_path):
 
 @pytest.fixture
 def ckpt(roots):
+    calls.clear()
     own, *others = roots
     return Checkpointer(own, read_from=others, verbose=False)
 
@@ -226,28 +204,11 @@ def test_what_is_not_a_list_of_stores_is_refused(tmp_path, wrong):
         Checkpointer(tmp_path, read_from=[None])
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
-def test_other_schedulers(ckpt, roots, scheduler):
-    options = {"scheduler": scheduler, "num_workers": 1}
+def test_every_scheduler(ckpt, roots, how):
     bag = dask.bag.from_sequence([1, 2], npartitions=2)
-    save(roots[1], "x", bag, **options)
-    loaded = ckpt.checkpoint("x", bag, **options)
-    assert ckpt.checkpoint("y", loaded.map(str), **options).compute() == ["1", "2"]
+    save(roots[1], "x", bag, **how)
+    loaded = ckpt.checkpoint("x", bag, **how)
+    saved = ckpt.checkpoint("y", loaded.map(str), **how)
+    assert saved.compute(**how) == ["1", "2"]
     ckpt.close()
-    assert [store.names() for store in roots] == [["y"], ["x"], []]
-
-
-def test_a_cluster(ckpt, roots):
-    distributed = pytest.importorskip("distributed")
-    bag = dask.bag.from_sequence([1, 2], npartitions=2)
-    save(roots[1], "x", bag)
-    with (
-        dask.config.set(scheduler=None),
-        distributed.LocalCluster(
-            n_workers=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
-        loaded = ckpt.checkpoint("x", bag)
-        assert ckpt.checkpoint("y", loaded.map(str)).compute() == ["1", "2"]
     assert [store.names() for store in roots] == [["y"], ["x"], []]
