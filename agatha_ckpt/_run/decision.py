@@ -125,14 +125,14 @@ class Stored:
     damaged : tuple of DamagedPartition
         Partitions of a done checkpoint whose file is missing, of another size, or
         damaged inside.
-    problem : str, optional
-        Why a marker that exists does not count.
+    problem : str
+        Why a marker that exists does not count; empty where it does.
     comparison : Comparison
     """
 
     marker: Marker = field(default_factory=Marker)
     damaged: tuple[DamagedPartition, ...] = ()
-    problem: str | None = None
+    problem: str = ""
     comparison: Comparison = field(default_factory=Comparison)
 
     @property
@@ -209,7 +209,7 @@ def _without_manifest(settings: Settings, request: Request, stored: Stored) -> D
             f"{request.where} is not done and no collection was given; give the "
             "collection, or run the program that saves it first"
         )
-    reasons = [stored.problem or "", *_stale_parents(request)]
+    reasons = [stored.problem, *_stale_parents(request)]
     return Decision(
         Action.COMPUTE,
         "; ".join(filter(None, reasons)),

@@ -123,7 +123,7 @@ class Call:
         call = replace(self, request=replace(self.request, textfile=textfile))
         call.reporter.report(verified(manifest, len(damaged)))
         compared = call._given.compare(self.store, self.folder.name, manifest)
-        stored = Stored(Marker(data, manifest), damaged, None, compared)
+        stored = Stored(Marker(data, manifest), damaged, comparison=compared)
         decision = decide(self.settings, call.request, stored)
         return call._execute(Found(self.store, self.folder, stored, decision))
 
@@ -155,7 +155,7 @@ class Call:
 
     def _find(self) -> Found:
         stores = [self.store, *self.read_from]
-        return find(stores, self.folder.name, self.inputs, self.request, self.settings)
+        return find(stores, self.inputs, self.request, self.settings)
 
     @cached_property
     def _publish(self) -> Publisher:
@@ -171,9 +171,8 @@ class Call:
             publish(Stale, decision.stale)
         if decision.action is Action.PASS_THROUGH:
             self.reporter.report(passing(decision))
-            if not self.request.compute:
-                return nothing()
-            return self.inputs and self.inputs.source.collection
+            given = self.inputs and self.inputs.source.collection
+            return given if self.request.compute else nothing()
         if decision.action is Action.LOAD:
             manifest = self._ready(found, publish)
         elif not self.request.compute:

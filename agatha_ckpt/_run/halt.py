@@ -5,12 +5,12 @@ import warnings
 from typing import Any
 
 from agatha_ckpt._errors import CheckpointHalt
+from agatha_ckpt._run.printing import ipython_shell
 
 
 def halt_of(where: str) -> CheckpointHalt:
     """Return what stops the program, after preparing an interactive shell for it."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if shell is not None:
+    if shell := ipython_shell():
         _show_briefly(shell)
     return CheckpointHalt(f"halted after {where}, as asked for")
 

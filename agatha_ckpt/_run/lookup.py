@@ -64,7 +64,6 @@ class Found:
 
 def find(
     stores: Sequence[CheckpointStore],
-    name: str,
     inputs: Inputs | None,
     request: Request,
     settings: Settings,
@@ -78,8 +77,6 @@ def find(
     ----------
     stores : sequence of CheckpointStore
         The store of the call, and those that it reads from.
-    name : str
-        Name of the checkpoint.
     inputs : Inputs, optional
         Of the collection that was given.
     request : Request
@@ -90,13 +87,13 @@ def find(
     CheckpointError
         As `decide`; or the done marker cannot be read.
     """
-    own = first = _look_in(stores[0], name, inputs, request, settings)
+    own = first = _look_in(stores[0], inputs, request, settings)
     others = stores[1:]
     if own.is_match or request.overwrite or (inputs and not settings.enabled):
         others = ()
     elsewhere = replace(settings, read_only=False)  # for the reasons
     for store in others:
-        other = _look_in(store, name, inputs, request, elsewhere)
+        other = _look_in(store, inputs, request, elsewhere)
         if other.is_match:
             return _loaded_from(other, own)
         if other.is_done and not first.is_done:
@@ -129,12 +126,11 @@ def _loaded_from(other: Found, own: Found) -> Found:
 
 def _look_in(
     store: CheckpointStore,
-    name: str,
     inputs: Inputs | None,
     request: Request,
     settings: Settings,
 ) -> Found:
-    folder = store._folder(name)
+    folder = store._folder(request.name)
     request = replace(request, where=folder.describe())
     stored = Stored()
     try:

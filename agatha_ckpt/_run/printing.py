@@ -35,6 +35,11 @@ def print_line(line: str) -> bool:
     return True
 
 
+def ipython_shell() -> Any:
+    """Return the shell of IPython that this program runs in; None without one."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+
+
 def _worker() -> Any:
     """Return the worker of a cluster that this is a task of; None where it is not."""
     if "distributed" not in sys.modules:

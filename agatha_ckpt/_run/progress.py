@@ -14,7 +14,7 @@ from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._human import format_bytes, format_count, format_duration
 from agatha_ckpt._run.decision import Decision, edited_code
 from agatha_ckpt._run.events import Committed, Event, Loaded, PartitionStored, Started
-from agatha_ckpt._run.printing import print_line
+from agatha_ckpt._run.printing import ipython_shell, print_line
 from agatha_ckpt._store.resume import Reusable
 
 logger = logging.getLogger("agatha_ckpt")
@@ -163,9 +163,8 @@ def _drawn(
 
 
 def _is_seen() -> bool:
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     try:
-        return hasattr(shell, "kernel") or sys.stderr.isatty()
+        return hasattr(ipython_shell(), "kernel") or sys.stderr.isatty()
     except (AttributeError, ValueError):  # there is no stderr, or it is closed
         return False
 
