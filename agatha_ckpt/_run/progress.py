@@ -6,7 +6,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
 
@@ -24,13 +23,13 @@ WEAK_COMMIT = (
 )
 
 
-@dataclass
 class _Stored:
     """Running totals of what is stored."""
 
-    partitions: int = 0
-    records: int = 0
-    bytes: int = 0
+    def __init__(self, infos: Iterable[PartitionInfo]) -> None:
+        self.partitions = self.records = self.bytes = 0
+        for info in infos:
+            self.add(info)
 
     def add(self, info: PartitionInfo) -> None:
         self.partitions += 1
@@ -97,9 +96,7 @@ class Reporter:
         kept : collection of PartitionInfo
             Those that are stored already.
         """
-        stored = _Stored()
-        for info in kept:
-            stored.add(info)
+        stored = _Stored(kept)
         if not self._verbose or stored.partitions == total:
             yield
         elif _is_seen():
@@ -239,20 +236,15 @@ def done(manifest: Manifest, computed: Iterable[int], seconds: float | None) -> 
     seconds : float, optional
         None where that is not known.
     """
-    ours = [manifest.partitions[index] for index in computed]
+    ours = _Stored(manifest.partitions[index] for index in computed)
     line = f"Done! {figures(manifest)}"
-    if kept := len(manifest.partitions) - len(ours):
-        line += f"; {kept:,} kept and {len(ours):,} computed"
+    if kept := len(manifest.partitions) - ours.partitions:
+        line += f"; {kept:,} kept and {ours.partitions:,} computed"
     if seconds is not None:
         seconds = max(seconds, 1e-6)
-        records = sum(info.records for info in ours) / seconds
-        rate = f"{records:,.0f} records/s, {_size(ours, seconds)}/s"
-        line += f" in {format_duration(seconds)} ({rate})"
+        records, size = ours.records / seconds, format_bytes(ours.bytes / seconds)
+        line += f" in {format_duration(seconds)} ({records:,.0f} records/s, {size}/s)"
     return line
-
-
-def _size(infos: Iterable[PartitionInfo], seconds: float = 1) -> str:
-    return format_bytes(sum(max(info.bytes, 0) for info in infos) / seconds)
 
 
 def figures(manifest: Manifest) -> str:

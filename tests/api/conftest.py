@@ -3,8 +3,6 @@
 import dask
 import pytest
 
-from tests.dask.cluster_cases import a_cluster
-
 
 @pytest.fixture
 def sync():
@@ -19,6 +17,8 @@ def how(request, tmp_path_factory):
         yield {"scheduler": request.param, "num_workers": 1}
         return
     distributed = pytest.importorskip("distributed")
+    from tests.dask.cluster_cases import a_cluster
+
     folder = tmp_path_factory.mktemp("workers")
     with (
         a_cluster(folder, 1, processes=False, silence_logs=50) as cluster,

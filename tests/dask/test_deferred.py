@@ -46,12 +46,13 @@ def times(tmp_path):
 
 def test_it_saves_when_it_is_computed(ckpt, how, tmp_path):
     bag = counted(tmp_path)
-    deferred = ckpt.checkpoint("x", bag, compute=False)
+    deferred = ckpt.checkpoint("x", bag, compute=False, metadata={"a": [1]})
     assert isinstance(deferred, Delayed)
     assert (times(tmp_path), ckpt.status("x").state) == (0, "absent")
     assert deferred.compute(**how) is None
     assert sorted(ckpt.checkpoint("x", bag).compute(scheduler="sync")) == [0, 1, 2, 3]
     assert times(tmp_path) == 4
+    assert ckpt.store.manifest("x").metadata == {"a": [1]}
     assert ckpt.store.verify("x") == []
 
 

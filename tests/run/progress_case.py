@@ -56,21 +56,11 @@ FAILING = {
 def scheduled(scheduler):
     """Give the keywords by which a bag is computed."""
     if scheduler == "distributed":
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
-        with (
-            LocalCluster(
-                n_workers=2,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                protocol="tcp://",
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                silence_logs=50,
-            ) as cluster,
-            Client(cluster),
-        ):
+        from tests.dask.cluster_cases import a_cluster
+
+        with a_cluster(None, 2, silence_logs=50) as cluster, Client(cluster):
             yield {}
     elif scheduler == "processes":
         yield {"scheduler": scheduler, "num_workers": 2}
