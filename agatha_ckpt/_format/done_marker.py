@@ -31,8 +31,15 @@ _UNRELEASED_HEAD = b'{"manifest":'
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the content of the done marker: one line of JSON, sealed by a digest."""
     plan, partitions = manifest.plan, manifest.partitions
-    codes = {p.code: 0 for p in partitions}
-    codes = {code: number for number, code in enumerate(codes)}
+    # By column: a third of the size, and of the time to read it.
+    table = {name: list(column(partitions, name)) for name in (*_COLUMNS, "code")}
+    codes = {code: number for number, code in enumerate(dict.fromkeys(table["code"]))}
+    table["code"] = [codes[code] for code in table["code"]]
+    if any(classes := column(partitions, "classes")):
+        table["classes"] = ["\n".join(names) for names in classes]
+    if any(checksums := column(partitions, "checksums")):
+        table["checksums"] = list(checksums)
+    collection = dict(manifest.collection)
     body = canonical(
         {
             "format_version": FORMAT_VERSION,
@@ -48,51 +55,21 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "scheme": manifest.scheme,
             "dask": manifest.dask,
             "opaque": list(manifest.opaque),
-            **_described(manifest),
+            **({} if collection == {"kind": "bag"} else {"collection": collection}),
             "created": manifest.created,
             "library": manifest.library,
             "token": manifest.token,
             "codes": list(codes),
-            # By column: a third of the size, and of the time to read it.
-            "partitions": {
-                **{c: [getattr(p, c) for p in partitions] for c in _COLUMNS},
-                "code": [codes[p.code] for p in partitions],
-                **_classes_column(partitions),
-                **_checksums(manifest),
-            },
+            "partitions": table,
         }
     )
     return _HEAD + body + _MIDDLE + _seal(body) + _TAIL
 
 
-def _described(manifest: Manifest) -> dict[str, Any]:
-    """Return the member for the collection, which a bag does not have."""
-    is_bag = manifest.collection == {"kind": "bag"}
-    return {} if is_bag else {"collection": dict(manifest.collection)}
-
-
-def _classes_column(partitions: Sequence[PartitionInfo]) -> dict[str, Any]:
-    """Return the column of the classes; nothing where there are none."""
-    if not any(p.classes for p in partitions):
-        return {}
-    return {"classes": ["\n".join(p.classes) for p in partitions]}
-
-
-def _checksums(manifest: Manifest) -> dict[str, list[str]]:
-    """Return the column for files that have no checksums of their own, if any."""
-    found = [info.checksums for info in manifest.partitions]
-    return {"checksums": found} if any(found) else {}
-
-
 def decode_manifest(data: bytes, where: str) -> Manifest:
-    """Return the manifest in a done marker, after checking all of it.
+    """Return the manifest in the content of a done marker, after checking all of it.
 
-    Parameters
-    ----------
-    data : bytes
-        Content of the marker.
-    where : str
-        The checkpoint, for messages.
+    *where* is the checkpoint, for messages.
 
     Raises
     ------
