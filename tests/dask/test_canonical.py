@@ -12,6 +12,7 @@ import ipaddress
 import math
 import operator
 import pathlib
+import pickle
 import re
 import struct
 import types
@@ -508,6 +509,21 @@ def arrow():
     yield from [table.replace_schema_metadata({"a": "1"}), table.schema]
     yield from [pa.int8(), pa.int16(), pa.list_(pa.int8()), pa.field("a", pa.int8())]
     yield from [pa.scalar(1), pa.scalar(2), pa.chunked_array([[1, 2]])]
+
+
+@needs_pandas
+def test_a_part_of_a_parquet_dataset_is_equal_after_a_pickle(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet
+    from dask.dataframe.dask_expr.io.parquet import FragmentWrapper
+
+    for name in ("a", "b"):
+        pa.parquet.write_table(pa.table({"x": [1]}), tmp_path / f"{name}.parquet")
+    parts = pa.parquet.ParquetDataset(tmp_path).fragments
+    one, other = (FragmentWrapper(part, None) for part in parts)
+    before = fingerprint_of(one)
+    assert fingerprint_of(pickle.loads(pickle.dumps(one))) == before
+    assert fingerprint_of(one) == before != fingerprint_of(other)
 
 
 @needs_pandas

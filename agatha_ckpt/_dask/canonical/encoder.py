@@ -301,6 +301,7 @@ _FIRST = (
     "dask.base.DaskMethodsMixin",
     "dask._task_spec.GraphNode",
     "dask._task_spec.TaskRef",
+    "dask.dataframe.dask_expr.io.parquet.FragmentWrapper",
     "builtins.type",
     "enum.Enum",
 )

@@ -179,6 +179,12 @@ def _filesystem(value: Any) -> tuple[Any, ...]:
     return names, options, getattr(value, "account_name", None)
 
 
+def _fragment(wrapper: Any) -> tuple[Any, ...]:
+    """Return what a part of a Parquet dataset is; dask's token of it changes by use."""
+    part = wrapper.fragment
+    return part.path, part.buffer, part.filesystem, str(part.partition_expression)
+
+
 def _polars_series(value: Any) -> tuple[Any, ...]:
     return value.name, repr(value.dtype), value.to_list()
 
@@ -208,6 +214,7 @@ HANDLERS: dict[str, Handler] = {
         attrgetter("asm8", "tzinfo", "fold")
     ),
     "pandas._libs.tslibs.timedeltas._Timedelta": by(lambda delta: [delta.asm8]),
+    "dask.dataframe.dask_expr.io.parquet.FragmentWrapper": by(_fragment),
     "polars.dataframe.frame.DataFrame": by(lambda frame: frame.get_columns()),
     "polars.series.series.Series": by(_polars_series),
     "pyarrow._fs.FileSystem": _arrow_filesystem,
