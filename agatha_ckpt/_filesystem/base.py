@@ -31,27 +31,14 @@ class FileInfo:
 
 
 class Files(Protocol):
-    """What the store needs of a filesystem.
+    """What the store needs of a filesystem."""
 
-    Attributes
-    ----------
-    local : bool
-        Whether this is local disk.
-    remote : bool
-        Whether a read is a request over a network.
-    one_process : bool
-        Whether other processes see other files.
-    concurrent : bool
-        Whether several threads may use it at once.
-    has_folders : bool
-        Whether folders exist by themselves. Otherwise they are parts of keys, which
-        are exact: names that differ in case are those of different files.
-    """
-
-    local: bool
-    remote: bool
-    one_process: bool
-    concurrent: bool
+    local: bool  # whether this is local disk
+    remote: bool  # whether a read is a request over a network
+    one_process: bool  # whether other processes see other files
+    concurrent: bool  # whether several threads may use it at once
+    # Whether folders exist by themselves. Otherwise they are parts of keys, which are
+    # exact: names that differ in case are those of different files.
     has_folders: bool
 
     def read(self, path: str) -> bytes:

@@ -15,13 +15,7 @@ _CLOSE = ord("]")
 
 
 class Strings(Sequence[str]):
-    """The strings of an array of JSON, left where they are in its bytes.
-
-    Attributes
-    ----------
-    json : memoryview
-        The array.
-    """
+    """The strings of an array of JSON, left where they are in its bytes."""
 
     def __init__(self, data: bytes, start: int, ends: Sequence[int]) -> None:
         self._data, self._start, self._ends = data, start, ends
@@ -71,12 +65,8 @@ def find_strings(data: bytes, start: int) -> Strings | None:
 class Rows(Sequence[Row]):
     """The rows of a table.
 
-    Parameters
-    ----------
-    make : callable
-        Makes a row of the values in the columns.
-    columns : mapping of str to sequence
-        All of one length, in the order of the arguments of *make*.
+    *make* makes a row of the values in the columns, which have one length and the order
+    of its arguments.
     """
 
     def __init__(

@@ -104,12 +104,7 @@ class Folder:
     def make(self) -> None:
         """Make the folder, to write to it.
 
-        Raises
-        ------
-        CheckpointConflictError
-            As `check_spelling`.
-        RootNotSetError
-            As `make_folder`.
+        Errors are those of `check_spelling` and `make_folder`.
         """
         if self.files.has_folders and any(map(is_own_file, self.list())):
             self.check_spelling()
@@ -118,11 +113,8 @@ class Folder:
     def check_spelling(self) -> None:
         """Refuse a folder that was made for a name in other case or Unicode form.
 
-        Disks of macOS and Windows, and others, take both names for one folder.
-
-        Raises
-        ------
-        CheckpointConflictError
+        Disks of macOS and Windows, and others, take both names for one folder. There it
+        raises a CheckpointConflictError.
         """
         if not self.files.has_folders:  # and so names are exact
             return
@@ -166,10 +158,7 @@ class Folder:
     def find_manifest(self) -> Manifest | None:
         """Return the manifest in the done marker, or None where there is none.
 
-        Raises
-        ------
-        CorruptCheckpointError, UnsupportedFormatError
-            As `manifest`.
+        Errors are those of `manifest_from`.
         """
         data = self.read_marker()
         return None if data is None else self.manifest_from(data)
@@ -177,14 +166,7 @@ class Folder:
     def manifest(self) -> Manifest:
         """Return the manifest in the done marker.
 
-        Raises
-        ------
-        CheckpointNotFoundError
-            There is no marker.
-        CorruptCheckpointError
-            It is empty, cut or changed.
-        UnsupportedFormatError
-            It is of another version of the format.
+        Errors are those of `manifest_from`; and CheckpointNotFoundError, for none.
         """
         manifest = self.find_manifest()
         if manifest is None:
@@ -199,8 +181,10 @@ class Folder:
 
         Raises
         ------
-        CorruptCheckpointError, UnsupportedFormatError
-            As `manifest`.
+        CorruptCheckpointError
+            It is empty, cut or changed.
+        UnsupportedFormatError
+            It is of another version of the format.
         CheckpointConflictError
             It is that of a checkpoint whose name differs in case or Unicode form alone.
         """
