@@ -212,10 +212,7 @@ class RepairOptions(SettingsDict, LocalOptions, ClusterOptions, total=False):
     scheduler: Any
 
 
-class CkptOptions(RepairOptions, total=False):
+class CkptOptions(SettingsDict, SaveOptions, total=False):
     """The keyword arguments of ``ckpt``."""
 
     textfile: bool
-    version: str | None
-    overwrite: bool
-    metadata: Mapping[str, Any] | None

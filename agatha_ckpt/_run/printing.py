@@ -14,9 +14,12 @@ def print_line(line: str) -> bool:
     It is not where there is no stdout, or it is closed, or nothing reads it. Characters
     that it cannot show are escaped. In a task of a cluster, its clients print it.
     """
-    if worker := _worker():
-        worker.log_event("print", line)  # the topic of ``distributed.print``
-        return True
+    try:
+        if worker := _worker():
+            worker.log_event("print", line)  # the topic of ``distributed.print``
+            return True
+    except Exception:  # any, from a cluster that is being closed
+        return False
     stream = sys.stdout
     if stream is None or getattr(stream, "closed", False):
         return False

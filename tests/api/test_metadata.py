@@ -94,6 +94,8 @@ def test_what_json_can_hold_is_kept(ckpt, metadata):
     kept = ckpt.store.manifest("x").metadata
     given = json.dumps(metadata, sort_keys=True, default=dict)
     assert json.dumps(kept, sort_keys=True) == given
+    ckpt.checkpoint("x", numbers(), overwrite=True)
+    assert ckpt.store.manifest("x").metadata == {}
 
 
 @pytest.mark.parametrize("metadata, named", REFUSED.values(), ids=REFUSED)

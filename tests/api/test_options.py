@@ -155,26 +155,6 @@ def test_overwrite_without_a_bag_is_refused(ckpt):
         ckpt.checkpoint("x", overwrite=True)
 
 
-# ---- metadata ----
-
-
-def test_metadata_is_kept_in_the_manifest(ckpt):
-    metadata = {"source": ["a", None, 1.5], "deep": {"é": True}}
-    ckpt.checkpoint("x", numbers(), metadata=metadata)
-    assert ckpt.store.manifest("x").metadata == metadata
-    ckpt.checkpoint("x", numbers(), overwrite=True)
-    assert ckpt.store.manifest("x").metadata == {}
-
-
-@pytest.mark.parametrize(
-    "metadata", [[1], {1: "a"}, {"a": (1, 2)}, {"a": {1}}, {"a": float("nan")}]
-)
-def test_metadata_that_json_does_not_keep_is_refused(ckpt, metadata):
-    with pytest.raises(EncodeError, match="metadata of checkpoint 'x'"):
-        ckpt.checkpoint("x", numbers(), metadata=metadata)
-    assert ckpt.status("x").state == "absent"
-
-
 # ---- other keywords ----
 
 # What is wrong, and the nearest keyword.
