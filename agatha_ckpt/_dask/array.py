@@ -118,8 +118,8 @@ def load_array(load: LoadPartition, layer: str, manifest: Manifest) -> da.Array:
     block = LoadBlock(**vars(load))
     keys = product([layer], *(range(len(sizes)) for sizes in chunks))
     tasks = {
-        key: (block, index, manifest.partitions[index])
-        for index, key in enumerate(keys)
+        key: (block, index, info)
+        for index, (key, info) in enumerate(zip(keys, manifest.partitions, strict=True))
     }
     graph = HighLevelGraph.from_collections(layer, tasks)
     return da.Array(graph, layer, chunks, dtype=_dtype_of(described["dtype"]))
