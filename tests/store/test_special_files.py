@@ -1,8 +1,6 @@
 """What is not a file, or has an odd time, where a checkpoint's file should be."""
 
 import errno
-import os
-import socket
 
 import dask.bag
 import pytest
@@ -16,6 +14,7 @@ from agatha_ckpt import (
     Plan,
 )
 from agatha_ckpt._cli.main import main
+from tests.filesystem.test_descriptors import NOT_FILES
 from tests.store.locked import Locked
 
 BAG = dask.bag.from_sequence(["a", "b"], npartitions=2)
@@ -23,28 +22,9 @@ BAG = dask.bag.from_sequence(["a", "b"], npartitions=2)
 NOT_A_FILE = "what lies in the place of its file is not a file"
 
 
-def make_socket(path):
-    with socket.socket(socket.AF_UNIX) as bound:
-        here = os.getcwd()
-        os.chdir(os.path.dirname(path))  # the name of a socket is short
-        try:
-            bound.bind(os.path.basename(path))
-        finally:
-            os.chdir(here)
-
-
-SPECIAL = {
-    "fifo": os.mkfifo,
-    "directory": os.mkdir,
-    "socket": make_socket,
-    "device": lambda path: os.symlink("/dev/zero", path),
-    "loop": lambda path: os.symlink(path, path),
-}
-
-
-@pytest.fixture(params=SPECIAL)
+@pytest.fixture(params=NOT_FILES)
 def special(request):
-    return SPECIAL[request.param]
+    return NOT_FILES[request.param]
 
 
 @pytest.fixture
@@ -57,7 +37,7 @@ def ckpt(tmp_path):
 
 def replace(path, special):
     path.unlink()
-    special(str(path))
+    special(path)
 
 
 def run(ckpt, *arguments):
