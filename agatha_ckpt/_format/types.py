@@ -310,9 +310,9 @@ def make_default(
             if leaf := _encode_leaf(value):
                 ndarray = cls if leaf[0] == ARRAY else ndarray
                 return leaf
-        except Refused:
-            raise
         except Unstorable as error:
+            if isinstance(error, Refused) or cls in (set, frozenset):  # of a member
+                raise
             reason = str(error)
         used.add("pickle")
         return _pickled(value, pickles, reason)

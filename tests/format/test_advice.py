@@ -66,6 +66,14 @@ def test_a_refused_value_comes_with_what_to_store_instead(value, advice):
         assert "allow pickle" in after
 
 
+def test_a_member_of_a_set_is_named_and_not_the_set():
+    for record in ({Colour.RED}, [frozenset({(1, Colour.RED)})]):
+        with pytest.raises(EncodeError) as caught:
+            round_trip([record])
+        assert str(caught.value).count("stored only as a pickle") == 1
+        assert "map it to its name or value" in str(caught.value)
+
+
 def test_pickle_is_not_proposed_for_what_cannot_be_pickled():
     with pytest.raises(EncodeError, match=r"cannot be pickled.*; map it to a list"):
         round_trip([(i for i in range(3))], allow_pickle=True)
