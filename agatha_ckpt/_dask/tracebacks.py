@@ -11,6 +11,7 @@ _DASK = re.compile(
     r"[\\/](site|dist)-packages[\\/](dask|distributed)[\\/]"
     r"|[\\/]concurrent[\\/]futures[\\/]\w+\.py$|[\\/]contextlib\.py$"
 )
+_LONGEST = 100  # frames
 
 
 def shorten(error: BaseException, keep: int = 0) -> None:
@@ -42,6 +43,8 @@ def shorten(error: BaseException, keep: int = 0) -> None:
         return
     removed = {*ours[keep:], *(i for i, file in enumerate(files) if _DASK.search(file))}
     shown = [each for i, each in enumerate(entries) if i not in removed]
+    if len(shown) > _LONGEST:  # too deep to be pickled
+        shown[_LONGEST // 2 : -_LONGEST // 2] = []
     short: TracebackType | None = None
     for each in reversed(shown or entries[-1:]):
         short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)

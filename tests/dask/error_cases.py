@@ -100,6 +100,10 @@ def fail_plainly(value):
     raise ValueError("no such gene")
 
 
+def fail_deeply(n):
+    return fail_deeply(n)
+
+
 def fail_lazily(part):
     yield from part
     raise ValueError("no such gene")

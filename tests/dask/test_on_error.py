@@ -112,6 +112,14 @@ def test_an_exception_that_does_not_unpickle_keeps_type_and_note(ckpt, how):
         assert caught.__notes__ == ["partition 0 of 'x' failed"]
 
 
+def test_an_error_of_endless_recursion_keeps_type_and_note(ckpt, how):
+    bag = cases.numbers(1).map(cases.fail_deeply)
+    with pytest.raises(RecursionError) as raised:
+        ckpt.checkpoint("x", bag, on_error="raise", **how)
+    note = "0 of 1 partition stored; partition 0 of 'x' failed"
+    assert raised.value.__notes__ == [note]
+
+
 def lines_of(call):
     """The lines that Python prints for the error of a call."""
     try:
