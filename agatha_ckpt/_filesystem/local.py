@@ -145,11 +145,12 @@ class LocalFiles:
         for tries_left in reversed(range(_TRIES)):
             parent = os.path.dirname(folder)
             if os.path.isdir(folder):
-                _check_writable(folder)
-                # The run that made it may have been killed before this.
-                with contextlib.suppress(PermissionError):
-                    self.sync_folder(parent)
-                return
+                with contextlib.suppress(FileNotFoundError):
+                    _check_writable(folder)
+                    # The run that made it may have been killed before this.
+                    with contextlib.suppress(PermissionError):
+                        self.sync_folder(parent)
+                    return
             self.make_folder(parent)
             try:
                 os.mkdir(folder)
@@ -200,4 +201,5 @@ def _is_folder(entry: os.DirEntry[str], links: bool) -> bool:
 def _check_writable(folder: str) -> None:
     effective = os.access in os.supports_effective_ids
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        os.stat(folder)  # another run may have removed it
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)

@@ -57,6 +57,13 @@ def test_a_swap_and_a_publish_need_the_folder(place):
     place.files.remove(place.folder, ["a"])
 
 
+def test_a_folder_that_is_removed_while_it_is_checked_is_made_again(place, monkeypatch):
+    left = before_call(monkeypatch, "access", lambda: os.rmdir(place.folder))
+    place.files.make_folder(place.folder)
+    assert not left
+    assert os.path.isdir(place.folder)
+
+
 def test_a_folder_that_was_made_again_before_the_lock_is_the_one_used(
     place, monkeypatch
 ):
