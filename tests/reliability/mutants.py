@@ -80,13 +80,13 @@ MUTANTS = [
         (
             Edit(
                 "_format/partition_file",
-                "if footer.digest != info.digest:",
-                "if not footer.digest:",
+                "if ends.info.digest != info.digest:",
+                "if not info.digest:",
             ),
             Edit(
                 "_format/partition_file",
-                "if footer.digest != running.hexdigest()[: 2 * DIGEST_BYTES]:",
-                "if not footer.digest:",
+                "if info.digest != running.hexdigest()[: 2 * DIGEST_BYTES]:",
+                "if not info.digest:",
             ),
         ),
     ),
