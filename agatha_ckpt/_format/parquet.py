@@ -60,7 +60,10 @@ class ParquetCodec(Codec):
         """Yield the rows as dicts, in lists; see `Codec.decode`."""
         with _opened(file, info, bool(piece)) as parquet:
             for batch in parquet.iter_batches(_BATCH):
-                yield batch.to_pylist()
+                columns = map(_objects, batch.columns)
+                names = batch.schema.names
+                rows = zip(*columns, strict=True)
+                yield [dict(zip(names, row, strict=True)) for row in rows]
 
     def batches(self, file: StoredFile, info: PartitionInfo) -> Iterator[Any]:
         """Yield the rows as Arrow has them, in batches of at most a row group.
@@ -87,6 +90,14 @@ class ParquetCodec(Codec):
         info = inspect_pieces(file, 0)
         with _opened(file, info, False) as parquet:
             return replace(info, records=parquet.metadata.num_rows)
+
+
+def _objects(column: pa.Array) -> list[Any]:
+    try:
+        found: list[Any] = column.to_pylist()
+    except OverflowError:  # times that Python does not have
+        return list(column.to_numpy(zero_copy_only=False))
+    return found
 
 
 def write_table(table: pa.Table, sink: PieceWriter, compression: str | None) -> None:

@@ -382,6 +382,16 @@ def test_the_rows_of_a_partition_are_dicts(checkpointer):
     assert checkpointer.status("x").records == 4
 
 
+def test_a_time_that_python_does_not_have_is_one_of_numpy(checkpointer):
+    years = pd.DataFrame({"n": [1, 2], "y": np.array(["20000", "NaT"], "M8[s]")})
+    frame = dd.from_pandas(years, npartitions=1)
+    checkpointer.checkpoint("x", frame, scheduler="sync")
+    rows = list(checkpointer.store.records("x"))
+    assert [row["n"] for row in rows] == [1, 2]
+    assert rows[0]["y"] == np.datetime64("20000")
+    assert np.isnat(rows[1]["y"])
+
+
 @pytest.mark.usefixtures("sync")
 def test_a_frame_made_of_a_loaded_bag_has_it_as_parent(checkpointer):
     bag = dask.bag.from_sequence([{"x": n} for n in range(4)], npartitions=2)
