@@ -36,12 +36,6 @@ class Plan:
     parents: tuple[tuple[str, str], ...] = ()
 
 
-def default_fingerprint(plan: Plan, index: int) -> str:
-    """Return the fingerprint of a partition whose inputs are not known."""
-    data = canonical([plan.npartitions, plan.format, plan.version, plan.parents, index])
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
     """One partition's entry in a manifest.

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import fsspec
 
@@ -12,12 +13,7 @@ from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._filesystem.factory import files_for
 from agatha_ckpt._filesystem.memory import ElsewhereFiles, this_process
 from agatha_ckpt._format.base import WriteOptions
-from agatha_ckpt._format.manifest import (
-    Manifest,
-    PartitionInfo,
-    Plan,
-    default_fingerprint,
-)
+from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
 from agatha_ckpt._format.names import DONE_MARKER
 from agatha_ckpt._store.commit import mark_done
 from agatha_ckpt._store.contents import clear, clear_each
@@ -261,7 +257,7 @@ class CheckpointStore:
             What it raises passes through unchanged, and no file appears.
         fingerprint : str, optional
             32 hex digits that identify what the partition is computed from; by default
-            a digest of plan and index.
+            random ones, so that the partition counts as equal to no other.
         compression : {None, "zstd"}
         allow_pickle : bool
             Whether values of types that the format does not have are pickled.
@@ -288,7 +284,7 @@ class CheckpointStore:
             compression=compression,
             allow_pickle=allow_pickle,
         )
-        fingerprint = fingerprint or default_fingerprint(plan, index)
+        fingerprint = fingerprint or uuid4().hex
         return write_partition(folder, records, index, fingerprint, "", options)
 
     def open_partition(

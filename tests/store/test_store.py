@@ -33,11 +33,18 @@ FILE = f"part-00000-{'0' * 32}-{'0' * 8}-{'0' * 16}.msgpack"
 UNRELEASED = "part-00000-0123abcd-0123456789abcdef.msgpack"
 
 
-def write(store, name="x", records=RECORDS, compression=None, **plan):
+def write(store, name="x", records=RECORDS, compression=None, inputs=None, **plan):
     """Write partitions, as tasks do, and return what is to be committed."""
     plan = Plan(len(records), **plan)
     infos = tuple(
-        store.write_partition(name, plan, i, r, compression=compression)
+        store.write_partition(
+            name,
+            plan,
+            i,
+            r,
+            fingerprint=inputs and f"{inputs:016x}{i:016x}",
+            compression=compression,
+        )
         for i, r in enumerate(records)
     )
     return Manifest(plan, infos)
@@ -393,11 +400,13 @@ with_conditions = pytest.mark.parametrize(
 
 @with_conditions
 def test_the_first_of_two_commits_from_the_same_inputs_wins_P3(store):
-    ours, theirs = (write(store, records=[[who]] * 2) for who in ("ours", "theirs"))
+    ours, theirs = (
+        write(store, records=[[who]] * 2, inputs=1) for who in ("ours", "theirs")
+    )
     assert store.mark_done("x", theirs).token == theirs.token
     marker = files(store)[DONE_MARKER]
     # The winner's commit removed ours as leftovers; a late writer writes them again.
-    late = write(store, records=[["ours"]] * 2)
+    late = write(store, records=[["ours"]] * 2, inputs=1)
     assert store.mark_done("x", late).token == theirs.token
     assert load(store) == [["theirs"], ["theirs"]]
     assert files(store)[DONE_MARKER] == marker
@@ -405,10 +414,11 @@ def test_the_first_of_two_commits_from_the_same_inputs_wins_P3(store):
 
 
 @with_conditions
-def test_the_loser_with_other_inputs_gets_an_error_P3(store):
+def test_the_loser_with_other_or_unknown_inputs_gets_an_error_P3(store):
     early = write(store, records=[[0], [1]])
     done = save(store)
-    for manifest in (early, write(store, records=[[0], [1]])):
+    late = (write(store, records=[[0], [], [1]], inputs=inputs) for inputs in (None, 1))
+    for manifest in (early, *late):
         with pytest.raises(CheckpointConflictError, match=r"'x' under .*other inputs"):
             store.mark_done("x", manifest)
     assert load(store) == RECORDS
