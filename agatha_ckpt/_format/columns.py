@@ -14,7 +14,7 @@ _STRING = re.compile(rb'"([^"\\]*)"[,\]]')
 _CLOSE = ord("]")
 
 
-class Strings(Sequence[str]):
+class Strings:
     """The strings of an array of JSON, left where they are in its bytes."""
 
     def __init__(self, data: bytes, start: int, ends: Sequence[int]) -> None:
@@ -28,13 +28,7 @@ class Strings(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, at: int | slice) -> str | tuple[str, ...]:
-        if isinstance(at, slice):
-            return tuple(map(self.__getitem__, range(len(self))[at]))
+    def __getitem__(self, at: int) -> str:
         at = range(len(self))[at]
         start = self._ends[at - 1] + 3 if at else self._start + 2
         return self._data[start : self._ends[at]].decode()
@@ -69,9 +63,7 @@ class Rows(Sequence[Row]):
     of its arguments.
     """
 
-    def __init__(
-        self, make: Callable[..., Row], columns: Mapping[str, Sequence[Any]]
-    ) -> None:
+    def __init__(self, make: Callable[..., Row], columns: Mapping[str, Any]) -> None:
         self.make, self.columns = make, columns
         self._values = tuple(columns.values())
 
@@ -97,7 +89,7 @@ class Rows(Sequence[Row]):
         return repr(tuple(self))
 
 
-def column(rows: Sequence[Any], name: str) -> Sequence[Any]:
+def column(rows: Sequence[Any], name: str) -> Any:
     """Return the values that rows have under a name."""
     if isinstance(rows, Rows):
         return rows.columns[name]
