@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -52,13 +52,12 @@ def save(root, run):
     run.save(checkpointer_of(root), "x")
 
 
+def files_in(root):
+    return {path.name for path in Path(root).glob("x/*")}
+
+
 def partitions_in(root):
     return {name for name in files_in(root) if parse_filename(name)}
-
-
-def files_in(root):
-    folder = Path(root) / "x"
-    return {p.name for p in folder.iterdir()} if folder.exists() else set()
 
 
 def check_right(root, run, *, alone=True):
@@ -103,30 +102,29 @@ def error_of(call):
     return None
 
 
-def survives(root, save, number, right, give_space):
-    """Save on a disk that may refuse it, then on one that does not; judge both."""
-    refused = refusal(save, number)
+def survives(root, run, number, refusing, give_space, figures):
+    """Save where the disk may refuse it, then where it does not; judge both."""
+
+    def act():
+        with refusing:
+            save(root, run)
+
+    refused = refusal(act, number)
     if refused:
         check_not_done(root)
         assert files_in(root) == partitions_in(root)
     kept = partitions_in(root)
     give_space()
-    save()
-    right()
+    save(root, run)
+    check_right(root, run)
     assert kept <= partitions_in(root)
-    return refused, len(kept)
+    count(figures, refused, len(kept))
 
 
-class Figures(Counter):
-    """Counts the outcomes of a number of accidents."""
-
-    def add(self, refused, kept):
-        self["cases"] += 1
-        self[f"refused a {refused}" if refused else "right at once"] += 1
-        self["partitions kept"] += kept if refused else 0
-
-    def __str__(self):
-        return json.dumps({**self, "lost": 0})
+def count(figures, refused, kept):
+    figures["cases"] += 1
+    figures[f"refused a {refused}" if refused else "right at once"] += 1
+    figures["partitions kept"] += kept if refused else 0
 
 
 class Disk:
@@ -173,29 +171,26 @@ class Disk:
 def full_of_bytes(path, form, figures):
     """A first save, at each number of pages that are left."""
     for sizes, levels in ((PAGES, range(14)), (LARGE, range(0, 180, 20))):
-        run = run_of("a", sizes, form)
         for level in levels:
             with Disk(path, size="4m") as disk:
                 disk.fill(level)
-                # Space returns in one of two ways.
                 grow = partial(disk.remount, size="8m")
-                give = disk.empty if level % 2 else grow
-                act = partial(save, disk.root, run)
-                right = partial(check_right, disk.root, run)
-                figures.add(*survives(disk.root, act, errno.ENOSPC, right, give))
+                first_save(disk, run_of("a", sizes, form), level, grow, figures)
 
 
 def full_of_files(path, form, figures):
     """A first save, at each number of files that may still be made."""
-    run = run_of("a", PAGES, form)
     for level in range(12):
         with Disk(path, size="4m", nr_inodes=30) as disk:
             disk.fill_inodes(level)
-            act = partial(save, disk.root, run)
-            right = partial(check_right, disk.root, run)
             grow = partial(disk.remount, nr_inodes=100)
-            give = disk.empty if level % 2 else grow
-            figures.add(*survives(disk.root, act, errno.ENOSPC, right, give))
+            first_save(disk, run_of("a", PAGES, form), level, grow, figures)
+
+
+def first_save(disk, run, level, grow, figures):
+    # Space returns in one of two ways.
+    give = disk.empty if level % 2 else grow
+    survives(disk.root, run, errno.ENOSPC, nullcontext(), give, figures)
 
 
 def full_when_recomputed(path, form, figures):
@@ -212,7 +207,7 @@ def full_when_recomputed(path, form, figures):
             disk.empty()
             save(disk.root, new)
             check_right(disk.root, new)
-            figures.add(refused, len(written & partitions_in(disk.root)))
+            count(figures, refused, len(written & partitions_in(disk.root)))
 
 
 def full_and_done(path, form, figures):
@@ -232,7 +227,7 @@ def full_and_done(path, form, figures):
         disk.fill()
         refused = refusal(partial(save, disk.root, run), errno.ENOSPC)
         assert refused == "partition"
-        figures.add(refused, len(partitions_in(disk.root)))
+        count(figures, refused, len(partitions_in(disk.root)))
         disk.empty()
         save(disk.root, run)
         check_right(disk.root, run)
@@ -269,7 +264,7 @@ def read_only_between_partitions(path, form, figures):
         save(disk.root, run)
         check_right(disk.root, run)
         assert kept <= partitions_in(disk.root)
-        figures.add(refused, len(kept))
+        count(figures, refused, len(kept))
         disk.remount(ro="")
         check_right(disk.root, run)
         save(disk.root, run)  # done: it loads
@@ -298,7 +293,7 @@ def aborted_in_a_file(path, form, figures):
         check_not_done(root)
         save(root, run)
         check_right(root, run)
-        figures.add("partition", 0)
+        count(figures, "partition", 0)
         subprocess.run(["umount", str(path)], check=True)
 
 
@@ -317,9 +312,9 @@ SCENARIOS = (
 
 
 def main(scenario, path, form):
-    figures = Figures()
+    figures = Counter()
     {f.__name__: f for f in SCENARIOS}[scenario](path, form, figures)
-    print(figures)
+    print(json.dumps(figures | {"lost": 0}))
 
 
 if __name__ == "__main__":
