@@ -99,58 +99,26 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line("\n".join(sorted(figures)))
 
 
-@pytest.fixture(scope="session")
-def s3_server():
-    with s3_servers.moto() as bucket:
-        yield bucket
+def running(server):
+    """Return a fixture: a server for the session."""
+
+    @pytest.fixture(scope="session")
+    def fixture():
+        with server() as found:
+            yield found
+
+    return fixture
 
 
-@pytest.fixture(scope="session")
-def rclone_server():
-    with s3_servers.rclone() as bucket:
-        yield bucket
-
-
-@pytest.fixture(scope="session")
-def seaweedfs_server():
-    with s3_servers.seaweedfs() as bucket:
-        yield bucket
-
-
-@pytest.fixture(scope="session")
-def gcs_server():
-    with gcs_servers.fake_gcs() as bucket:
-        yield bucket
-
-
-@pytest.fixture(scope="session")
-def azure_server():
-    with azure_servers.azurite() as bucket:
-        yield bucket
-
-
-@pytest.fixture(scope="session")
-def openssh_server():
-    with shares.openssh() as by_client:
-        yield by_client
-
-
-@pytest.fixture(scope="session")
-def samba_server():
-    with shares.samba() as share:
-        yield share
-
-
-@pytest.fixture(scope="session")
-def ftp_server():
-    with shares.pyftpdlib() as share:
-        yield share
-
-
-@pytest.fixture(scope="session")
-def webdav_server():
-    with shares.wsgidav() as share:
-        yield share
+s3_server = running(s3_servers.moto)
+rclone_server = running(s3_servers.rclone)
+seaweedfs_server = running(s3_servers.seaweedfs)
+gcs_server = running(gcs_servers.fake_gcs)
+azure_server = running(azure_servers.azurite)
+openssh_server = running(shares.openssh)  # of each client
+samba_server = running(shares.samba)
+ftp_server = running(shares.pyftpdlib)
+webdav_server = running(shares.wsgidav)
 
 
 @pytest.fixture

@@ -4,16 +4,21 @@ The simulation tries all interleavings over a filesystem in memory; here real pr
 race on the real ones.
 """
 
-import json
+import multiprocessing
 import random
-import subprocess
-import sys
+import threading
 from collections import Counter
-from dataclasses import asdict, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from agatha_ckpt import Checkpointer, CheckpointStore
+from agatha_ckpt import (
+    CheckpointConflictError,
+    Checkpointer,
+    CheckpointStore,
+    CorruptCheckpointError,
+)
 from agatha_ckpt._format.names import DONE_MARKER
 from tests.reliability.runs import Run, labels
 
@@ -37,26 +42,36 @@ def new_root(request, tmp_path):
     return request.getfixturevalue("s3").new_root()
 
 
+START = None  # a barrier, in each of the two processes
+
+
+def begin(barrier):
+    global START
+    START = barrier
+
+
+def save(root, name, on_stale, run, seed):
+    """Return what a save loads, or the kind of its documented error."""
+    rng = random.Random(seed)
+
+    def pause(index):
+        threading.Event().wait(rng.uniform(0, 0.003))
+
+    checkpointer = Checkpointer(root, verbose=False, on_stale=on_stale)
+    START.wait()
+    try:
+        return run.save(checkpointer, name, pause).compute(scheduler="sync")
+    except CheckpointConflictError:
+        return "conflict"
+    except CorruptCheckpointError as error:
+        return "replaced" if "was replaced" in str(error) else str(error)
+
+
 @pytest.fixture
 def workers(new_root):  # after the server was configured
-    command = [sys.executable, "-m", "tests.reliability.race_worker"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    team = [subprocess.Popen(command, **pipes) for _ in range(2)]
-    yield team
-    for worker in team:
-        worker.stdin.close()
-        worker.wait()
-        worker.stdout.close()
-
-
-def race(workers, commands):
-    """Let both processes save at once; return what each of them loaded or raised."""
-    for worker, command in zip(workers, commands, strict=True):
-        worker.stdin.write(f"{json.dumps(command)}\n")
-    for worker in workers:
-        worker.stdin.flush()
-    outcomes = [json.loads(worker.stdout.readline()) for worker in workers]
-    return [o if isinstance(o, str) else list(map(tuple, o)) for o in outcomes]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, begin, [context.Barrier(2)]) as pool:
+        yield pool
 
 
 @pytest.mark.parametrize("rounds", [8, pytest.param(500, marks=LONG)])
@@ -71,11 +86,11 @@ def test_each_load_is_exact_and_each_loser_gets_an_error(
         name = f"round-{number}"
         if before:
             before.save(Checkpointer(store, verbose=False), name)
-        common = {"root": new_root, "name": name, "settings": {"on_stale": on_stale}}
-        outcomes = race(
-            workers,
-            [common | {"run": asdict(run), "seed": rng.random()} for run in runs],
-        )
+        saves = [
+            workers.submit(save, new_root, name, on_stale, run, rng.random())
+            for run in runs
+        ]
+        outcomes = [each.result() for each in saves]
         stored = Checkpointer(store, verbose=False).checkpoint(name)
         stored = stored.compute(scheduler="sync")
         same = runs[0].inputs == runs[1].inputs

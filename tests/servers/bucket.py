@@ -9,13 +9,22 @@ import fsspec
 import pytest
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """A bucket on a running server.
+@contextlib.contextmanager
+def configured(protocol, options):
+    """Make the protocol lead to a server, here and in processes started here.
 
     The options go to fsspec's configuration, as a user's own configuration file would,
-    so that a URL alone names a root in this process and in those that it starts.
+    so that a URL alone names a root.
     """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(fsspec.config.conf, protocol, options)
+        patch.setenv(f"FSSPEC_{protocol.upper()}", json.dumps(options))
+        yield
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket on a running server."""
 
     protocol: str
     url: str  # of the server
@@ -44,10 +53,6 @@ class Bucket:
 
     @contextlib.contextmanager
     def configured(self):
-        """Make the protocol lead to this server, here and in processes started here."""
-        with pytest.MonkeyPatch.context() as patch:
-            conf = fsspec.config.conf
-            patch.setitem(conf, self.protocol, self.options)
-            variable = f"FSSPEC_{self.protocol.upper()}"
-            patch.setenv(variable, json.dumps(self.options))
+        """Make the protocol lead to this server."""
+        with configured(self.protocol, self.options):
             yield self

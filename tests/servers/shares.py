@@ -6,7 +6,6 @@ They run as the user who runs the tests, with keys, passwords and folders of the
 import contextlib
 import getpass
 import importlib
-import json
 import os
 import shutil
 import subprocess
@@ -15,10 +14,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
 import pytest
 from fsspec.registry import get_filesystem_class, register_implementation
 
+from tests.servers.bucket import configured
 from tests.servers.process import find_program, running
 
 PASSWORD = "password"
@@ -26,7 +25,7 @@ PASSWORD = "password"
 
 @dataclass(frozen=True)
 class Share:
-    """A folder on a running server, for fsspec's configuration as `Bucket` is."""
+    """A folder on a running server."""
 
     protocol: str
     folder: str  # a URL
@@ -35,11 +34,8 @@ class Share:
 
     @contextlib.contextmanager
     def configured(self):
-        """Make the protocol lead to this server, here and in processes started here."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(fsspec.config.conf, self.protocol, self.options)
-            variable = f"FSSPEC_{self.protocol.upper()}"
-            patch.setenv(variable, json.dumps(self.options))
+        """Make the protocol lead to this server."""
+        with configured(self.protocol, self.options):
             before = get_filesystem_class(self.protocol)
             module, _, name = self.implementation.rpartition(".")
             cls = getattr(importlib.import_module(module), name)
