@@ -157,27 +157,13 @@ def _save(store, run):
 
 @dataclass(frozen=True)
 class Action:
-    """One call, what is there before it, and what may be there after it.
+    """One call, what is there before it, and what may be there after it."""
 
-    Attributes
-    ----------
-    before : str
-        State of the root.
-    call : callable
-        Takes a store and the run that calls; returns None or what was loaded.
-    run : Run
-        The run that calls.
-    is_query : bool
-        Whether it must leave all files as they are.
-    clears : bool
-        Whether the library's files are gone afterwards.
-    """
-
-    before: str
-    call: Callable = _save
+    before: str  # state of the root
+    call: Callable = _save  # with a store and a run; returns None or what was loaded
     run: Run = NEW
-    is_query: bool = False
-    clears: bool = False
+    is_query: bool = False  # it must leave all files as they are
+    clears: bool = False  # the library's files are gone afterwards
 
 
 def _load(store, run):
@@ -255,19 +241,10 @@ def faults_of(operations, kinds=KINDS):
 
 
 def accident(place, action, faults, then, text=False):
-    """Let *faults* happen, then let the run *then* save; judge all of it.
+    """Let *faults* happen, then let the run *then* save; count what is found.
 
-    The first fault happens in *action*, each other one in a run that saves after it.
-
-    Returns
-    -------
-    Counter
-        How often what was found was right, not done, or a documented error.
-
-    Raises
-    ------
-    LossError
-        It was anything else.
+    The first fault happens in *action*, each other one in a run that saves after it. A
+    `LossError` is what is neither right, nor not done, nor a documented error.
     """
     case = Accident(place, action.before, text)
     try:
@@ -283,24 +260,17 @@ AGAIN = [Action("", run=replace(NEW, label=label)) for label in ("again", "once 
 
 
 class Accident:
-    """Faults in one root, and their consequences.
-
-    Attributes
-    ----------
-    found : Counter
-        What was found so far.
-    damaged : bool
-        Whether a stored file may have been damaged, by a fault that the filesystem
-        did not report, or before all began.
-    """
+    """Faults in one root, and their consequences."""
 
     def __init__(self, place, before, text=False):
         self.place, self.text = place, text
         self.store = place.store()
         self.place.put(self.store, state(before, text))
         self.runs = [replace(run, text=text) for run in (OLD, OLD_OTHER)]
+        # Whether a stored file may be damaged: by a fault that the filesystem did not
+        # report, or before all began.
         self.damaged = before.startswith("a file")
-        self.found = Counter()
+        self.found = Counter()  # right, not done, or a documented error
         self.story = [before]
         self.late = []
 

@@ -69,23 +69,12 @@ class Fault:
 
 @dataclass
 class Injector:
-    """Counts operations, and lets a fault happen to one of them.
-
-    Attributes
-    ----------
-    fault : Fault, optional
-    operations : list
-        Kind and file name of each.
-    raised : list
-        The errors that were raised as the filesystem's.
-    struck : int, optional
-        The number of the operation that the fault happened to first.
-    """
+    """Counts operations, and lets a fault happen to one of them."""
 
     fault: Fault | None = None
-    operations: list = field(default_factory=list)
-    raised: list = field(default_factory=list)
-    struck: int | None = None
+    operations: list = field(default_factory=list)  # kind and file name of each
+    raised: list = field(default_factory=list)  # errors, as the filesystem's
+    struck: int | None = None  # the operation that the fault happened to first
     dead: bool = False
     _late: list = field(default_factory=list)
     _lock: object = field(default_factory=threading.Lock)
@@ -97,11 +86,10 @@ class Injector:
             self.operations.append((operation, os.path.basename(str(path))))
         if self.dead:
             raise Died
+        done = do if data is None else partial(do, data)
         if not self._strikes(number, operation):
-            return do() if data is None else do(data)
-        if operation in READS:
-            return self._read(do)
-        return self._happen(operation, do, data)
+            return done()
+        return self._happen(operation, do, done, data)
 
     def _strikes(self, number, operation):
         fault = self.fault
@@ -115,8 +103,9 @@ class Injector:
                 return True
         return False
 
-    def _read(self, do):
-        match self.fault.kind:
+    def _happen(self, operation, do, done, data):
+        kind = self.fault.kind
+        match kind:
             case "short read":
                 found = do()
                 return found[: len(found) // 2]
@@ -124,31 +113,10 @@ class Injector:
                 return flipped(do())
             case "nothing to read":
                 raise FileNotFoundError(errno.ENOENT, "an injected absence")
-            case "death before":
-                raise self._death()
-        raise self._error(errno.EIO)
-
-    def _happen(self, operation, do, data):
-        done = do if data is None else partial(do, data)
-        match self.fault.kind:
-            case "error after":
-                _close(operation, done())
-                raise self._error(errno.EIO)
-            case "no space":
-                if operation == "write":
-                    do(_half(data))
-                raise self._error(errno.ENOSPC)
-            case "death before":
-                raise self._death()
-            case "death after":
-                _close(operation, done())
-                raise self._death()
-            case "torn, then an error":
-                do(_half(data))
-                raise self._error(errno.EIO)
-            case "torn, then death":
-                do(_half(data))
-                raise self._death()
+            case "empty listing":
+                return []
+            case "half a listing":
+                return list(do())[::2]
             case "torn, unseen":
                 do(_half(data))
                 return len(data)
@@ -161,12 +129,18 @@ class Injector:
                 return done()
             case "late":
                 self._late.append(done)
-                raise self._error(errno.EIO)
-            case "empty listing":
-                return []
-            case "half a listing":
-                return list(do())[::2]
-        raise self._error(errno.EIO)
+            case "error after" | "death after":
+                found = done()
+                if operation == "open":  # its caller does not get the descriptor
+                    os.close(found)
+            case "torn, then an error" | "torn, then death":
+                do(_half(data))
+            case "no space" if operation == "write":
+                do(_half(data))
+        if "death" in kind:
+            self.dead = True
+            raise Died
+        raise self._error(errno.ENOSPC if kind == "no space" else errno.EIO)
 
     def _error(self, number):
         """Return an error of a kind that filesystems raise."""
@@ -174,10 +148,6 @@ class Injector:
         error = (kind if number == errno.EIO else OSError)(number, "an injected fault")
         self.raised.append(error)
         return error
-
-    def _death(self):
-        self.dead = True
-        return Died()
 
     def land(self):
         """Do what is late; return whether anything was."""
@@ -199,11 +169,6 @@ def flipped(data):
         return data
     middle = len(data) // 2
     return b"".join([data[:middle], bytes([data[middle] ^ 0x10]), data[middle + 1 :]])
-
-
-def _close(operation, found):
-    if operation == "open":  # its caller does not get the descriptor
-        os.close(found)
 
 
 # ---- fsspec filesystems ----
