@@ -23,6 +23,7 @@ import pytest
 from agatha_ckpt import CheckpointStore
 from agatha_ckpt._format.names import DONE_MARKER
 from tests.reliability import full_disk
+from tests.reliability.faulty_files import Fault, FaultySystem, Injector
 from tests.reliability.full_disk import (
     LARGE,
     PAGE,
@@ -34,7 +35,7 @@ from tests.reliability.full_disk import (
     save,
     survives,
 )
-from tests.reliability.system import System, limited
+from tests.reliability.system import limited
 
 LONG = pytest.mark.long
 
@@ -77,43 +78,22 @@ def test_p1_files_that_may_not_grow_lose_nothing_once_they_may(
 # ---- a sync that fails ----
 
 
-class FailingSync(System):
-    """Fails one sync; a later one of the same file would succeed and mean nothing."""
-
-    def __init__(self, folder, at=None):
-        super().__init__(folder)
-        self.at, self.failed = at, None
-        self.calls = []
-
-    def call(self, kind, do, *paths):
-        self.calls.append((kind, *paths))
-        if kind != "fsync":
-            return do()
-        if self.syncs == self.at:
-            self.failed = paths[0]
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return None
-
-    @property
-    def syncs(self):
-        return len([kind for kind, *_ in self.calls if kind == "fsync"])
-
-
 def test_p2_a_file_whose_sync_failed_is_never_used(tmp_path):
-    run, root = run_of("a", SMALL), tmp_path / "counted"
-    with FailingSync(root).in_place() as disk:
-        save(root, run)
-    assert disk.syncs > len(SMALL) + 2
-    for at in range(1, disk.syncs + 1):
-        root = tmp_path / str(at)
-        with FailingSync(root, at).in_place() as disk:
+    """A later sync of it would succeed and mean nothing."""
+    run, whole = run_of("a", SMALL), Injector()
+    with FaultySystem(tmp_path / "whole", whole).in_place():
+        save(tmp_path / "whole", run)
+    syncs = [n for n, (kind, _) in enumerate(whole.operations) if kind == "sync"]
+    assert len(syncs) > len(SMALL) + 2
+    for at in syncs:
+        root, injector = tmp_path / str(at), Injector(Fault("error before", at))
+        with FaultySystem(root, injector).in_place():
             error = error_of(partial(save, root, run))
-        notes = getattr(error, "__notes__", [])
-        text = " ".join([str(error), *notes])
+        text = " ".join([str(error), *getattr(error, "__notes__", [])])
         assert re.search(r"checkpoint 'x' under|partition \d+ of 'x' failed", text)
-        used = [call[1] for call in disk.calls if call[0] in ("replace", "link")]
-        assert disk.failed not in used
-        if os.path.basename(disk.failed) != "x" or DONE_MARKER not in files_in(root):
+        (_, failed), *later = injector.operations[at:]
+        assert not {"rename", "create"} & {kind for kind, _ in later}
+        if failed != "x" or DONE_MARKER not in files_in(root):
             assert not CheckpointStore(root).is_done("x")
         save(root, run)
         check_right(root, run)
