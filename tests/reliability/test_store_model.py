@@ -493,32 +493,21 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ---- what others do to the files ----
 
-    @precondition(lambda self: self.partition_paths(done=True))
-    @rule(data=st.data(), how=harms, where=places, then=nexts)
-    def damage_what_is_done(self, data, how, where, then):
-        self.damage_a_partition_file(data, True, how, where, then)
-
-    @precondition(lambda self: self.partition_paths(done=False))
-    @rule(data=st.data(), how=harms, where=places, then=nexts)
-    def damage_a_partial(self, data, how, where, then):
-        self.damage_a_partition_file(data, False, how, where, then)
-
-    def partition_paths(self, done):
+    def partition_paths(self):
         # In the order in which they were made, as names have random digits.
         return [
-            (name, filename)
-            for name, folder in self.folders.items()
-            for filename in folder.files
-            if done == bool(folder.done)
+            (n, file) for n, folder in self.folders.items() for file in folder.files
         ]
 
-    def damage_a_partition_file(self, data, done, how, where, then):
-        name, filename = data.draw(st.sampled_from(self.partition_paths(done)))
+    @precondition(lambda self: self.partition_paths())
+    @rule(data=st.data(), how=harms, where=places, then=nexts)
+    def damage_a_partition_file(self, data, how, where, then):
+        name, filename = data.draw(st.sampled_from(self.partition_paths()))
         folder = self.folders[name]
         file = folder.files[filename]
         if how == "delete":
             # An empty marker without partition files beside it has a meaning.
-            if done or folder.marker is None or len(folder.files) > 1:
+            if folder.done or folder.marker is None or len(folder.files) > 1:
                 self.fs.rm_file(self.place(f"{name}/{filename}"))
                 del folder.files[filename]
         elif file.data:
