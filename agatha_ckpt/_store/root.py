@@ -9,6 +9,7 @@ from typing import Any
 from unicodedata import normalize
 
 import fsspec
+from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from agatha_ckpt._errors import (
@@ -121,7 +122,11 @@ class Root:
 
     def folder(self, name: str) -> str:
         """Return the filesystem's own path of a checkpoint's folder."""
-        return f"{self.base.rstrip('/')}/{validate_name(name)}"
+        path = f"{self.base.rstrip('/')}/{validate_name(name)}"
+        # Archives list what is in them by paths without a slash before.
+        return (
+            path.lstrip("/") if isinstance(self.fs, AbstractArchiveFileSystem) else path
+        )
 
     def name_of(self, name: object) -> str:
         """Return the checkpoint name in *name*: itself, or the last part of a path.

@@ -292,17 +292,19 @@ def published(tmp_path):
     ckpt = Checkpointer(tmp_path / "root", verbose=False)
     ckpt.checkpoint("x", numbers(), scheduler="sync")
     shutil.make_archive(str(tmp_path / "root"), "zip", tmp_path, "root")
+    shutil.make_archive(str(tmp_path / "whole"), "zip", tmp_path / "root")
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,)).start()
         yield {
             "http": f"http://127.0.0.1:{server.server_port}/root",
             "zip": f"zip://root::file://{tmp_path}/root.zip",
+            "whole zip": f"zip://::file://{tmp_path}/whole.zip",
         }
         server.shutdown()
 
 
-@pytest.mark.parametrize("kind", ["http", "zip"])
+@pytest.mark.parametrize("kind", ["http", "zip", "whole zip"])
 def test_a_root_that_can_only_be_read_loads_and_refuses_before_it_computes(
     published, kind
 ):
