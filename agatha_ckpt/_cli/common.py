@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -113,6 +114,8 @@ def one_line(error: Exception) -> str:
     text = ", ".join([text.rstrip("."), *notes])
     if isinstance(error, PermissionError):
         return f"no permission: {text}; {PERMISSION_HINT}"
+    if getattr(error, "errno", 0) == errno.ENOSPC:
+        return f"{text}; free space there, and retry"
     return f"{text}; check the root, its storage options and the network, and retry"
 
 

@@ -1,5 +1,7 @@
 """``agatha-ckpt report``."""
 
+import os
+
 import pytest
 
 from tests.cli.cases import refused, run, save
@@ -35,3 +37,9 @@ def test_a_place_that_cannot_be_written_to_is_refused(root, where, tmp_path):
     ended = run("report", root, "-o", tmp_path / where)
     assert ended.exit_code == 2
     assert "Error: Invalid value for" in ended.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_a_full_disk_is_not_a_fault_of_the_root(root):
+    message = refused("report", root, "-o", "/dev/full")
+    assert message.endswith("; free space there, and retry\n")
