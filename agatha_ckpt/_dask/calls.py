@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import product
 from typing import Any
 
 from dask._task_spec import DataNode, Dict, List, Task
@@ -14,27 +15,18 @@ from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._store.partition import Partition
 
 # Their results are read once: as a list or lazily makes no difference.
-_LAZY = frozenset(
-    {
-        ("builtins", "filter"),
-        ("builtins", "zip"),
-        ("cytoolz.itertoolz", "concat"),
-        ("cytoolz.itertoolz", "join"),
-        ("cytoolz.itertoolz", "pluck"),
-        ("cytoolz.itertoolz", "remove"),
-        ("dask.bag.core", "map_chunk"),
-        ("dask.bag.core", "random_sample"),
-        ("dask.bag.core", "starmap_chunk"),
-        ("itertools", "product"),
-        ("toolz.itertoolz", "concat"),
-        ("toolz.itertoolz", "join"),
-        ("toolz.itertoolz", "pluck"),
-        ("toolz.itertoolz", "remove"),
-        ("urllib.request", "urlopen"),
-    }
-)
-
-
+_LAZY = {
+    ("builtins", "filter"),
+    ("builtins", "zip"),
+    ("dask.bag.core", "map_chunk"),
+    ("dask.bag.core", "random_sample"),
+    ("dask.bag.core", "starmap_chunk"),
+    ("itertools", "product"),
+    ("urllib.request", "urlopen"),
+    *product(
+        ("cytoolz.itertoolz", "toolz.itertoolz"), ("concat", "join", "pluck", "remove")
+    ),
+}
 _CAST = ("dask._task_spec", "_identity_cast")
 _TO_CONTAINER = List.to_container
 

@@ -9,8 +9,9 @@ import re
 import sys
 import types
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 from hashlib import blake2b
+from inspect import Parameter, signature
 from operator import attrgetter
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,11 @@ _NOT_CONTENT = re.compile(  # of a class: what Python keeps there for itself
     "__(abstractmethods|annotate|annotate_func|annotations|annotations_cache|dict|doc|"
     "firstlineno|module|qualname|slotnames|static_attributes|weakref)__|_abc_impl"
 )
+_CODE = [  # of a code object: what it does, but for its name and line numbers
+    *("co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars"),
+    *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount"),
+    *("co_flags", "co_exceptiontable"),
+]
 _NAMED = frozenset(
     {
         types.BuiltinFunctionType,
@@ -77,7 +83,7 @@ class Names:
         if code.co_qualname != value.__qualname__:  # renamed, as by functools.wraps
             own = module_name(value.__globals__.get("__name__"))
             name = f"{name} {own}.{code.co_qualname}"
-        digest = code_digest(code)
+        digest = blake2b(encoder.encode(code), digest_size=16).hexdigest()
         parts = [text(name)]
         if self._is_ambiguous(name, digest):
             parts.append(text(digest))
@@ -191,30 +197,6 @@ def global_names(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(global_names, inner))
 
 
-@cache
-def code_digest(code: types.CodeType) -> str:
-    """Return a digest of what a code object does; line numbers are not part of it."""
-    parts = [
-        code.co_code.hex(),
-        repr([_constant(constant) for constant in code.co_consts]),
-        repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)),
-        repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)),
-        repr((code.co_flags, code.co_exceptiontable)),
-    ]
-    data = "\n".join(parts).encode("utf-8", "surrogatepass")
-    return blake2b(data, digest_size=16).hexdigest()
-
-
-def _constant(value: Any) -> Any:
-    if isinstance(value, types.CodeType):
-        return "code", code_digest(value)
-    if isinstance(value, tuple):
-        return "tuple", [_constant(member) for member in value]
-    if isinstance(value, frozenset):
-        return "frozenset", sorted(repr(_constant(member)) for member in value)
-    return type(value).__name__, repr(value)
-
-
 def is_global(value: Any, name: str = "", module: Any = None) -> bool:
     """Return whether a callable is found by its name in its module."""
     place: Any = sys.modules.get(str(module or getattr(value, "__module__", None)))
@@ -242,9 +224,8 @@ def _method(encoder: Encoder, value: Any) -> bytes:
 def _builtin(encoder: Encoder, value: Any) -> bytes:
     """Encode a function or method that is written in C."""
     owner = value.__self__
-    if isinstance(owner, ModuleType | None) or _is_bound_global(value):
-        return tagged(b"B", text(full_name(value)))
-    if is_global(value):
+    is_bound = not isinstance(owner, ModuleType | None)
+    if not is_bound or _is_bound_global(value) or is_global(value):
         return tagged(b"B", text(full_name(value)))
     held = encoder.named(owner, (_owner_label, value, None))
     return tagged(b"B", text(display_function(value)), held)
@@ -282,24 +263,16 @@ def _module(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"J", text(module_name(name)))
 
 
-def _code(_: Encoder, value: Any) -> bytes:
-    return tagged(b"X", text(code_digest(value)))
-
-
 def _parameter(function: Any, place: int | str) -> str:
     """Return the name of a parameter of a function, or its number."""
     if isinstance(place, str):
         return repr(place)
-    while type(function) in (partial, types.MethodType):
-        if type(function) is partial:
-            function, place = function.func, place + len(function.args)
-        else:
-            function, place = function.__func__, place + 1
-    if type(function) is types.FunctionType:
-        code = function.__code__
-        if place < code.co_argcount:
-            return repr(code.co_varnames[place])
-    return str(place)
+    try:
+        parameter = [*signature(function).parameters.values()][place]
+    except (TypeError, ValueError, IndexError):  # of some builtins
+        return str(place)
+    is_named = parameter.kind is not Parameter.VAR_POSITIONAL
+    return repr(parameter.name) if is_named else str(place)
 
 
 _HANDLERS: dict[str, Handler] = {
@@ -315,7 +288,7 @@ _HANDLERS: dict[str, Handler] = {
     "builtins.staticmethod": by(lambda held: [held.__func__]),
     "builtins.classmethod": by(lambda held: [held.__func__]),
     "builtins.module": _module,
-    "builtins.code": _code,
+    "builtins.code": by(attrgetter(*_CODE)),
     "builtins.cell": by(lambda held: [held.cell_contents]),
     "functools.cached_property": by(lambda held: [held.func]),
     "functools.partial": _partial,
