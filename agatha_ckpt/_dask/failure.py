@@ -134,7 +134,7 @@ def failed_note(name: str, index: int | None) -> str:
 def failed_partition(error: BaseException, name: str) -> int | None:
     """Return the number of the partition that an error names, if it names one."""
     pattern = rf"\bpartition (\d+) of {re.escape(repr(name))} failed"
-    for note in getattr(error, "__notes__", ()):
+    for note in reversed(getattr(error, "__notes__", ())):
         if match := re.search(pattern, note):
             return int(match[1])
     return None
@@ -157,12 +157,8 @@ def note_failure(
     error: BaseException, name: str, stored: int, total: int, reason: str = ""
 ) -> None:
     """Let an error of a save name its partition, and what is stored."""
-    pattern = re.compile(rf"partition \d+ of {re.escape(repr(name))} failed")
-    notes = getattr(error, "__notes__", [])
-    found = [note for note in notes if pattern.fullmatch(note)]
-    for note in found:
-        remove_note(error, note)
-    part = found[0] if found else failed_note(name, None)
+    part = failed_note(name, failed_partition(error, name))
+    remove_note(error, part)
     error.add_note(
         f"{stored:,} of {format_count(total, 'partition')} stored; {part}{reason}"
     )

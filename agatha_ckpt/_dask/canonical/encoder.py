@@ -196,25 +196,18 @@ class Encoder:
         """Return what encodes values of *cls*, and remember it."""
         names = [f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__]
         first = next((n for n in names if n in _FIRST), None)
-        if not first and is_opaque_type(cls):
-            handler: Handler = Encoder.refuse
+        wanted = [first] if first else names
+        found = [n for n in names if n in self._named and n in wanted]
+        name = found[0] if found else names[0]
+        inner = self._named.get(name, objects)
+        if cls is object or (not first and is_opaque_type(cls)):
+            handler: Handler = Encoder.refuse  # two plain objects differ by identity
         elif not first and defines(cls, "__dask_tokenize__"):
             handler = _visited(_tokenized)
+        elif name == names[0]:
+            handler = inner if inner in self._scalars else _visited(inner)
         else:
-            # Two plain objects differ by identity only.
-            inner: Handler = Encoder.refuse if cls is object else objects
-            base, whole = cls, True
-            for candidate, name in zip(cls.__mro__, names, strict=True):
-                if name in self._named and (not first or name == first):
-                    base, inner = candidate, self._named[name]
-                    whole = bool(_WHOLE.fullmatch(name))
-                    break
-            if base is cls and inner in self._scalars:
-                handler = inner
-            elif base is cls or whole:
-                handler = _visited(inner)
-            else:
-                handler = _visited(_derived(inner))
+            handler = _visited(inner if _WHOLE.fullmatch(name) else _derived(inner))
         self._of_type[cls] = handler
         return handler
 
