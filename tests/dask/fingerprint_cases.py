@@ -351,7 +351,7 @@ def values():
         "numpy scalars": [np.float32(1.5), np.datetime64("2026"), np.str_("x")],
         "dtypes": [np.dtype("<i4"), np.dtype([("a", "f8")]), np.int64],
         "numpy functions": [np.add, np.mean, np.random.default_rng(3)],
-        "numpy's generator": [np.random.normal, np.random.random],
+        "numpy's generator": [np.random.normal, Holder(random=np.random.mtrand._rand)],
     }
     return found | (of_pandas() if HAS_PANDAS else {})
 

@@ -210,7 +210,7 @@ def is_global(value: Any, name: str = "", module: Any = None) -> bool:
 def _is_bound_global(value: Any) -> bool:
     """Return whether a method is a function of a library, as ``random.choice``."""
     module = str(type(value.__self__).__module__)
-    is_library = module.partition(".")[0] in _LIBRARIES | {"numpy"}
+    is_library = module.partition(".")[0] in _LIBRARIES
     return is_library and is_global(value, getattr(value, "__name__", "?"), module)
 
 

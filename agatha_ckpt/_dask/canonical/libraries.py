@@ -19,6 +19,7 @@ from agatha_ckpt._dask.canonical.encoder import (
     Handler,
     binary,
     by,
+    objects,
     tagged,
     text,
 )
@@ -67,6 +68,13 @@ def _ufunc(encoder: Encoder, value: Any) -> bytes:
     if getattr(sys.modules["numpy"], name, None) is not value:
         return encoder.refuse(value)
     return tagged(b"ufunc", text(name))
+
+
+def _random_state(encoder: Encoder, value: Any) -> bytes:
+    # numpy's own, which scipy and others hold, has another state in each process.
+    if value is sys.modules["numpy.random.mtrand"]._rand:
+        return tagged(b"rand")
+    return objects(encoder, value)
 
 
 def _masked(value: Any) -> tuple[Any, ...]:
@@ -202,6 +210,7 @@ HANDLERS: dict[str, Handler] = {
     "numpy.random.bit_generator.BitGenerator": by(attrgetter("state", "seed_seq")),
     "numpy.random.bit_generator.SeedSequence": by(lambda seed: [seed.state]),
     "numpy.random._generator.Generator": by(lambda random: [random.bit_generator]),
+    "numpy.random.mtrand.RandomState": _random_state,
     "numpy.ufunc": _ufunc,
     "numpy._ArrayFunctionDispatcher": lambda _, value: text(full_name(value)),
     "pandas.DataFrame": by(_frame),
