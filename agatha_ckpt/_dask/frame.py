@@ -180,8 +180,8 @@ def _dtype_fault(series: pd.Series, meta: pd.Series) -> str:
     return f"its column {series.name!r} has the dtype {found}, not {wanted}"
 
 
-class LoadSeries(LoadPartition):
-    """The task that reads one partition of a Series."""
+class LoadWhole(LoadPartition):
+    """The task that reads one partition of a Series, or of a DataFrame, in full."""
 
     def __call__(self, index: int, info: PartitionInfo) -> Any:
         return self._read(index, info, None)
@@ -193,7 +193,7 @@ class LoadSeries(LoadPartition):
         return read_partition(self.store._folder(self.name), index, info, read)
 
 
-class LoadFrame(LoadSeries):
+class LoadFrame(LoadWhole):
     """The task that reads one partition of a DataFrame, or some of its columns."""
 
     # columns must have no default: with one, dask leaves out an empty list.
@@ -211,15 +211,16 @@ def load_frame(load: LoadPartition, layer: str, manifest: Manifest) -> Any:
     described = manifest.collection
     divisions = described["divisions"]
     meta = _decoded(described["meta"])
-    width = [meta.shape[1]] if meta.ndim > 1 else []
-    task = LoadFrame if meta.ndim > 1 else LoadSeries
+    # dask selects no columns of several levels in a load.
+    is_wide = meta.ndim > 1 and meta.columns.nlevels == 1
+    task = LoadFrame if is_wide else LoadWhole
     # Else dask would make strings of all objects.
     with dask.config.set({"dataframe.convert-string": False}):
         return dd.from_map(
             task(**vars(load)),
             range(len(manifest.partitions)),
             manifest.partitions,
-            args=width,
+            args=[meta.shape[1]] if is_wide else [],
             meta=meta,
             divisions=None if divisions is None else tuple(_decoded(divisions).index),
             label=layer,

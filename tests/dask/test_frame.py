@@ -358,6 +358,14 @@ def test_no_column_is_none_of_them(checkpointer):
     assert_same(loaded[[]].compute(), frame[[]].compute())
 
 
+@pytest.mark.parametrize("chosen", [("p", "r"), "p", ["z"], [("z", "q"), ("p", "q")]])
+def test_columns_of_two_levels_are_selected(checkpointer, chosen):
+    labels = pd.MultiIndex.from_tuples([("p", "q"), ("p", "r"), ("z", "q")])
+    frame = BASE.assign(k=1).set_axis(labels, axis=1)
+    loaded = checkpointer.checkpoint("x", dd.from_pandas(frame, npartitions=2))
+    assert_same(loaded[chosen].compute(), frame[chosen])
+
+
 def test_a_filter_and_a_count_are_as_of_the_frame_in_memory(checkpointer):
     frame = numbers()
     loaded = checkpointer.checkpoint("x", frame, scheduler="sync")
