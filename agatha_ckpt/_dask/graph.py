@@ -123,6 +123,7 @@ class Graph:
         self._index: Any = ()  # of the block that is being encoded
         self._steps: dict[Steps, Steps] = {}
         self._busy: set[Hashable] = set()
+        self._literals: dict[int, Any] = {}  # long ones without inputs, by id
 
     def digest(self, key: Hashable) -> tuple[bytes, Steps]:
         """Return digest and steps of a task, however long the chain of its inputs."""
@@ -218,9 +219,15 @@ class Graph:
 
     def _has_inputs(self, members: Any) -> bool:
         """Return whether dask finds keys, calls or nodes in a literal container."""
+        if id(members) in self._literals:  # each partition may have the same one
+            return False
         if _PLAIN.issuperset(map(type, members)):
-            return not self.tasks.keys().isdisjoint(members)
-        return any(map(self._is_input, members))
+            found = not self.tasks.keys().isdisjoint(members)
+        else:
+            found = any(map(self._is_input, members))
+        if len(members) > 8 and not found:
+            self._literals[id(members)] = members
+        return found
 
     def _is_input(self, part: Any) -> bool:
         if isinstance(part, _CONTAINERS):
