@@ -146,10 +146,11 @@ def _same_labels(value: Any, meta: Any) -> bool:
 
 
 def _frame_fault(frame: pd.DataFrame, meta: pd.DataFrame) -> str:
-    if not frame.columns.equals(meta.columns) or list(frame.columns.names) != list(
-        meta.columns.names
-    ):
+    if not frame.columns.equals(meta.columns):
         return f"it has the columns {list(frame.columns)}, not {list(meta.columns)}"
+    names = [list(each.columns.names) for each in (frame, meta)]
+    if names[0] != names[1]:
+        return f"its columns have the names {names[0]}, not {names[1]}"
     for place, (found, wanted) in enumerate(
         zip(frame.dtypes, meta.dtypes, strict=True)
     ):

@@ -433,6 +433,7 @@ def wrong(change):
 BROKEN_PROMISES = {
     "dtype": (lambda d: d.astype({"a": "i4"}), "has the dtype int32, not int64"),
     "columns": (lambda d: d[["b", "a", "c"]], "has the columns"),
+    "name of columns": (lambda d: d.rename_axis("k", axis=1), "columns have the names"),
     "index": (lambda d: d.set_index(d.b), "index has the names"),
     "index dtype": (lambda d: d.set_axis(d.b.tolist()), "index has the dtype float64"),
     "type": (lambda d: d.a, "not a pandas.DataFrame"),
