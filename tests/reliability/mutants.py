@@ -1,15 +1,10 @@
 """Defects that a checkpoint library can have: the tests are to find each of them.
 
-    python -m tests.reliability.mutants
-    python -m tests.reliability.mutants "no base" "no fsync"
-
 Each mutant is an edit of the source, made in a copy of the package. The test that is
 named for it must fail on the copy, with the message that is named for it.
 """
 
-import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -32,21 +27,11 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A defect, and the test that finds it.
-
-    Attributes
-    ----------
-    name : str
-    test : str
-        Its file, function and parameters.
-    message : str
-        Regular expression for its failure: it must fail for the right reason.
-    edits : tuple of Edit
-    """
+    """A defect, and the test that finds it."""
 
     name: str
-    test: str
-    message: str
+    test: str  # its file, function and parameters
+    message: str  # expression for its failure: it must fail for the right reason
     edits: tuple[Edit, ...]
 
 
@@ -345,33 +330,3 @@ def failures_of(mutant, tests):
             texts = [f"{f.get('message')}\n{f.text}" for f in failures]
             found[case.get("name")] = "\n".join(texts)
         return found
-
-
-def is_found(mutant):
-    """Return whether the test that is named for a mutant finds it; and its failure."""
-    (failure,) = failures_of(mutant, [mutant.test]).values()
-    return bool(failure and re.search(mutant.message, failure)), failure
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("mutants", nargs="*", help="names; by default all of them")
-    parser.add_argument("--show", action="store_true", help="show the failures")
-    arguments = parser.parse_args()
-    names = [mutant.name for mutant in MUTANTS]
-    if unknown := set(arguments.mutants) - set(names):
-        parser.error(f"unknown mutants: {sorted(unknown)}; known are {names}")
-    chosen = [m for m in MUTANTS if m.name in (arguments.mutants or names)]
-    missed = 0
-    for mutant in chosen:
-        found, failure = is_found(mutant)
-        print(f"{mutant.name}: {'found' if found else 'not found'}", flush=True)
-        if arguments.show:
-            print(failure[-2000:], flush=True)
-        missed += not found
-    print(f"{len(chosen) - missed} of {len(chosen)} found")
-    return int(bool(missed))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,5 +1,7 @@
 """The tests are tested: each defect that is put into a copy of the package is found."""
 
+import re
+
 import pytest
 
 from tests.reliability import mutants
@@ -9,8 +11,8 @@ from tests.reliability.mutants import MUTANTS, Edit, Mutant, StaleEditError
 @pytest.mark.long
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_found_by_the_test_that_is_named_for_it(mutant, record_property):
-    found, failure = mutants.is_found(mutant)
-    assert found, failure
+    (failure,) = mutants.failures_of(mutant, [mutant.test]).values()
+    assert re.search(mutant.message, failure), failure or "it passes"
     record_property("figures", "found")
 
 

@@ -42,6 +42,7 @@ from agatha_ckpt import (
 )
 from agatha_ckpt._cli.main import main
 from tests.conftest import CLOUDS
+from tests.dask.cluster_cases import a_cluster
 from tests.servers import azure
 from tests.servers.proxy import Proxy, Status
 
@@ -527,15 +528,7 @@ def test_the_error_of_a_worker_process_contains_no_secret(bucket, output):
 @ON_S3
 def test_a_cluster_logs_no_secret_when_its_tasks_fail(bucket, vault, tmp_path, output):
     with (
-        distributed.LocalCluster(
-            n_workers=1,
-            processes=False,
-            host="127.0.0.1",
-            protocol="tcp://",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            local_directory=tmp_path,
-        ) as cluster,
+        a_cluster(tmp_path, n_workers=1, processes=False) as cluster,
         distributed.Client(cluster),
     ):
         given = [by_options(bucket), by_filesystem(bucket)]
