@@ -43,6 +43,7 @@ from agatha_ckpt import (
     CorruptCheckpointError,
 )
 from agatha_ckpt._format.names import DONE_MARKER, parse_filename
+from tests.reliability.faulty_files import flipped
 from tests.reliability.runs import Run, labels
 
 PARTITIONS = 16
@@ -189,14 +190,10 @@ def damage(answers, task, indexes, how):
         parsed = parse_filename(path.name)
         if parsed and parsed.index in indexes:
             data = path.read_bytes()
-            half = len(data) // 2
             if how == "remove":
                 path.unlink()
-            elif how == "cut":
-                path.write_bytes(data[:-1])
             else:
-                flipped = bytes([data[half] ^ 1])
-                path.write_bytes(data[:half] + flipped + data[half + 1 :])
+                path.write_bytes(data[:-1] if how == "cut" else flipped(data))
 
 
 def judge(answers, task, clear):

@@ -247,24 +247,6 @@ def test_p5_a_file_of_another_form_under_the_right_name_raises(memory, form):
         saved.reset()
 
 
-@pytest.mark.long
-def test_p5_verify_names_and_repair_heals_a_large_object_that_is_shorter_now(s3):
-    """An object over 16 MiB is read by ranges; a server refuses one beyond its end."""
-    checkpointer = Checkpointer(s3.new_root(), verbose=False, compression=None)
-    big = ["a" * 1_000_000 + str(i) for i in range(18)]
-    bag = dask.bag.from_sequence(big, npartitions=1)
-    for kept in (-1, 8 << 20, 100, 0):
-        checkpointer.checkpoint(NAME, bag)
-        path = str(checkpointer.store.path(NAME))
-        (info,) = checkpointer.store.manifest(NAME).partitions
-        data = s3.fs.cat_file(f"{path}/{info.file}")
-        s3.fs.pipe_file(f"{path}/{info.file}", data[:kept])
-        load = checkpointer.checkpoint(NAME).compute
-        assert outcome_of(load, big) == "CorruptCheckpointError"
-        assert [d.index for d in checkpointer.store.verify(NAME)] == [0]
-        assert checkpointer.repair(NAME, bag).compute() == big
-
-
 # ---- hostile checkpoints, whose checksums are right ----
 
 SECONDS = 10  # of the processor: others may use the machine as well

@@ -43,6 +43,7 @@ from agatha_ckpt import (
 from agatha_ckpt._cli.main import main
 from tests.conftest import CLOUDS
 from tests.dask.cluster_cases import a_cluster
+from tests.reliability.faulty_files import flipped
 from tests.servers import azure
 from tests.servers.proxy import Proxy, Status
 
@@ -228,11 +229,6 @@ def change(store, path, edit):
     store.fs.pipe_file(path, edit(store.fs.cat_file(path)))
 
 
-def flip(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
 def cut(content):
     return content[:-1]
 
@@ -250,7 +246,7 @@ def tour(output, store):
     output.tasks("graph of a load", loaded.dask)
     assert loaded.compute(scheduler="sync") == RECORDS
     output.note("done", store.manifest("x"), checkpointer.status("x"))
-    change(store, first_file(store), flip)
+    change(store, first_file(store), flipped)
     output.note("verify", store.verify("x"))
     checkpointer.repair("x", make_bag(), scheduler="sync")
     change(store, first_file(store), cut)
@@ -349,7 +345,7 @@ def provoke_every_error(output, store):
     damage(cut, store.done_marker("x"))
     with output.error(CorruptCheckpointError):
         loud.checkpoint("x")
-    loaded = damage(flip)
+    loaded = damage(flipped)
     output.note("verify", store.verify("x"))
     with output.error(CorruptCheckpointError):
         loaded.compute(scheduler="sync")
@@ -557,9 +553,9 @@ def look_at(output, store, *options):
     root = store.root
     save(silent(store))
     run(output, *options, "verify", root, exit_code=0)
-    change(store, first_file(store), flip)
+    change(store, first_file(store), flipped)
     run(output, *options, "verify", root, exit_code=1)
-    change(store, store.done_marker("x"), flip)
+    change(store, store.done_marker("x"), flipped)
     run(output, *options, "ls", root, exit_code=0)
     run(output, *options, "verify", root, exit_code=1)
     run(output, *options, "report", root, "-o", "-", exit_code=0)
