@@ -80,10 +80,11 @@ def files_for(fs: AbstractFileSystem, fsync: bool) -> Files:
     """
     for layer in layers(fs):
         if issubclass(type(layer), CachingFileSystem):
+            name = _protocols(type(layer))[0]
             raise RootNotSetError(
-                f"the filesystem {_protocols(layer)[0]!r} keeps copies of files, so "
-                "that what other runs have saved or cleared would not be seen; set the "
-                "root that is behind it"
+                f"the filesystem {name!r} keeps copies of files, so that what other "
+                "runs have saved or cleared would not be seen; set the root that is "
+                "behind it"
             )
     if isinstance(fs, LocalFileSystem):
         return LocalFiles(fsync)
@@ -95,6 +96,8 @@ def files_for(fs: AbstractFileSystem, fsync: bool) -> Files:
     return RemoteFiles(fs)
 
 
-def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
+def _protocols(
+    fs: AbstractFileSystem | type[AbstractFileSystem],
+) -> tuple[str, ...]:
     protocol = fs.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)

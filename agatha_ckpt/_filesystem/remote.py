@@ -11,6 +11,7 @@ from shutil import copyfileobj
 from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
+from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from agatha_ckpt._filesystem.base import FileInfo, Files, FolderGoneError, Writer
@@ -67,6 +68,9 @@ class RemoteFiles:
                 raise
 
     def _means_absent(self, error: Exception, path: str) -> bool:
+        if isinstance(error, KeyError):  # of zip, with older fsspec
+            used = layers(self._fs)
+            return any(isinstance(fs, AbstractArchiveFileSystem) for fs in used)
         # SMB raises an OSError of its own.
         absent = isinstance(error, FileNotFoundError | NotADirectoryError)
         return absent or getattr(error, "errno", None) in (errno.ENOENT, errno.ENOTDIR)

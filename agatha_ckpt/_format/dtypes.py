@@ -130,7 +130,10 @@ def dtype_of(described: Any, pattern: Any = None) -> Any:
     if kind == "arrow":
         return pd.ArrowDtype(pattern.type)
     kept = pattern.dictionary
-    values = pa.chunked_array([kept]).to_pandas().astype(dtype_of(rest[0], kept))
+    values, dtype = pa.chunked_array([kept]).to_pandas(), dtype_of(rest[0], kept)
+    if isinstance(dtype, pd.DatetimeTZDtype) and values.dt.tz is None:
+        values = values.dt.tz_localize("UTC")  # pandas 2 gives Arrow no zone of these
+    values = values.astype(dtype)
     categories = axis_of(pd.Index(values, dtype=values.dtype), rest[1])
     return pd.CategoricalDtype(categories, pattern.type.ordered)
 

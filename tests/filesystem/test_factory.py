@@ -74,7 +74,7 @@ class Strict(LocalFileSystem):
 def test_a_filesystem_that_takes_no_option_for_listings_gets_none():
     fsspec.register_implementation("strict", Strict, clobber=True)
     fs, path = filesystem_of("strict:///x", {"auto_mkdir": True})
-    assert (type(fs), path) == (Strict, "/x")
+    assert (type(fs), path) == (Strict, Strict._strip_protocol("strict:///x"))
     with pytest.raises(TypeError, match="colour"):
         filesystem_of("strict:///x", {"colour": "red"})
     fs, _ = filesystem_of("s3://bucket/x", {"anon": True})
@@ -91,6 +91,8 @@ def test_a_root_whose_files_are_cached_is_refused(protocol, form):
         CheckpointStore(form.format(protocol))
 
 
+# Older fsspec leaves the file of an archive to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_filesystem_that_caches_files_is_refused_wherever_it_is(tmp_path):
     cached = SimpleCacheFileSystem(
         fs=LocalFileSystem(), cache_storage=str(tmp_path / "cache")

@@ -64,7 +64,7 @@ def assert_same_dtype(a, b):
     """Fail unless dtypes are equal, and in what numpy leaves out of that as well."""
     assert a == b
     assert (a.num, a.char, a.type) == (b.num, b.char, b.type)
-    assert (a.isnative, a.metadata) == (b.isnative, b.metadata)
+    assert (a.isnative, a.metadata or None) == (b.isnative, b.metadata or None)
     assert (a.isalignedstruct, a.itemsize) == (b.isalignedstruct, b.itemsize)
     if a.subdtype:
         assert a.shape == b.shape
