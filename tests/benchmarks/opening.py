@@ -82,7 +82,7 @@ def main():
                 check=True,
             )
             found.append(json.loads(done.stdout))
-    report.row(partitions=count, rounds=found)
+    report.row(what="open", partitions=count, rounds=found)
     seconds, cpu, size = (
         common.median([one[key] for one in found])
         for key in ("seconds", "cpu", "bytes")

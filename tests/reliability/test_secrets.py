@@ -284,12 +284,15 @@ EXPECTED = [
 @pytest.mark.parametrize("given", [by_options, by_filesystem])
 @pytest.mark.parametrize("bucket", list(CLOUDS), indirect=True)
 def test_no_credential_of_an_object_store_is_printed_written_or_raised(
-    bucket, given, output
+    request, bucket, given, output
 ):
     store = given(bucket)
     tour(output, store)
-    provoke_every_error(output, store)
-    output.check(*EXPECTED)
+    # rclone's server ignores conditions: there both of two runs succeed.
+    has_conditions = request.node.callspec.params["bucket"] != "s3-rclone"
+    provoke_every_error(output, store, has_conditions)
+    overtaken = set() if has_conditions else {"from other inputs"}
+    output.check(*(text for text in EXPECTED if text not in overtaken))
 
 
 @pytest.mark.parametrize("given", ["URL", "filesystem", "option"])
@@ -331,7 +334,7 @@ def test_a_root_without_a_password_is_shown_as_it_was_given(url):
 # ---- every error of this library ----
 
 
-def provoke_every_error(output, store):
+def provoke_every_error(output, store, has_conditions=True):
     loud, quiet = Checkpointer(store), silent(store)
 
     def damage(edit, path=None):
@@ -382,8 +385,11 @@ def provoke_every_error(output, store):
         save(quiet)
         return list(part)
 
-    with output.error(CheckpointConflictError):
-        save(loud, bag=make_bag(npartitions=1).map_partitions(is_overtaken))
+    overtaken = make_bag(npartitions=1).map_partitions(is_overtaken)
+    if has_conditions:
+        with output.error(CheckpointConflictError):
+            save(loud, bag=overtaken)
+    save(quiet)
     with output.error(CheckpointConflictError):
         save(silent(store, on_stale="error"), version="2")
     store.clear("x")
