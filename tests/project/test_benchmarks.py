@@ -24,6 +24,7 @@ ROWS = {
     "codec_speed": {"what": {"save", "load"}, "who": {"pickle"}},
     "memory": {"what": {"save", "load"}, "kind": {"spooled"}},
     "opening": {"what": {"open"}},
+    "records": {"what": {"read"}},
     "kinds": {"what": {"save", "load", "load 2 of 20"}, "who": {"ours", "npy"}},
 }
 
