@@ -102,15 +102,20 @@ class CrashingFiles:
         self._n = n
         self._publishing = self._published = self._landed = 0
         self._changed = threading.Condition()
-        self._is_over = False
+        self._has_crashed = self._is_over = False
 
     def __getattr__(self, name: str) -> Any:
         self._check()
         return getattr(self._files, name)
 
     def publish(self, folder: str, write: Writer) -> str:
-        """Write a file, unless *n* files are written or being written."""
+        """Write a file, unless *n* files are written or being written.
+
+        A task that the scheduler did not wait for writes none after the block either.
+        """
         with self._changed:
+            if self._has_crashed:
+                raise self._crash()
             self._check(self._publishing)
             self._publishing += 1
         try:
@@ -137,4 +142,8 @@ class CrashingFiles:
     def _check(self, more: int = 0) -> None:
         stored = max(self._published + more, self._landed)
         if stored >= self._n and not self._is_over:
-            raise SimulatedCrash(f"simulated crash: {self._n} partitions are stored")
+            self._has_crashed = True
+            raise self._crash()
+
+    def _crash(self) -> SimulatedCrash:
+        return SimulatedCrash(f"simulated crash: {self._n} partitions are stored")

@@ -1,5 +1,8 @@
 """crash_after: what is stored when it crashes, and what a resume then computes."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import dask
 import dask.bag
 import pytest
@@ -54,6 +57,21 @@ def test_exactly_n_partitions_are_stored_and_then_kept(checkpointer, n):
 def test_a_run_that_stores_fewer_partitions_does_not_crash(ckpt):
     with crash_after(TOTAL + 1, ckpt):
         assert Pipeline()(ckpt) == list(range(200, 200 + PARTITIONS))
+
+
+def test_a_late_task_of_a_crashed_run_stores_nothing(ckpt):
+    after_the_block = threading.Event()
+
+    def compute(numbers):
+        assert numbers == [0] or after_the_block.wait(60)
+        return numbers
+
+    numbers = dask.bag.from_sequence(range(2), npartitions=2)
+    with ThreadPoolExecutor(2) as pool, dask.config.set(scheduler="threads", pool=pool):
+        with pytest.raises(SimulatedCrash), crash_after(1, ckpt):
+            ckpt.checkpoint("x", numbers.map_partitions(compute))
+        after_the_block.set()
+    assert ckpt.status("x").partitions == 1
 
 
 def test_what_was_loaded_before_the_crash_loads_afterwards(ckpt):
