@@ -358,7 +358,13 @@ def test_no_column_is_none_of_them(checkpointer):
     assert_same(loaded[[]].compute(), frame[[]].compute())
 
 
-@pytest.mark.parametrize("chosen", [("p", "r"), "p", ["z"], [("z", "q"), ("p", "q")]])
+# dask's own frames cannot select a tuple, and those of older dask give a frame.
+A_TUPLE = pytest.param(
+    ("p", "r"), marks=pytest.mark.skipif(dask.__version__ < "2026", reason="older dask")
+)
+
+
+@pytest.mark.parametrize("chosen", [A_TUPLE, "p", ["z"], [("z", "q"), ("p", "q")]])
 def test_columns_of_two_levels_are_selected(checkpointer, chosen):
     labels = pd.MultiIndex.from_tuples([("p", "q"), ("p", "r"), ("z", "q")])
     frame = BASE.assign(k=1).set_axis(labels, axis=1)

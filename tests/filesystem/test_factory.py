@@ -1,5 +1,6 @@
 """Which filesystem a URL has, and which implementation it gets."""
 
+import gc
 import os
 import threading
 
@@ -104,6 +105,7 @@ def test_a_filesystem_that_caches_files_is_refused_wherever_it_is(tmp_path):
     fsspec.filesystem("zip", fo=str(archive), mode="w").close()
     with pytest.raises(RootNotSetError, match="keeps copies"):
         CheckpointStore(f"zip://x::simplecache::file://{archive}")
+    gc.collect()
     CheckpointStore(f"zip://x::file://{archive}")
 
 
