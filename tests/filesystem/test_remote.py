@@ -3,11 +3,13 @@
 import errno
 import ftplib
 import functools
+import gc
 import http.server
 import io
 import os
 import shutil
 import threading
+import warnings
 
 import dask.bag
 import fsspec
@@ -15,6 +17,7 @@ import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.zip import ZipFileSystem
 
 from agatha_ckpt import Checkpointer, CheckpointStore, RootNotSetError
 from agatha_ckpt._filesystem.base import FolderGoneError, NotAFileError
@@ -302,6 +305,10 @@ def published(tmp_path):
             "whole zip": f"zip://::file://{tmp_path}/whole.zip",
         }
         server.shutdown()
+    # Older fsspec leaves the file of an archive to the collector.
+    ZipFileSystem.clear_instance_cache()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 @pytest.mark.parametrize("kind", ["http", "zip", "whole zip"])
