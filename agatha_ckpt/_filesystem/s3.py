@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -32,8 +33,17 @@ class S3Files(ObjectStoreFiles):
         return data
 
     def _read_tagged(self, path: str) -> tuple[str, bytes]:
+        from s3fs.core import S3_RETRYABLE_ERRORS
+
+        for _ in range(self._fs.retries - 1):
+            with suppress(*S3_RETRYABLE_ERRORS):
+                return self._read_tagged_once(path)
+        return self._read_tagged_once(path)
+
+    def _read_tagged_once(self, path: str) -> tuple[str, bytes]:
+        # s3fs tries a request again, but not the reading of its body.
         answer = self._call("get_object", path)
-        return answer["ETag"], sync(self._fs.loop, answer["Body"].read)
+        return answer["ETag"], sync(self._fs.loop, _content_of, answer["Body"])
 
     def _write_if(self, path: str, data: bytes, tag: str) -> None:
         self._call("put_object", path, Body=data, IfMatch=tag)
@@ -56,3 +66,11 @@ class S3Files(ObjectStoreFiles):
         refused = {error.get("Key") for error in answer.get("Errors", [])}
         # Some servers do not name the key.
         return [by_key[key] for key in refused] if refused <= by_key.keys() else paths
+
+
+async def _content_of(body: Any) -> bytes:
+    try:
+        content: bytes = await body.read()
+    finally:
+        body.close()
+    return content

@@ -10,7 +10,7 @@ import pytest
 
 from agatha_ckpt import Checkpointer, CheckpointStore, RootNotSetError
 from tests.filesystem.conftest import place_at
-from tests.servers.proxy import Fault, LostAnswer, Proxy, Status
+from tests.servers.proxy import CutBody, Fault, LostAnswer, Proxy, Status
 
 STORES = ["s3", "s3-seaweedfs", "gcs", "azure"]
 CONDITIONAL = pytest.mark.parametrize("cloud", STORES, indirect=True)
@@ -65,6 +65,18 @@ def test_a_swap_is_a_conditional_write_after_one_read(proxy):
         files.swap(path, expected, data)
         sent = [request.method.replace("POST", "PUT") for request in proxy.requests]
         assert sent == methods
+
+
+@pytest.mark.parametrize("cloud", ["s3"], indirect=True)
+def test_a_swap_reads_again_what_was_cut(proxy):
+    path = before(proxy, b"old")
+    left = [CutBody()]
+    proxy.fault = lambda request: (
+        left.pop() if left and request.method == "GET" else None
+    )
+    assert proxy.place.files.swap(path, b"old", b"new")
+    assert not left
+    assert content(proxy, path) == b"new"
 
 
 class AnotherFirst(Fault):
