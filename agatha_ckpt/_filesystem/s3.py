@@ -10,6 +10,8 @@ from fsspec.asyn import sync
 
 from agatha_ckpt._filesystem.object_store import ObjectStoreFiles
 
+_TRIES = 5  # of a read of a marker, as s3fs makes them of other reads
+
 
 class S3Files(ObjectStoreFiles):
     """An s3fs filesystem.
@@ -35,7 +37,7 @@ class S3Files(ObjectStoreFiles):
     def _read_tagged(self, path: str) -> tuple[str, bytes]:
         from s3fs.core import S3_RETRYABLE_ERRORS
 
-        for _ in range(self._fs.retries - 1):
+        for _ in range(_TRIES - 1):
             with suppress(*S3_RETRYABLE_ERRORS):
                 return self._read_tagged_once(path)
         return self._read_tagged_once(path)

@@ -262,6 +262,9 @@ class _Body:
     async def read(self):
         return self.data
 
+    def close(self):
+        """Do nothing: the answer is in memory."""
+
 
 class FaultyMemory(FaultyFileSystem, MemoryFileSystem):
     """The memory filesystem, which the library knows by its class."""
