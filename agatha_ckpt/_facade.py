@@ -40,9 +40,45 @@ def checkpoint(
 ) -> Any:
     """Save a collection under *name* unless that is done; return one that loads it.
 
-    As `Checkpointer.checkpoint` of the default Checkpointer, with the same parameters.
-    `set_verbose` and the other setters change its settings; `set_halt_point` sets what
-    *halt_after* is in place of. After `disable` the collection is returned as it is.
+    As `Checkpointer.checkpoint` of the default Checkpointer, whose settings
+    `set_verbose` and the other setters change.
+
+    Parameters
+    ----------
+    name : str or os.PathLike
+        Name of the checkpoint, or its path directly under the root.
+    bag : dask collection, optional
+        What to save. Without it the checkpoint must be done.
+    verbose, allow_partial : bool, optional
+        In place of the settings of that name, for this call.
+    halt_after : str, optional
+        In place of the halt point: stop after exactly the checkpoint of this name.
+    textfile : bool, default False
+        Save strings, one record a line, for other programs; returns None.
+    version : str, optional
+        A label of yours. A done checkpoint with another label is computed again.
+    overwrite : bool, default False
+        Compute every partition, whatever is stored. Version label and metadata are
+        then those of this call alone.
+    metadata : mapping, optional
+        Values of yours, kept in the manifest of what is saved: at most 64 KiB of
+        JSON. They are part of no identity.
+    **options
+        Other fields of `Settings`, for this call; and what dask takes: ``scheduler``
+        and the keywords of that scheduler.
+
+    Returns
+    -------
+    dask collection or None
+        One of the same kind that loads the checkpoint. After `disable`, the one that
+        was given. None with ``textfile=True``.
+
+    Raises
+    ------
+    RootNotSetError
+        No root was set, or it cannot be written to.
+    CheckpointError, CheckpointHalt, TypeError
+        As `Checkpointer.checkpoint`.
     """
     return _default.checkpoint(
         name,
@@ -63,11 +99,27 @@ def ckpt(
 ) -> None:
     """Replace the variable *bag_name* of the caller by its checkpoint.
 
-    ``ckpt("sentences")`` is ``sentences = checkpoint("sentences", sentences)``. With
-    *ckpt_prefix* the checkpoint is called *ckpt_prefix*, ``_``, *bag_name*, so that
-    functions which use the same variable names can save different checkpoints.
+    ``ckpt("sentences")`` is ``sentences = checkpoint("sentences", sentences)``.
 
-    As `Checkpointer.ckpt` of the default Checkpointer, with the same parameters.
+    Parameters
+    ----------
+    bag_name : str
+        Name of a variable of the caller that holds a collection; also the name of the
+        checkpoint.
+    ckpt_prefix : str, optional
+        The checkpoint is called *ckpt_prefix*, ``_``, *bag_name*, so that functions
+        which use the same variable names can save different checkpoints.
+    **kwargs
+        Those of `checkpoint`. With ``textfile=True`` the variable stays.
+
+    Raises
+    ------
+    InvalidNameError
+        The caller sees no variable of that name.
+    EncodeError
+        It does not hold a collection.
+    CheckpointError
+        As `checkpoint`.
     """
     checkpoint_variable(checkpoint, sys._getframe(1), bag_name, ckpt_prefix, kwargs)
 
