@@ -12,7 +12,7 @@ from secrets import token_hex
 import click
 
 from agatha_ckpt._cli.common import root_of, takes_root
-from agatha_ckpt._cli.table import printable, table
+from agatha_ckpt._cli.table import hanging, printable, table
 from agatha_ckpt._errors import error_note, redact
 from agatha_ckpt._filesystem.probe import Check, Result
 from agatha_ckpt._filesystem.probe import probe as try_filesystem
@@ -46,8 +46,8 @@ def probe(store: CheckpointStore, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     rows = [_row(check) for check in checks]
-    click.echo("\n".join(table(["WHAT", "RESULT", ""], rows)))
-    click.echo(f"\n{_SUMMARIES[_commit(checks)]}")
+    lines = table(["WHAT", "RESULT", ""], rows)
+    click.echo("\n".join([*lines, "", *hanging("", _SUMMARIES[_commit(checks)])]))
 
 
 _SUMMARIES = {

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -32,7 +33,7 @@ from agatha_ckpt._store.contents import Contents, contents_of
 from agatha_ckpt._store.status import State, Status
 from agatha_ckpt._store.store import CheckpointStore
 
-_BINS, _BAR_COLUMNS, _LABEL_COLUMNS = 8, 40, 35
+_BINS, _BAR_COLUMNS = 8, 40
 _MIN_RATIO = 1.25  # of largest to smallest
 _MAX_VALUE = 200  # characters of a value of the metadata
 
@@ -60,10 +61,8 @@ def show(store: CheckpointStore, name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_json_object(status, lineage, where), indent=2))
     else:
-        facts = _facts(status, lineage, contents, where)
-        column = max(len(label) for label, _ in facts)
-        for label, text in facts:
-            click.echo(f"{label.ljust(column)}  {text}".rstrip())
+        first, *facts = _facts(status, lineage, contents, where)
+        click.echo("\n".join(table(first, facts)))
         if status.manifest:
             click.echo("\n".join(_spread_table(status.manifest)))
     if status.problem:
@@ -227,15 +226,14 @@ def histogram(
     low, high = min(values), max(values)
     step = (high - low) / _BINS
     bins = [0] * _BINS
-    bar = max(min(_BAR_COLUMNS, (terminal_columns() or 100) - _LABEL_COLUMNS), 8)
     for value in values:
         bins[min(int((value - low) / step), _BINS - 1)] += 1
+    edges = [shown(low + i * step) for i in range(_BINS + 1)]
+    labels = [f"{start} - {end}" for start, end in pairwise(edges)]
+    room = (terminal_columns() or 100) - max(map(len, labels)) - len("  PARTITIONS  ")
+    bar = max(min(_BAR_COLUMNS, room), 1)
     rows = [
-        [
-            f"{shown(low + i * step)} - {shown(low + (i + 1) * step)}",
-            format_count(number),
-            "#" * -(-number * bar // max(bins)),
-        ]
-        for i, number in enumerate(bins)
+        [name, format_count(number), "#" * -(-number * bar // max(bins))]
+        for name, number in zip(labels, bins, strict=True)
     ]
     return table([label.upper(), "PARTITIONS", ""], rows, "<><")

@@ -29,8 +29,8 @@ def table(
         For each column ``>`` (right) or ``<`` (left, also for those beyond).
     spare : sequence of str
         Headers of the columns that a narrow terminal can do without, the first first.
-        What is left is narrowed by shorter names in the first column. A last column
-        without a header, of notes, may be wrapped.
+        What is left is narrowed by shorter names in the first column. The last column
+        is wrapped; one without a header, of notes, is put below where it has no room.
 
     Examples
     --------
@@ -42,16 +42,46 @@ def table(
     """
     columns = list(zip(header, *rows, strict=True))
     places = list(zip(columns, sides.ljust(len(columns), "<"), strict=True))
-    if available := terminal_columns():
+    available = terminal_columns()
+    if available:
         places = _fit(places, available, list(spare))
-    columns = [column for column, _ in places]
-    widths = [max(map(width, column)) for column in columns]
+    *aligned, (notes, last_side) = places
+    widths = [max(map(width, cells)) for cells, _ in aligned]
+    last = max(map(width, notes))
+    room = (available or 1_000) - sum(wide + 2 for wide in widths)
+    below = not notes[0] and room < min(last, _NOTE_COLUMNS)
+    lines = []
+    for *line, note in zip(*(cells for cells, _ in places), strict=True):
+        lead = "".join(
+            pad(cell, wide, side) + "  "
+            for cell, wide, (_, side) in zip(line, widths, aligned, strict=True)
+        )
+        if below:
+            lines.append(lead.rstrip())
+            lead = "    "
+            if not note:
+                continue
+        lines += hanging(lead, note if last_side == "<" else pad(note, last, ">"))
+    return lines
+
+
+def hanging(lead: str, text: str) -> list[str]:
+    """Return *lead* and *text*, which is wrapped on a terminal, between words.
+
+    A word that is longer than a line stays whole, so that a path can be copied.
+    """
+    indent = width(lead)
+    room = max((terminal_columns() or sys.maxsize) - indent, _WORD_COLUMNS)
+    first, *others = text.split(" ")
+    lines = [first]
+    for word in others:
+        if width(f"{lines[-1]} {word}") > room:
+            lines.append(word)
+        else:
+            lines[-1] += f" {word}"
     return [
-        "  ".join(
-            pad(cell, wide, side)
-            for cell, wide, (_, side) in zip(line, widths, places, strict=True)
-        ).rstrip()
-        for line in zip(*columns, strict=True)
+        f"{' ' * indent if number else lead}{line}".rstrip()
+        for number, line in enumerate(lines)
     ]
 
 
@@ -64,6 +94,8 @@ def terminal_columns() -> int | None:
 
 _Place = tuple[tuple[str, ...], str]  # the cells of a column, and their side
 _NAME_COLUMNS = 16  # of the shortest name
+_NOTE_COLUMNS = 24  # of notes at the right of other columns
+_WORD_COLUMNS = 12  # of wrapped text
 
 
 def _fit(places: list[_Place], available: int, spare: list[str]) -> list[_Place]:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ import click
 from agatha_ckpt._cli.common import UNREADABLE_HINT, find_statuses, takes_root
 from agatha_ckpt._cli.table import (
     coloured,
+    hanging,
     pad,
     shorten,
     state_cell,
@@ -100,9 +102,12 @@ def verify(
             lines = [status.problem] if status.problem else group_faults(faults)
             with bar.external_write_mode(sys.stdout):
                 text = _result(status, verdict, allow_pickle)
-                click.echo(f"{pad(shorten(status.name, room), column)}  {text}")
-                for line in lines:
-                    click.echo(f"    {line}")
+                lead = f"{pad(shorten(status.name, room), column)}  "
+                found = [
+                    hanging(lead, text),
+                    *(hanging("    ", line) for line in lines),
+                ]
+                click.echo("\n".join(chain.from_iterable(found)))
     if as_json:
         click.echo(json.dumps(objects, indent=2))
     if summary := _summary(verdicts):

@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 
+import click
 import dask.bag
 from click.testing import CliRunner
 
@@ -18,6 +20,22 @@ FORMATS = ("msgpack", "text", "parquet", "npy", "pickle")
 
 def run(*arguments, **options):
     return CliRunner().invoke(main, list(map(str, arguments)), **options)
+
+
+class Terminal(io.StringIO):
+    """A standard output that is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def on_terminal(*arguments):
+    """Return what a command prints on a terminal, without colours."""
+    with contextlib.redirect_stdout(Terminal()) as screen:
+        main(list(map(str, arguments)), standalone_mode=False)
+    return click.unstyle(screen.getvalue())
 
 
 def refused(*arguments, code=1, **options):

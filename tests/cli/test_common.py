@@ -7,7 +7,7 @@ import dask
 import pytest
 
 from agatha_ckpt._cli.main import main
-from tests.cli.cases import fill, forbidden, refused, rows, run
+from tests.cli.cases import fill, forbidden, on_terminal, refused, rows, run, save
 
 EVERY_COMMAND = [
     ["ls"],
@@ -55,6 +55,23 @@ def test_an_invalid_command_line_prints_usage_and_exits_2(arguments):
     ended = run(*arguments.split())
     assert ended.exit_code == 2
     assert "Usage:" in ended.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 46, 80])
+@pytest.mark.parametrize(
+    "command", [["probe"], ["prune", "--partial", "-n"], ["show", "de_sentences"]]
+)
+def test_a_narrow_terminal_breaks_lines_between_words(
+    folder, monkeypatch, columns, command
+):
+    note = {"note": "made of the abstracts that were published before 2026"}
+    save(folder, "ab", name="de_sentences", metadata=note)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = on_terminal(*on(folder, command))
+    for line in shown.splitlines():
+        assert len(line) <= columns or " " not in line[12:].strip()
+    piped = run(*on(folder, command)).stdout
+    assert set(shown.split()) <= set(piped.split())
 
 
 # ---- the root ----

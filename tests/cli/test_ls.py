@@ -1,23 +1,20 @@
 """``agatha-ckpt ls``."""
 
-import contextlib
-import io
 import json
 import os
 import threading
 from datetime import UTC, datetime, timedelta
 
-import click
 import pytest
 
 from agatha_ckpt import Checkpointer, Manifest, Plan
-from agatha_ckpt._cli.main import main
 from agatha_ckpt._format.done_marker import encode_manifest
 from tests.cli.cases import (
     damage_marker,
     family,
     forbidden,
     make_unsupported,
+    on_terminal,
     rows,
     run,
     save,
@@ -185,15 +182,6 @@ def test_a_root_without_checkpoints_names_the_roots_one_level_below(store):
     assert rows(run("ls", f"{root}/run-1"))[0][0] == "x"
 
 
-class Terminal(io.StringIO):
-    """A standard output that is a terminal."""
-
-    encoding = "utf-8"
-
-    def isatty(self):
-        return True
-
-
 @pytest.mark.parametrize(
     "columns, header",
     [
@@ -209,10 +197,7 @@ def test_a_narrow_terminal_gets_shorter_names_and_fewer_columns(
     long = f"terms-of-{'documents-' * 5}2026"
     save(tmp_path, "ab", name=long, version="2")
     monkeypatch.setenv("COLUMNS", str(columns))
-    screen = Terminal()
-    with contextlib.redirect_stdout(screen):
-        main(["ls", str(tmp_path)], standalone_mode=False)
-    first, line = map(click.unstyle, screen.getvalue().splitlines())
+    first, line = on_terminal("ls", tmp_path).splitlines()
     assert first.split() == header.split()
     assert len(line) <= columns
     shown = line.split()[0]
