@@ -47,7 +47,7 @@ class PartitionInfo:
     records : int
         Number of records; -1 where it is not known (checkpoints of Agatha).
     bytes : int
-        Size of the file; -1 where it is not known.
+        Size of the file in bytes; -1 where it is not known.
     digest : str
         32 hex digits over the content, equal for equal records in any compression;
         empty where it is not known.

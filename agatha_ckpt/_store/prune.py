@@ -110,7 +110,7 @@ class Removal:
 
     @property
     def bytes(self) -> int:
-        """Their size."""
+        """Their size in bytes."""
         return self.contents.bytes
 
     @property

@@ -56,7 +56,7 @@ class Status:
     records : int, optional
         Number of records of a done checkpoint (Agatha kept no count).
     bytes : int
-        Size of the partition files.
+        Size of the partition files, in bytes.
     format : str, optional
         ``"msgpack"``, ``"text"`` or ``"pickle"``.
     version : str, optional
