@@ -13,7 +13,8 @@ import click
 
 from agatha_ckpt._cli.common import root_of, takes_root
 from agatha_ckpt._cli.table import hanging, printable, table
-from agatha_ckpt._errors import error_note, redact
+from agatha_ckpt._errors import RootNotSetError, error_note, redact
+from agatha_ckpt._filesystem.base import FolderGoneError
 from agatha_ckpt._filesystem.probe import Check, Result
 from agatha_ckpt._filesystem.probe import probe as try_filesystem
 from agatha_ckpt._store.store import CheckpointStore
@@ -33,8 +34,15 @@ def probe(store: CheckpointStore, as_json: bool) -> None:
 
     Example: agatha-ckpt probe s3://bucket/run-1
     """
-    with error_note(f"probing the root {root_of(store)}"), _folder_in(store) as folder:
-        checks = try_filesystem(store._files, folder)
+    where = f"the root {root_of(store)}"
+    try:
+        with error_note(f"probing {where}"), _folder_in(store) as folder:
+            checks = try_filesystem(store._files, folder)
+    except FolderGoneError as error:
+        raise RootNotSetError(
+            f"the bucket {str(error)!r} of {where} does not exist; make it, or give "
+            "another root"
+        ) from None
     if as_json:
         kind = type(store.fs)
         found = {

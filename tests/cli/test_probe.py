@@ -73,6 +73,12 @@ def test_a_root_that_cannot_be_written_to_is_one_line(folder):
     assert f"probing the root {str(folder)!r}" in message
 
 
+def test_a_bucket_that_does_not_exist_is_one_line(s3):
+    message = refused("probe", "s3://no-such-bucket/run-1")
+    assert "the bucket 'no-such-bucket'" in message
+    assert "make it" in message
+
+
 def test_a_disk_may_lack_links_and_syncs_of_folders(tmp_path, monkeypatch):
     fsync = os.fsync
 
