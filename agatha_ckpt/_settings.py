@@ -109,6 +109,9 @@ class Settings:
         )
 
 
+_OF_CALLS = ("compute", "metadata", "overwrite", "scheduler", "textfile", "version")
+
+
 def check_names(given: Iterable[str], others: Iterable[str] = ()) -> None:
     """Refuse names that are neither settings nor among *others*.
 
@@ -120,9 +123,12 @@ def check_names(given: Iterable[str], others: Iterable[str] = ()) -> None:
     for name in given:
         if name not in known:
             near = get_close_matches(name, known, 1, cutoff=0)[0]
+            advice = f"the nearest known one is {near!r}"
+            if name in _OF_CALLS:
+                advice = "give it to each call of checkpoint"
             raise TypeError(
-                f"unexpected keyword argument {name!r}; the nearest known one is "
-                f"{near!r} (known here: {', '.join(known)})"
+                f"unexpected keyword argument {name!r}; {advice} "
+                f"(known here: {', '.join(known)})"
             )
 
 

@@ -192,6 +192,11 @@ def test_an_unknown_keyword_without_a_bag(ckpt):
         ckpt.explain("x", force=True)
 
 
+def test_a_keyword_of_the_call_is_not_one_of_the_checkpointer(tmp_path):
+    with pytest.raises(TypeError, match="'scheduler'; give it to each call"):
+        agatha_ckpt.Checkpointer(tmp_path, scheduler="sync")
+
+
 def test_the_facade_refuses_it_as_well(tmp_path):
     agatha_ckpt.set_root(tmp_path)
     bag = numbers()
