@@ -170,8 +170,8 @@ def read_only_refusal(where: str, done: str) -> InvalidValueError:
     )
 
 
-def refusal(error: OSError) -> str:
-    """Return why a file cannot be read, as a reason inside a message.
+def refusal(error: OSError, verb: str = "read") -> str:
+    """Return why a file cannot be read or deleted, as a reason inside a message.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def refusal(error: OSError) -> str:
     reason = redact(" ".join(str(error.strerror or error).split()))
     reason = reason or type(error).__name__
     is_permission = isinstance(error, PermissionError)
-    return f"no permission to read it ({reason})" if is_permission else reason
+    return f"no permission to {verb} it ({reason})" if is_permission else reason
 
 
 def redact(text: str) -> str:

@@ -185,8 +185,7 @@ def _remove(
     click.echo(f"freed {format_bytes(freed)}")
     if kept:
         raise click.ClickException(
-            f"{kept} of {format_count(len(removals), 'checkpoint')} not deleted; run "
-            "this again"
+            f"{kept} of {format_count(len(removals), 'checkpoint')} not deleted"
         )
 
 

@@ -178,13 +178,13 @@ def remove(folder: Folder, removal: Removal, find_again: Finder) -> Removal:
     try:
         if removal.is_same(find_again(folder)) and removal.apply(folder):
             return removal
-        reason = "it has changed since it was listed"
+        reason = "it has changed since it was listed; try again"
     except NETWORK_ERRORS:
         raise
     except CheckpointError as error:
         reason = str(error)
     except OSError as error:
-        reason = refusal(error)
+        reason = refusal(error, "delete")
     return replace(removal, skip_reason=reason)
 
 

@@ -11,6 +11,7 @@ from agatha_ckpt._human import format_bytes
 from tests.cli.cases import (
     damage_marker,
     fill,
+    forbidden,
     leave_over,
     make_unsupported,
     refused,
@@ -160,6 +161,14 @@ def test_a_checkpoint_that_changed_since_it_was_shown_is_kept(folder, command):
     assert ended.exit_code == 1
     assert "kept unfinished: it has changed" in ended.stderr
     assert CheckpointStore(folder).is_done("unfinished")
+
+
+def test_what_this_account_may_not_delete_is_kept_with_the_reason(shared):
+    with forbidden(shared / "lines", 0o555):
+        ended = run("clear", shared, "lines", "--yes")
+    assert ended.exit_code == 1
+    assert "kept lines: no permission to delete it (Permission denied)" in ended.stderr
+    assert CheckpointStore(shared).is_done("lines")
 
 
 # ---- prune ----
