@@ -106,8 +106,7 @@ class Folder:
 
         Errors are those of `check_spelling` and `make_folder`.
         """
-        if self.files.has_folders and any(map(is_own_file, self.list())):
-            self.check_spelling()
+        self.check_spelling()
         make_folder(self.files, self.path, f"the folder of {self.describe()}")
 
     def check_spelling(self) -> None:
@@ -123,6 +122,8 @@ class Folder:
         names = [normalize("NFC", name) for name in found]
         other = next((name for name in names if is_variant(name, self.name)), None)
         if other is None or self.name in names:
+            return
+        if not any(map(is_own_file, self.list())):  # the disk keeps the names apart
             return
         manifest = self.find_marker().manifest
         if manifest is None or manifest.name != self.name:
