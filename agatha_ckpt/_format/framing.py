@@ -1,6 +1,6 @@
 """Header, block heads and footer of a msgpack partition file, each with a checksum."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import inf
 from struct import Struct
@@ -149,24 +149,24 @@ def split_block_head(head: bytes) -> tuple[int, int, int, int]:
 # ---- footer ----
 
 
-def encode_text(info: PartitionInfo) -> bytes:
+def encode_text(code: str, classes: Iterable[str]) -> bytes:
     """Return the text of a footer as bytes: the code, then a class a line.
 
     Of both whole entries only, as many as there is room for.
     """
-    lines = b"".join(b"\n" + name.encode() for name in info.classes)
+    lines = b"".join([b"\n" + name.encode() for name in classes])
     if len(lines) > _MAX_CLASSES_BYTES:
         lines = lines[: _MAX_CLASSES_BYTES + 1].rpartition(b"\n")[0]
-    code = info.code.replace("\n", " ").encode("utf-8", "replace")
+    text = code.replace("\n", " ").encode("utf-8", "replace")
     room = _MAX_TEXT_BYTES - len(lines)
-    if len(code) > room:
-        code = code[: room + 1].rpartition(b";")[0]
-    return code + lines
+    if len(text) > room:
+        text = text[: room + 1].rpartition(b";")[0]
+    return text + lines
 
 
 def encode_footer(info: PartitionInfo, blocks: int) -> bytes:
     """Return the footer of a file that has so many *blocks*."""
-    text = encode_text(info)
+    text = encode_text(info.code, info.classes)
     fixed = _FOOTER.pack(
         _END_MAGIC,
         info.records,

@@ -4,7 +4,6 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from io import SEEK_END
 from struct import Struct
 from time import perf_counter
@@ -105,12 +104,10 @@ class MsgpackCodec(Codec):
             digest.hexdigest()[: 2 * DIGEST_BYTES],
             perf_counter() - started,
             records=count,
-            bytes=0,
+            bytes=size + len(encode_text(attempt.code, classes)) + FOOTER_BYTES,
             holds_pickle=bool(flags & PICKLE),
             classes=MainClasses(classes),
         )
-        size += len(encode_text(info)) + FOOTER_BYTES
-        info = replace(info, bytes=size)
         sink.write(encode_footer(info, blocks))
         return info
 
@@ -227,7 +224,8 @@ def _read_ends(source: BinaryIO, file: StoredFile) -> _Ends:
 def _read_blocks(source: BinaryIO, ends: _Ends) -> Iterator[Block]:
     """Yield the blocks after the header, each after its checksum."""
     info = ends.info
-    left = info.bytes - HEADER_BYTES - len(encode_text(info)) - FOOTER_BYTES
+    text = encode_text(info.code, info.classes)
+    left = info.bytes - HEADER_BYTES - len(text) - FOOTER_BYTES
     running = hashlib.sha256()
     count = blocks = 0
     while left > 0:
