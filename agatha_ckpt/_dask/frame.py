@@ -18,10 +18,11 @@ from agatha_ckpt._dask.load import LoadPartition
 from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import EncodeError
 from agatha_ckpt._format.dtypes import UnstorableFrame, index_fault, same_dtype
-from agatha_ckpt._format.frames import to_arrow
+from agatha_ckpt._format.frame_reader import frame_in
+from agatha_ckpt._format.frames import to_arrow, write_table
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
 from agatha_ckpt._format.names import PARQUET
-from agatha_ckpt._format.parquet import frame_in, read_frame, write_table
+from agatha_ckpt._format.parquet import read_frame
 from agatha_ckpt._format.pieces import PieceWriter
 from agatha_ckpt._store.partition import read_partition
 

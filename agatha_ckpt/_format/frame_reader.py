@@ -52,6 +52,15 @@ def fields_for(schema: pa.Schema, columns: list[Any] | None) -> list[str] | None
     return list(dict.fromkeys(names))
 
 
+def frame_in(parquet: Any, columns: list[Any] | None = None) -> Any:
+    """Return the frame or series of an open Parquet file, or *columns* of it."""
+    fields = fields_for(parquet.schema_arrow, columns)
+    table = parquet.read(columns=fields, use_threads=False)
+    if fields is not None:  # of nested columns more than asked for may be read
+        table = table.select(fields)
+    return to_pandas(table, columns)
+
+
 def to_pandas(table: pa.Table, columns: list[Any] | None = None) -> Any:
     """Return the frame or the series that `to_arrow` made a table of.
 

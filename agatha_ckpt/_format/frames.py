@@ -21,12 +21,15 @@ from agatha_ckpt._format.dtypes import (
 )
 from agatha_ckpt._format.frame_reader import KEY, to_pandas
 from agatha_ckpt._format.objects import objects_of, same_object
+from agatha_ckpt._format.pieces import PieceWriter
 
 if TYPE_CHECKING:  # imported when the first frame is met
     import pandas as pd
     import pyarrow as pa
 
 _Described = dict[str, Any]
+ROW_GROUP = 128 * 1024  # rows, so that a reader with a filter can skip some
+_BUFFER_BYTES = 4 * 1024 * 1024  # fewer and larger writes
 _MOST_CHECKED = 1_000
 _checked: set[str] = set()
 
@@ -245,3 +248,40 @@ def _check(value: Any, back: Any) -> None:
         raise UnstorableFrame(
             f"what Arrow gives back as its index {fault}; use reset_index"
         )
+
+
+def write_table(table: pa.Table, sink: PieceWriter, compression: str | None) -> None:
+    """Write a table as a Parquet file.
+
+    Raises
+    ------
+    UnstorableFrame
+        Parquet does not have one of the types.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # A dictionary takes time to build, and numbers seldom repeat.
+    texts = [field.name for field in table.schema if not _is_number(field.type)]
+    try:
+        with (
+            pa.BufferedOutputStream(pa.PythonFile(sink, "w"), _BUFFER_BYTES) as buffer,
+            pq.ParquetWriter(
+                buffer,
+                table.schema,
+                version="2.6",
+                compression=compression or "none",
+                use_dictionary=texts or False,
+            ) as writer,
+        ):
+            writer.write_table(table, row_group_size=ROW_GROUP)
+    except pa.ArrowNotImplementedError as error:
+        raise UnstorableFrame(
+            f"Parquet cannot hold it ({error}); convert the column, or store a bag"
+        ) from None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_primitive(kind))

@@ -15,8 +15,8 @@ from agatha_ckpt._errors import (
 )
 from agatha_ckpt._format.base import Attempt, Codec, StoredFile
 from agatha_ckpt._format.dtypes import UnstorableFrame
-from agatha_ckpt._format.frame_reader import fields_for, to_pandas
-from agatha_ckpt._format.frames import to_arrow
+from agatha_ckpt._format.frame_reader import frame_in
+from agatha_ckpt._format.frames import ROW_GROUP, to_arrow, write_table
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import PARQUET, SUFFIXES
 from agatha_ckpt._format.pieces import PieceWriter, inspect_pieces, open_pieces
@@ -24,8 +24,6 @@ from agatha_ckpt._format.pieces import PieceWriter, inspect_pieces, open_pieces
 if TYPE_CHECKING:  # pandas and pyarrow are imported when the first frame is met
     import pyarrow as pa
 
-ROW_GROUP = 128 * 1024  # rows, so that a reader with a filter can skip some
-_BUFFER_BYTES = 4 * 1024 * 1024  # fewer and larger writes
 _BATCH = 1024  # rows that are made Python objects at a time
 
 
@@ -100,43 +98,6 @@ def _objects(column: pa.Array) -> list[Any]:
     return found
 
 
-def write_table(table: pa.Table, sink: PieceWriter, compression: str | None) -> None:
-    """Write a table as a Parquet file.
-
-    Raises
-    ------
-    UnstorableFrame
-        Parquet does not have one of the types.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    # A dictionary takes time to build, and numbers seldom repeat.
-    texts = [field.name for field in table.schema if not _is_number(field.type)]
-    try:
-        with (
-            pa.BufferedOutputStream(pa.PythonFile(sink, "w"), _BUFFER_BYTES) as buffer,
-            pq.ParquetWriter(
-                buffer,
-                table.schema,
-                version="2.6",
-                compression=compression or "none",
-                use_dictionary=texts or False,
-            ) as writer,
-        ):
-            writer.write_table(table, row_group_size=ROW_GROUP)
-    except pa.ArrowNotImplementedError as error:
-        raise UnstorableFrame(
-            f"Parquet cannot hold it ({error}); convert the column, or store a bag"
-        ) from None
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_primitive(kind))
-
-
 @contextmanager
 def _opened(file: StoredFile, info: PartitionInfo, partly: bool) -> Iterator[Any]:
     """Open a stored file, whose bytes are checked before they are used."""
@@ -170,12 +131,3 @@ def read_frame(
     """
     with _opened(file, info, columns is not None) as parquet:
         return frame_in(parquet, columns)
-
-
-def frame_in(parquet: Any, columns: list[Any] | None = None) -> Any:
-    """Return the frame or series of an open Parquet file, or *columns* of it."""
-    fields = fields_for(parquet.schema_arrow, columns)
-    table = parquet.read(columns=fields, use_threads=False)
-    if fields is not None:  # of nested columns more than asked for may be read
-        table = table.select(fields)
-    return to_pandas(table, columns)

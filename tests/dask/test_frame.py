@@ -23,8 +23,8 @@ from agatha_ckpt import (
     EncodeError,
 )
 from agatha_ckpt._format.dtypes import UnstorableFrame
-from agatha_ckpt._format.frames import to_arrow
-from agatha_ckpt._format.parquet import frame_in, write_table
+from agatha_ckpt._format.frame_reader import frame_in
+from agatha_ckpt._format.frames import to_arrow, write_table
 from agatha_ckpt._format.pieces import PieceWriter
 
 N = 7
