@@ -129,12 +129,13 @@ def dtype_of(described: Any, pattern: Any = None) -> Any:
         return pd.DatetimeTZDtype(rest[0], ZoneInfo(rest[1]))
     if kind == "arrow":
         return pd.ArrowDtype(pattern.type)
-    kept = pattern.dictionary
-    values, dtype = pa.chunked_array([kept]).to_pandas(), dtype_of(rest[0], kept)
-    if isinstance(dtype, pd.DatetimeTZDtype) and values.dt.tz is None:
-        values = values.dt.tz_localize("UTC")  # pandas 2 gives Arrow no zone of these
-    values = values.astype(dtype)
-    categories = axis_of(pd.Index(values, dtype=values.dtype), rest[1])
+    kept = pa.chunked_array([pattern.dictionary])
+    dtype = dtype_of(rest[0], pattern.dictionary)
+    if hasattr(dtype, "__from_arrow__"):
+        values = dtype.__from_arrow__(kept)
+    else:
+        values = kept.to_pandas().astype(dtype)
+    categories = axis_of(pd.Index(values, dtype=dtype), rest[1])
     return pd.CategoricalDtype(categories, pattern.type.ordered)
 
 
@@ -167,7 +168,7 @@ def same_dtype(a: Any, b: Any) -> bool:
         same = a.categories.equals(b.categories) and a.ordered == b.ordered
         if same and a.categories.dtype == object:
             same = all(map(same_object, a.categories, b.categories))
-        return bool(same and a.categories.dtype == b.categories.dtype)
+        return same and same_dtype(a.categories.dtype, b.categories.dtype)
     if isinstance(a, pd.StringDtype) and isinstance(b, pd.StringDtype):
         missing = (a.na_value is pd.NA) == (b.na_value is pd.NA)
         return missing and a.storage == b.storage

@@ -210,7 +210,9 @@ def _labels(text: str) -> Any:
         return pd.MultiIndex.from_tuples(values, names=names)
     dtype = dtype_of(labels["dtype"])
     if "categories" in labels:
-        categories = pd.Index(labels["categories"], dtype=dtype)
+        categories = axis_of(
+            pd.Index(labels["categories"], dtype=dtype), labels["axis"]
+        )
         dtype = pd.CategoricalDtype(categories, labels["ordered"])
     return pd.Index(labels["values"], dtype=dtype, name=names[0])
 
@@ -224,5 +226,9 @@ def _index(described: _Described, levels: list[Any], table: pa.Table) -> Any:
         # A table without columns has no rows, and one for a check has none of them.
         return rows if not table.num_columns else rows[: table.num_rows]
     if len(levels) > 1 or len(names) > 1:
+        for place, level in enumerate(described["levels"]):
+            if "range" in level:
+                kept = pd.RangeIndex(*level["range"])
+                levels[place] = kept[: table.num_rows]
         return pd.MultiIndex.from_arrays(levels, names=names)
     return axis_of(pd.Index(levels[0], dtype=levels[0].dtype), described)

@@ -7,6 +7,7 @@ of ours, and a frame that it does not describe is refused.
 
 from __future__ import annotations
 
+import io
 import json
 from base64 import b64encode
 from functools import lru_cache
@@ -19,7 +20,7 @@ from agatha_ckpt._format.dtypes import (
     index_fault,
     same_dtype,
 )
-from agatha_ckpt._format.frame_reader import KEY, to_pandas
+from agatha_ckpt._format.frame_reader import KEY, frame_in
 from agatha_ckpt._format.objects import objects_of, same_object
 from agatha_ckpt._format.pieces import PieceWriter
 
@@ -43,6 +44,7 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
     """
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     described: _Described = {}
     frame = value
@@ -53,25 +55,28 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
         described["series"] = "numpy" if hasattr(name, "dtype") else name is not None
         try:
             frame = value.to_frame()
-        except UnicodeError:
+        except (UnicodeError, NotImplementedError):  # also np.float16(1)
             raise UnstorableFrame(
-                f"its name {name!r} is not Unicode; rename it"
+                f"its name {name!r} is not one that a column can have; rename it"
             ) from None
     if type(frame) is not pd.DataFrame:
         raise UnstorableFrame(
             f"it is a {type(value).__module__}.{type(value).__qualname__}, not a "
             "pandas.DataFrame; convert it with map_partitions(pandas.DataFrame)"
         )
+    described["labels"] = _describe_labels(frame.columns)
     if not frame.columns.is_unique:
         names = frame.columns[frame.columns.duplicated()].unique()
         raise UnstorableFrame(
             f"several of its columns have the name {names[0]!r}; rename them"
         )
-    described["labels"] = _describe_labels(frame.columns)
     described["attrs"] = _describe_attrs(frame.attrs)
     try:
-        # In this thread: the scheduler has partitions for the others.
-        table = pa.Table.from_pandas(frame, preserve_index=None, nthreads=1)
+        # With True, a level that is a range is a column too. In this thread: the
+        # scheduler has partitions for the others.
+        index = None if isinstance(frame.index, pd.RangeIndex) else True
+        table = pa.Table.from_pandas(frame, preserve_index=index, nthreads=1)
+        described["template"] = _template(table)
     except MemoryError:
         raise
     except Exception as error:  # any, such as OverflowError, and from objects in it
@@ -90,16 +95,19 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
         for place, dtype in enumerate(frame.dtypes)
     ]
     described["index"] = _describe_index(frame.index, table.columns[count:])
-    described["template"] = _template(table)
     table = table.replace_schema_metadata(
         {**(table.schema.metadata or {}), KEY: json.dumps(described).encode()}
     )
     # What a load gives depends on the description, and only the range on the values.
-    index = {k: v for k, v in described["index"].items() if k != "range"}
-    key = json.dumps({**described, "index": index, "attrs": None})
-    if key not in _checked:
+    rows = {k: v for k, v in described["index"].items() if k != "range"}
+    key = json.dumps({**described, "index": rows, "attrs": None})
+    if key not in _checked or not _is_described(value):
         try:
-            back = to_pandas(table.slice(0, 0))
+            sink = io.BytesIO()
+            write_table(table.slice(0, 0), PieceWriter(sink), None)
+            back = frame_in(pq.ParquetFile(sink))
+        except UnstorableFrame:
+            raise
         except Exception as error:  # any, from pandas: it cannot make such a frame
             raise UnstorableFrame(
                 f"Arrow does not give back one of its types ({error}); convert the "
@@ -110,6 +118,24 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
             _checked.clear()
         _checked.add(key)
     return table
+
+
+def _is_described(value: Any) -> bool:
+    """Return whether a description has all that is checked; of objects it has not."""
+    import pandas as pd
+
+    if isinstance(value, pd.Series):
+        plain = type(value.name) in (type(None), str, int)
+        dtypes = [value.dtype]
+    else:
+        plain = not isinstance(value.columns, pd.MultiIndex)
+        dtypes = list(value.dtypes)
+    index = value.index
+    dtypes += [*index.dtypes] if index.nlevels > 1 else [index.dtype]
+    return plain and not any(
+        isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype == object
+        for dtype in dtypes
+    )
 
 
 def _describe_labels(labels: pd.Index) -> _Described:
@@ -123,7 +149,7 @@ def _describe_labels(labels: pd.Index) -> _Described:
         return {"range": [labels.start, labels.stop, labels.step], "names": names}
     values = labels.tolist()
     nested = isinstance(labels, pd.MultiIndex)
-    for level in map(set, zip(*values, strict=True) if nested else [values]):
+    for level in zip(*values, strict=True) if nested else [values]:
         if others := [part for part in level if type(part) not in plain]:
             raise UnstorableFrame(
                 f"a column has the name {others[0]!r}; rename it to a str or an int"
@@ -137,6 +163,7 @@ def _describe_labels(labels: pd.Index) -> _Described:
         described["ordered"] = labels.ordered
         labels = labels.categories
         described["categories"] = labels.tolist()
+        described["axis"] = describe_axis(labels)
     if not nested:
         described["dtype"] = describe_dtype(labels.dtype)
     return described
@@ -169,6 +196,9 @@ def _describe_index(index: pd.Index, columns: list[Any]) -> _Described:
         else {"dtype": describe_dtype(values.dtype)}
         for values, column in zip(levels, columns, strict=True)
     ]
+    for level, kept in zip(described["levels"], values, strict=True):
+        if isinstance(kept, pd.RangeIndex):
+            level["range"] = [kept.start, kept.stop, kept.step]
     return described
 
 
@@ -275,7 +305,7 @@ def write_table(table: pa.Table, sink: PieceWriter, compression: str | None) -> 
             ) as writer,
         ):
             writer.write_table(table, row_group_size=ROW_GROUP)
-    except pa.ArrowNotImplementedError as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UnstorableFrame(
             f"Parquet cannot hold it ({error}); convert the column, or store a bag"
         ) from None

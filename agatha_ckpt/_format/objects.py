@@ -23,7 +23,10 @@ def objects_of(values: np.ndarray[Any, Any], column: pa.ChunkedArray) -> str | N
         return None
     for made in ("python", "pandas"):
         way = f"{made} {missing}"
-        back = from_objects(column, way)
+        try:
+            back = from_objects(column, way)
+        except (ArithmeticError, LookupError, NotImplementedError, ValueError):
+            continue  # such as of a time zone without a name that Arrow knows
         if len(back) == len(values) and all(map(same_object, values, back)):
             return way
     return None
@@ -85,7 +88,8 @@ def same_object(a: Any, b: Any) -> bool:
         return True
     try:
         details = [[getattr(each, name, None) for name in _DETAILS] for each in (a, b)]
-        same: bool = a == b and details[0] == details[1]
+        zones = [str(each[0]) for each in details]  # equal ones may have other names
+        same: bool = a == b and details[0] == details[1] and zones[0] == zones[1]
     except (TypeError, ValueError):
         return False
     return bool(same)

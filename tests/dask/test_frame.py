@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dateutil.tz import tzoffset
 from pandas.testing import assert_frame_equal, assert_index_equal, assert_series_equal
 
 from agatha_ckpt import (
@@ -66,6 +67,8 @@ COLUMNS = {
     "categories, float": pd.Categorical([0.5] * N, [0.5, 0.25]),
     "categories, timedelta": pd.Categorical(pd.to_timedelta(range(N), unit="h")),
     "categories, zone": pd.Categorical([*PARIS[:-1], None]),
+    "categories, UTC": pd.Categorical(PARIS.tz_convert("UTC")),
+    "categories, UTC of zoneinfo": pd.Categorical(PARIS.tz_convert(ZoneInfo("UTC"))),
     "categories, named": pd.Categorical(["a"] * N, pd.Index(["b", "a"], name="k")),
     "categories, range": pd.Categorical([2] * N, pd.RangeIndex(3)),
     "categories, frequency": pd.Categorical(DAYS),
@@ -124,11 +127,18 @@ FRAMES = {
     "index with an int as name": BASE.rename_axis(0),
     "range index": BASE.set_index(pd.RangeIndex(10, 10 + 2 * N, 2, name="r")),
     "two index levels": BASE.set_index([pd.Index(list("aabbccd")), pd.Index([*DAYS])]),
+    "a range as an index level": BASE.set_index([list("aabbccd")], append=True),
+    "no columns, two index levels": pd.DataFrame(
+        index=pd.MultiIndex.from_arrays([range(0, 2 * N, 2), range(N)])
+    ),
     "columns are a range": pd.DataFrame(np.ones((N, 3))),
     "columns are int": pd.DataFrame(np.ones((N, 3)), columns=[3, 1, 2]),
     "columns are objects": BASE.set_axis(pd.Index(["a", "b"], dtype=object), axis=1),
     "columns are categories": BASE.set_axis(
         pd.CategoricalIndex(["b", "a"], list("zab"), ordered=True), axis=1
+    ),
+    "columns are named categories": BASE.set_axis(
+        pd.CategoricalIndex([1, 0], pd.RangeIndex(2, name="k")), axis=1
     ),
     "columns of two levels": BASE.set_axis(
         pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")], names=["p", None]), axis=1
@@ -158,6 +168,8 @@ def assert_same(found, wanted):
     assert found.attrs == wanted.attrs
     assert found.flags == wanted.flags
     assert_index_equal(found.index, wanted.index, exact=True)
+    if isinstance(wanted.index, pd.MultiIndex):
+        assert [*map(type, found.index.levels)] == [*map(type, wanted.index.levels)]
     for a, b in values:
         assert type(a.dtype) is type(b.dtype)
         assert a.dtype == b.dtype
@@ -166,6 +178,9 @@ def assert_same(found, wanted):
         if isinstance(a.dtype, pd.CategoricalDtype):
             both = a.cat.categories, b.cat.categories
             assert_index_equal(*both, exact=True)
+            assert [*map(str, map(type, both[0]))] == [*map(str, map(type, both[1]))]
+            zones = [type(getattr(each, "tz", None)) for each in both]
+            assert zones[0] is zones[1]
             assert getattr(both[0], "freq", None) == getattr(both[1], "freq", None)
 
 
@@ -216,6 +231,24 @@ REFUSED = {
     "objects, Timestamps of seconds": BASE.assign(
         c=objects(pd.Timestamp("2020").as_unit("s"))
     ),
+    "objects, a zone with another name": BASE.assign(
+        c=objects(dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(0), "Z")))
+    ),
+    "objects, a zone that Arrow does not know": BASE.assign(
+        c=objects(dt.datetime(2020, 1, 1, tzinfo=tzoffset("x", 3600)))
+    ),
+    "arrow, a union": BASE.assign(
+        c=pd.arrays.ArrowExtensionArray(
+            pa.UnionArray.from_sparse(pa.array([0] * N, pa.int8()), [pa.array([1] * N)])
+        )
+    ),
+    "arrow, a dictionary of numbers": BASE.assign(
+        c=arrow([1, None], pa.dictionary(pa.int64(), pa.int64()))
+    ),
+    "a name that is a list": BASE.set_axis(
+        pd.Index([["i"], ["f"]], dtype=object), axis=1
+    ),
+    "name of a series that is a half": BASE["i"].rename(np.float16(1)),
     "objects, text that is not Unicode": BASE.assign(c=objects("\ud800")),
     "a frequency with holidays": BASE.set_index(
         pd.date_range(
@@ -250,8 +283,37 @@ def test_p9_what_parquet_does_not_keep_is_refused(frame):
     assert str(raised.value).isprintable()
 
 
+class Text(str):
+    __slots__ = ()
+
+
+LOOK_ALIKE = {
+    "categories": [
+        BASE.assign(c=pd.Categorical(objects(kind("a")))) for kind in (str, np.str_)
+    ],
+    "index of categories": [
+        BASE.set_axis(pd.CategoricalIndex(objects(kind("a")))) for kind in (str, Text)
+    ],
+    "labels": [
+        BASE.set_axis([["a", "b"], np.array([1, 2], kind)], axis=1)
+        for kind in ("i8", "i4")
+    ],
+    "name": [BASE["i"].rename(kind("i")) for kind in (str, Text)],
+}
+
+
+@pytest.mark.parametrize("alike, other", LOOK_ALIKE.values(), ids=LOOK_ALIKE)
+def test_p9_what_was_stored_before_makes_nothing_storable(alike, other):
+    assert_same(through_parquet(alike), alike)
+    with pytest.raises(UnstorableFrame, match=r"Arrow (does not )?gives? back"):
+        to_arrow(other)
+
+
 UNWRITABLE = {
     "a dict without keys": BASE.assign(c=objects({})),
+    "seconds beyond what Parquet counts": BASE.assign(
+        c=np.full(N, 2**62).view("M8[s]")
+    ),
     "an interval of months": BASE.assign(
         c=pd.array(
             [pa.MonthDayNano([1, 2, 3])] * N,
