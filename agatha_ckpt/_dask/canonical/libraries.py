@@ -45,7 +45,10 @@ def _content(encoder: Encoder, plain: Any) -> list[bytes]:
         return [encoder.encode([repr(number) for number in plain.flat])]
     if plain.dtype.hasobject or plain.dtype.kind not in "biufcmMSUV":
         return [encoder.encode(list(plain.flat))]
-    return [binary(plain.tobytes())]
+    if not plain.nbytes:
+        return [binary(b"")]
+    numpy: Any = sys.modules["numpy"]
+    return [binary(numpy.ascontiguousarray(plain).reshape(-1).view(numpy.uint8))]
 
 
 def _dtype(encoder: Encoder, dtype: Any) -> bytes:
