@@ -71,7 +71,7 @@ class _CheckBlock:
 
     def __call__(self, value: Any, index: int, where: str) -> Any:
         fault = fault_of(value)
-        if not fault and value.dtype != self.dtype:
+        if not fault and not _is_of(value, self.dtype):
             fault = (
                 f"it has dtype {value.dtype}, and the array promises {self.dtype}; "
                 "give the right dtype= or meta= where the array is made, or use astype"
@@ -85,6 +85,18 @@ class _CheckBlock:
         if fault:
             raise EncodeError(f"{where} cannot be stored: {fault}")
         return value
+
+
+def _is_of(value: Any, dtype: np.dtype[Any]) -> bool:
+    """Return whether a block has a dtype, or is a scalar out of an array that has it.
+
+    A scalar has the byte order of the machine, and a text no more room than it needs.
+    """
+    found = value.dtype
+    if found == dtype or not isinstance(value, np.generic):
+        return bool(found == dtype)
+    casting: Any = "safe" if dtype.kind in "SU" else "equiv"
+    return found.kind == dtype.kind and np.can_cast(found, dtype, casting)
 
 
 def _shape_of(chunks: Chunks, index: int) -> tuple[int, ...]:

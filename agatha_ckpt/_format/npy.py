@@ -59,9 +59,11 @@ class NpyCodec(Codec):
         self, file: StoredFile, info: PartitionInfo, allow_pickle: bool, piece: int = 0
     ) -> Iterator[list[Any]]:
         """Yield the rows in one list; with a *piece*, a corner of each as a list."""
+        import numpy as np
+
         value = read_array(file, info)
-        if value.shape == ():
-            yield [value[()]]
+        if value.shape == ():  # of a scalar of text, [()] would be a letter
+            yield [value if isinstance(value, np.generic) else value[()]]
         elif piece:
             corner = value[(slice(None), *[slice(_CORNER)] * (value.ndim - 1))]
             yield list(corner) if value.dtype.kind in "mMV" else corner.tolist()
@@ -98,7 +100,12 @@ def fault_of(value: Any) -> str:
             "it is a masked array; store dask.array.ma.getdata(x) and "
             "dask.array.ma.getmaskarray(x) as two checkpoints"
         )
-    if not isinstance(value, np.generic) and kind not in (np.ndarray, np.memmap):
+    if isinstance(value, np.generic):
+        held = np.asarray(value)
+        if held[()].dtype != value.dtype:
+            return "it is a text that ends in NUL, which numpy leaves out; store a bag"
+        value = held
+    elif kind not in (np.ndarray, np.memmap):
         return (
             f"it is a {name}, not a numpy.ndarray; map_blocks(numpy.asarray), or the "
             "method of its library that makes one (get, todense, toarray), converts it"

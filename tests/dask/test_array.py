@@ -1,5 +1,6 @@
 """Arrays, through the same call as bags."""
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -32,6 +33,12 @@ ARRAYS = {
     "complex": da.from_array(np.array([1 + 2j])),
     "big endian": da.from_array(np.array([1, 2], ">i2")),
     "half": da.ones(3, dtype="f2"),
+    "scalar, text": da.from_array(np.array(["a", "bbb"]), chunks=1)[0],
+    "scalar, empty text": da.from_array(np.array(["", "b"]), chunks=1)[0],
+    "scalar, bytes": da.from_array(np.array([b"a", b"bbb"]), chunks=1)[0],
+    "scalar, big endian": da.from_array(np.array([1, 2], ">i2"), chunks=1)[0],
+    "scalar, big endian date": da.from_array(np.array(["2020"], ">M8[s]"))[0],
+    "scalar, structured": da.from_array(np.zeros(2, NAMED), chunks=1)[0],
     "NaN and infinity": da.from_array(np.array([np.nan, np.inf, -0.0])),
 }
 
@@ -57,6 +64,8 @@ def test_an_array_comes_back(checkpointer, array):
     assert same(again.compute(scheduler="sync"), expected)
     assert checkpointer.store.verify("x") == []
     assert checkpointer.checkpoint("x", again, on_stale="error") is not None
+    if isinstance(expected, np.generic):
+        assert repr([*checkpointer.store.records("x")]) == repr([expected])
 
 
 def test_numpy_reads_the_files(tmp_path):
@@ -158,6 +167,20 @@ def test_what_npy_files_do_not_keep_is_refused_first(tmp_path, make, advice):
         Checkpointer(tmp_path).checkpoint("x", array, scheduler="sync")
     assert "checkpoint 'x'" in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+BROKEN_SCALARS = {
+    "a NUL at its end": (np.str_("ab\0"), "ends in NUL"),
+    "longer": (np.str_("abcd"), "promises <U3"),
+    "other kind": (np.bytes_(b"a"), "promises <U3"),
+}
+
+
+@pytest.mark.parametrize("value, reason", BROKEN_SCALARS.values(), ids=BROKEN_SCALARS)
+def test_p9_a_scalar_that_is_not_as_promised_is_refused(checkpointer, value, reason):
+    array = da.from_delayed(dask.delayed(lambda: value)(), (), "U3")
+    with pytest.raises(EncodeError, match=reason):
+        checkpointer.checkpoint("x", array, scheduler="sync")
 
 
 BROKEN_PROMISES = {
