@@ -236,6 +236,12 @@ def test_another_array_makes_it_stale(checkpointer):
         checkpointer.checkpoint("x", da.zeros(4, chunks=2), on_stale="error")
 
 
+def test_the_lock_under_which_an_array_is_read_is_not_an_input(checkpointer):
+    for _ in range(2):
+        array = da.from_array(np.arange(4), chunks=2, lock=True)
+        checkpointer.checkpoint("x", array, on_stale="error", scheduler="sync")
+
+
 def test_a_partition_is_a_sequence_of_rows(checkpointer):
     array = da.arange(24, chunks=12).reshape(6, 4)
     checkpointer.checkpoint("x", array, scheduler="sync")

@@ -14,7 +14,11 @@ _OPAQUE_PACKAGES = re.compile(
     "spacy|sqlalchemy|subprocess|tempfile|tensorflow|threading|torch|tornado|"
     "transformers|urllib3"
 )
-_OPAQUE_TYPES = ("agatha_ckpt.CheckpointStore", "agatha_ckpt.Checkpointer")
+_OPAQUE_TYPES = (
+    "agatha_ckpt.CheckpointStore",
+    "agatha_ckpt.Checkpointer",
+    "dask.SerializableLock",
+)
 _IN_MEMORY = ("_io.BytesIO", "_io.StringIO")
 
 
