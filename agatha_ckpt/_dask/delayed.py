@@ -25,9 +25,10 @@ def source_of(value: Delayed | Item, where: str) -> Source:
         It is a function that was not called.
     """
     graph = value.__dask_graph__()
-    literal = graph.get(value.key)
+    literal, known = graph.get(value.key), []
     if isinstance(literal, DataNode):  # older versions of dask have the bare value
         literal = literal.value
+        known = [literal]
     if callable(literal) and not isinstance(literal, GraphNode):
         raise EncodeError(
             f"{where} cannot be saved: the Delayed is a function that was not called; "
@@ -42,6 +43,7 @@ def source_of(value: Delayed | Item, where: str) -> Source:
         MSGPACK,
         {"kind": ITEM if isinstance(value, Item) else DELAYED},
         prepare=_one_record,
+        known=known,
     )
 
 

@@ -34,6 +34,8 @@ class Source:
         Called in the task with the value of a partition, its number, and the words for
         it in messages. Returns what the codec encodes; raises `EncodeError` where the
         value is not what the collection promises.
+    known : sequence
+        Records that the graph has as they are, so that they can be checked first.
     optimizer : callable, optional
         In place of what dask does to a graph of the collection before it computes it.
     shared : callable, optional
@@ -49,6 +51,7 @@ class Source:
     format: str
     description: Mapping[str, Any] = field(default_factory=lambda: BAG)
     prepare: Callable[[Any, int, str], Any] | None = None
+    known: Sequence[Any] = ()
     optimizer: Callable[..., Any] | None = None
     shared: Callable[[], tuple[Mapping[Any, Any], tuple[Hashable, ...]]] | None = None
 

@@ -13,6 +13,7 @@ from agatha_ckpt._dask.pool import WarmPool
 from agatha_ckpt._dask.scheduler import check_keywords, scheduler_in_force
 from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import EncodeError, InvalidValueError, read_only_refusal
+from agatha_ckpt._format.blocks import encode_blocks
 from agatha_ckpt._run.advice import advice_for, named
 from agatha_ckpt._run.decision import Request
 from agatha_ckpt._run.events import Subscriber
@@ -82,7 +83,7 @@ def call_for(
     request = _request(folder, {k: v for k, v in given.items() if k in asked})
     inputs = None
     if collection is not None or not asked:  # a repair needs one
-        inputs = Inputs(_source(collection, request))
+        inputs = Inputs(_source(collection, request, settings.allow_pickle))
         request = _of_collection(request, inputs.source)
     return Call(
         store,
@@ -141,7 +142,7 @@ def _request(folder: Folder, given: dict[str, Any]) -> Request:
     return Request(where, folder.name, **given)
 
 
-def _source(collection: Any, request: Request) -> Source:
+def _source(collection: Any, request: Request, allow_pickle: bool) -> Source:
     """Return what a save needs of a collection; refuse what cannot be stored."""
     source = source_of(collection, request.where)
     if source is None:
@@ -155,6 +156,8 @@ def _source(collection: Any, request: Request) -> Source:
             f"{request.where} cannot be saved as text, as it is of kind "
             f"{source.kind!r}; omit textfile=True, which is for bags of strings"
         )
+    for _ in encode_blocks(source.known, allow_pickle, request.where):
+        pass  # what cannot be stored is refused
     return source
 
 

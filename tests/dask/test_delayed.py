@@ -124,6 +124,21 @@ def test_a_value_that_cannot_be_stored_is_refused(checkpointer):
     assert not checkpointer.is_done("x")
 
 
+@pytest.mark.parametrize("value", [object(), [1, object()], range(2), len])
+@pytest.mark.parametrize("compute", [True, False])
+def test_a_value_that_is_known_is_refused_first(tmp_path, value, compute):
+    checkpointer = Checkpointer(tmp_path / "root", verbose=False)
+    with pytest.raises(EncodeError, match="checkpoint 'x'"):
+        checkpointer.checkpoint("x", delayed(value), compute=compute)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_known_value_is_stored_as_a_pickle_where_that_is_allowed(local):
+    checkpointer = Checkpointer(local, verbose=False, allow_pickle=True)
+    loaded = checkpointer.checkpoint("x", delayed(range(2)), scheduler="sync")
+    assert loaded.compute() == range(2)
+
+
 def test_a_pickled_value_needs_permission(local):
     given = delayed(slice)(1, 2)
     Checkpointer(local, verbose=False, allow_pickle=True).checkpoint(
