@@ -6,7 +6,7 @@ fitted to the matrix. The first run is killed while it computes the table; the s
 computes what is missing. At the end pandas, and DuckDB where it is installed, read the
 files of the table as they lie.
 
-    pip install agatha-ckpt[dataframe]
+    pip install 'agatha-ckpt[dataframe]'
     python examples/features_dataframe.py
 
 It clears its checkpoints when it begins, so that it prints the same each time.
