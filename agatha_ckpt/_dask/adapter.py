@@ -65,7 +65,8 @@ def load_collection(
     Raises
     ------
     UnsupportedFormatError
-        It is of a kind that this version does not know.
+        It is of a kind that this version does not know, or whose packages are not
+        installed.
     CorruptCheckpointError
         Its manifest lacks what a load of its kind needs.
     """
@@ -76,7 +77,15 @@ def load_collection(
             "a newer version of agatha_ckpt wrote it, upgrade"
         )
     module, function = _LOADS[kind]
-    load: Callable[..., Any] = getattr(_module(module), function)
+    try:
+        load: Callable[..., Any] = getattr(_module(module), function)
+    except ImportError:  # by dask, which asks for an extra of its own
+        extra = "array" if kind == "array" else "dataframe"
+        raise UnsupportedFormatError(
+            f"checkpoint {name!r} holds a collection of kind {kind!r}, for which "
+            f"packages are not installed here; pip install 'agatha-ckpt[{extra}]', "
+            "then load again"
+        ) from None
     task = LoadPartition(
         store, name, manifest.plan, allow_pickle, manifest.id, is_stale
     )

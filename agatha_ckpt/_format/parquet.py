@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agatha_ckpt._errors import (
     EncodeError,
-    UnsupportedFormatError,
     damaged,
 )
 from agatha_ckpt._format.base import Attempt, Codec, StoredFile
@@ -101,14 +100,9 @@ def _objects(column: pa.Array) -> list[Any]:
 @contextmanager
 def _opened(file: StoredFile, info: PartitionInfo, partly: bool) -> Iterator[Any]:
     """Open a stored file, whose bytes are checked before they are used."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UnsupportedFormatError(
-            f"{file.where} is a Parquet file, and pyarrow is not installed; install "
-            "agatha-ckpt[dataframe]"
-        ) from None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with open_pieces(file, info, partly) as pieces:
         try:
             yield pq.ParquetFile(pa.PythonFile(pieces, "r"))

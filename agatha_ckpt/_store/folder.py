@@ -15,6 +15,7 @@ from agatha_ckpt._errors import (
     CheckpointNotFoundError,
     CorruptCheckpointError,
     RootNotSetError,
+    UnsupportedFormatError,
     damaged,
     error_note,
 )
@@ -244,6 +245,8 @@ class Folder:
         ------
         CorruptCheckpointError
             It is missing, or was replaced meanwhile.
+        UnsupportedFormatError
+            A package that its format needs is not installed.
         """
         file = self.partition_file(info.file, info.bytes, index)
         with error_note(note or f"reading {file.where}"):
@@ -251,6 +254,11 @@ class Folder:
                 yield file
             except FileNotFoundError:
                 raise self._missing_file_error(index, info) from None
+            except ModuleNotFoundError as error:
+                raise UnsupportedFormatError(
+                    f"{file.where} needs the package {error.name!r}, which is not "
+                    "installed here; pip install it, then load again"
+                ) from None
 
     def _missing_file_error(
         self, index: int, info: PartitionInfo

@@ -1,6 +1,7 @@
 """The commands on frames, arrays and single values."""
 
 import json
+import sys
 
 import dask
 import dask.array as da
@@ -11,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 from dask import delayed
 
-from agatha_ckpt import Checkpointer
+from agatha_ckpt import Checkpointer, UnsupportedFormatError
 from agatha_ckpt._cli.main import main
+from tests.cli.cases import refused
 
 TABLE = pd.DataFrame(
     {
@@ -84,3 +86,18 @@ def test_the_other_commands_take_every_kind(root):
     }
     assert run("verify", root).count(" ok") == 4
     assert "4 checkpoints" in run("report", root, "--output", f"{root}/report.html")
+
+
+@pytest.mark.parametrize(
+    "name, package, extra",
+    [("frame", "pyarrow", "dataframe"), ("array", "numpy", "array")],
+)
+def test_a_package_that_is_not_installed_is_named(
+    root, monkeypatch, name, package, extra
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, f"agatha_ckpt._dask.{name}", None)
+    assert f"needs the package '{package}'" in refused("head", root, name)
+    assert run("verify", root, name).count(" ok") == 1
+    with pytest.raises(UnsupportedFormatError, match=rf"agatha-ckpt\[{extra}\]"):
+        Checkpointer(root, verbose=False).checkpoint(name)
