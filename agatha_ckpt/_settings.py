@@ -126,6 +126,8 @@ def check_names(given: Iterable[str], others: Iterable[str] = ()) -> None:
             advice = f"the nearest known one is {near!r}"
             if name in _OF_CALLS:
                 advice = "give it to each call of checkpoint"
+            elif "storage_options" in known and not get_close_matches(name, known):
+                advice = "options of the filesystem belong in storage_options={...}"
             raise TypeError(
                 f"unexpected keyword argument {name!r}; {advice} "
                 f"(known here: {', '.join(known)})"

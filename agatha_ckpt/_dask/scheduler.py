@@ -82,6 +82,9 @@ def is_local(schedule: Callable[..., Any]) -> bool:
     return is_executor or schedule in (get_sync, threaded.get, multiprocessing.get)
 
 
+_MEANT = dict.fromkeys(("force", "recompute", "refresh"), "overwrite")
+
+
 def check_keywords(
     given: Iterable[str], scheduler: object, kind: type, others: Collection[str]
 ) -> None:
@@ -105,7 +108,7 @@ def check_keywords(
     known = _keywords_of(scheduler_in_force(scheduler, kind))
     names = [*others, "scheduler", *sorted(known)]
     for name in sorted(given - known):
-        near = get_close_matches(name, names, 1, cutoff=0)[0]
+        near = _MEANT.get(name) or get_close_matches(name, names, 1, cutoff=0)[0]
         why = ""
         if name in _CLUSTER:
             why = ", which only a dask.distributed client takes"

@@ -52,10 +52,9 @@ class Criteria:
             if value is not None and not (
                 isinstance(value, types) and value is not True and value >= least
             ):
-                kind = "a whole number" if types is int else "a number"
+                kind = "a whole number" if types is int else "a number of seconds"
                 raise InvalidValueError(
-                    f"invalid value {value!r} for {name}: give {kind} of {least} or "
-                    "more"
+                    f"invalid value {value!r} for {name}: give {kind}, at least {least}"
                 )
 
     @property

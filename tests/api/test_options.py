@@ -186,7 +186,7 @@ def test_an_unknown_keyword_is_refused_before_anything_happens(
 
 def test_an_unknown_keyword_without_a_bag(ckpt):
     ckpt.checkpoint("x", numbers())
-    with pytest.raises(TypeError, match="'force'; the nearest known one is"):
+    with pytest.raises(TypeError, match="the nearest known one is 'overwrite'"):
         ckpt.checkpoint("x", force=True)
     with pytest.raises(TypeError, match="'force'"):
         ckpt.explain("x", force=True)
@@ -195,6 +195,8 @@ def test_an_unknown_keyword_without_a_bag(ckpt):
 def test_a_keyword_of_the_call_is_not_one_of_the_checkpointer(tmp_path):
     with pytest.raises(TypeError, match="'scheduler'; give it to each call"):
         agatha_ckpt.Checkpointer(tmp_path, scheduler="sync")
+    with pytest.raises(TypeError, match=r"'profile'; .* belong in storage_options"):
+        agatha_ckpt.Checkpointer("s3://bucket/run", profile="research")
 
 
 def test_the_facade_refuses_it_as_well(tmp_path):
