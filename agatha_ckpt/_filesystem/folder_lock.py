@@ -74,18 +74,16 @@ class OpenFolder:
 
     def unlink(self, name: str) -> bool:
         """Remove a file; return whether it existed."""
-        try:
-            os.unlink(self._at(name), dir_fd=self.descriptor)
-        except FileNotFoundError:
-            return False
-        except (IsADirectoryError, PermissionError):  # the second is that of macOS
-            found = os.stat(
-                self._at(name), dir_fd=self.descriptor, follow_symlinks=False
-            )
-            if not stat.S_ISDIR(found.st_mode):
-                raise
-            return False
-        return True
+        path = self._at(name)
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                os.unlink(path, dir_fd=self.descriptor)
+                return True
+            except (IsADirectoryError, PermissionError):  # the second is that of macOS
+                found = os.stat(path, dir_fd=self.descriptor, follow_symlinks=False)
+                if not stat.S_ISDIR(found.st_mode):
+                    raise
+        return False
 
     def sync(self) -> None:
         """Make the entries of the folder durable."""

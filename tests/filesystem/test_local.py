@@ -261,3 +261,18 @@ def test_links_to_folders_are_listed_on_demand(place, tmp_path):
     os.symlink(place.folder, tmp_path / "link")
     assert sorted(place.files.folders(str(tmp_path), links=True)) == ["link", "x"]
     assert place.files.folders(str(tmp_path), links=False) == ["x"]
+
+
+def test_a_file_that_is_gone_although_its_removal_failed_is_removed(place, monkeypatch):
+    real = os.unlink
+
+    def remove_and_fail(*args, **kwargs):
+        real(*args, **kwargs)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    names = ["one", "two"]
+    for name in names:
+        Path(place.path(name)).touch()
+    monkeypatch.setattr(os, "unlink", remove_and_fail)
+    place.files.remove(place.folder, names)
+    assert os.listdir(place.folder) == []
