@@ -10,6 +10,7 @@ import pandas as pd
 from dask import delayed
 
 HAS_ZARR = importlib.util.find_spec("zarr") is not None
+HAS_SQL = importlib.util.find_spec("sqlalchemy") is not None
 
 
 def load(x, y=0):
@@ -46,6 +47,13 @@ def write_files(folder):
             if HAS_ZARR:
                 da.arange(12, chunks=4).to_zarr(str(place / "array.zarr"))
             pandas_frame().to_csv(place / "table.csv", index=False)
+    if HAS_SQL and not (folder / "tables.db").exists():
+        pandas_frame().to_sql("one", database(folder))
+        pandas_frame().to_sql("two", database(folder))
+
+
+def database(folder):
+    return f"sqlite:///{folder / 'tables.db'}"
 
 
 def frames(folder):
@@ -56,7 +64,7 @@ def frames(folder):
 
     table, other = frame(), frame(7)
     parquet = dd.read_parquet(path(1))
-    return {
+    found = {
         "from_pandas": frame,
         "read_parquet": lambda x: dd.read_parquet(path(x)),
         "read_parquet by fsspec": lambda x: dd.read_parquet(
@@ -120,6 +128,11 @@ def frames(folder):
         "persisted frame": lambda x: frame(x).persist(scheduler="sync"),
         "frame from an array": lambda x: dd.from_dask_array(matrix(x), list("abcd")),
     }  # fmt: skip
+    if HAS_SQL:
+        found["read_sql_table"] = lambda x: dd.read_sql_table(
+            ["one", "two"][x - 1], database(folder), "index", npartitions=2
+        )
+    return found
 
 
 def arrays(folder):

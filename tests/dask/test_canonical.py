@@ -3,6 +3,7 @@
 import array
 import collections
 import copy
+import copyreg
 import datetime
 import decimal
 import enum
@@ -16,6 +17,7 @@ import pickle
 import re
 import struct
 import types
+import typing
 import zoneinfo
 
 import fsspec
@@ -172,6 +174,63 @@ class Weekday(datetime.date):
     pass
 
 
+class Reduced:
+    """Is stored by what *state* is."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def __getstate__(self):
+        return self.state
+
+
+class Registered:
+    """Is stored by what copyreg knows of its type, and by nothing else."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("cannot be pickled")
+
+
+copyreg.pickle(Registered, lambda made: (Registered, (made.value,)))
+
+
+class Tensor:
+    """Data in a type of a package whose types are opaque otherwise."""
+
+    def __init__(self, values):
+        self.values = np.array(values)
+
+    def __array__(self):
+        return self.values
+
+
+Tensor.__module__ = "torch"
+
+
+class Quoted(str):
+    __slots__ = ()
+
+
+Quoted.__module__ = "sqlalchemy.sql.elements"
+
+
+def ordered(*last):
+    """Return an ordered dict in which these keys were moved to the end."""
+    found = collections.OrderedDict(a=1, b=2)
+    for key in last:
+        found.move_to_end(key)
+    return found
+
+
+def with_cache(value):
+    function = functools.lru_cache(add)
+    function.rate = value
+    return function
+
+
 # All of these are different from each other.
 DISTINCT = {
     "scalars": lambda: [
@@ -197,6 +256,8 @@ DISTINCT = {
         types.SimpleNamespace(a=1), types.SimpleNamespace(b=1),
         {frozenset({1})}, {frozenset({2})},
         {frozenset({1}), 2}, range(3), range(0, 4, 2), slice(3), [0, 1, 2],
+        ordered(), ordered("a"), {"a": 1, "b": 2}, types.MappingProxyType(ordered()),
+        types.MappingProxyType(ordered("a")), types.MappingProxyType(dict(ordered())),
     ],
     "long lists": lambda: [
         list(range(99)), list(range(98)), tuple(range(99)), [*range(98), 99],
@@ -232,7 +293,11 @@ DISTINCT = {
         np.timedelta64(1, "s"), np.float32(0.1), np.float64(0.1), np.longdouble(0.1),
         np.random.default_rng(1), np.random.default_rng(2), np.random.RandomState(1),
         np.add, np.subtract, np.mean, np.sum, np.nan, np.array("a"), np.array(["",
-        "a"]),
+        "a"]), np.frompyfunc(add, 2, 1), np.frompyfunc(capturing(1), 1, 1),
+        np.frompyfunc(capturing(2), 1, 1), np.vectorize(capturing(1)),
+        np.vectorize(capturing(2)), np.vectorize(capturing(2), otypes=[float]),
+        np.dtype("i4", metadata={"a": 1}), np.dtype("i4", metadata={"a": 2}),
+        np.busdaycalendar("1111100"), np.busdaycalendar("1111110"), np.ma.masked,
     ],
     "dates": lambda: [
         datetime.date(2026, 1, 2), datetime.date(2026, 2, 1), Weekday(2026, 1, 2),
@@ -270,6 +335,10 @@ DISTINCT = {
         local_class(a=1)(), local_class(a=2)(), local_class(), class_with_closure(1),
         class_with_closure(2), class_with_closure(1)(), class_with_closure(2)(),
         class_with_closure(1)().method, class_with_closure(2)().method,
+        *map(Reduced, [None, 0, 0.0, False, "", [], {}, (), np.zeros(1), np.zeros(2)]),
+        *map(Reduced, [np.arange(2), ({"a": 1}, None), (None, {"a": 1}), {"a": 1}]),
+        Registered(1), Registered(2), Tensor([1]), Tensor([2]), Quoted("a"),
+        Quoted("b"),
     ],
     "circles": lambda: [
         circle(), [circle()], ring_of("a"), ring_of("b"), ring_of("a", "b"),
@@ -304,6 +373,10 @@ DISTINCT = {
         iter([1]), iter([2]), iter((1,)), map(str, [1]), map(str, [2]),
         (1).__add__, (2).__add__, (1).__sub__, add.__code__, even.__code__,
         list[int], list[str], dict[str, int], int | str, int | float,
+        typing.Annotated[int, 1], typing.Annotated[int, 2], typing.Hashable,
+        re.compile("a").sub, re.compile("b").sub, re.compile("a").match,
+        re.compile("a").search, with_cache(1), with_cache(2),
+        functools.cmp_to_key(add), functools.cmp_to_key(even),
         Cached.__dict__["size"],
         functools.cached_property(add), types.CellType(1), types.CellType(2),
     ],
@@ -315,9 +388,15 @@ DISTINCT = {
         fsspec.filesystem("dir", path="/a", target_protocol="memory"),
         fsspec.open("memory://a"), fsspec.open("memory://b"), fsspec.open("/a"),
         fsspec.open("memory://a", "rt"), fsspec.open("memory://a", compression="gzip"),
-        fsspec.open("memory://a", "rt", encoding="latin-1"),
+        fsspec.open("memory://a", "rt", encoding="latin-1"), references("a"),
+        references("b"),
     ],
 }  # fmt: skip
+
+
+def references(content):
+    """Return a filesystem of one file, whose name looks like that of a secret."""
+    return fsspec.filesystem("reference", fo={"version": 1, "refs": {"key": content}})
 
 
 def s3(endpoint, **options):
@@ -348,6 +427,17 @@ EQUAL = {
     "path": lambda: (pathlib.Path("a/b"), used(pathlib.Path("a/b"), "parts")),
     "pattern": lambda: (re.compile("a"), copy.deepcopy(re.compile("a"))),
     "generator": lambda: (np.random.default_rng(1), np.random.default_rng(1)),
+    "vectorized": lambda: (
+        np.vectorize(even, otypes=[bool]),
+        filled(np.vectorize(even, otypes=[bool])),
+    ),
+    "cached property beside slots": lambda: (
+        SlottedCached(),
+        used(SlottedCached(), "size"),
+    ),
+    "cached property of a list": lambda: (Lines(), used(Lines(), "size")),
+    "id of an attribute": lambda: (Holder(a=LINES), Holder(a=LINES, b=id(LINES))),
+    "hash": lambda: (Holder(a=1), Holder(a=1, _attrs_cached_hash=7)),
 }
 
 
@@ -356,6 +446,26 @@ def mapped(folder, values):
     array = np.memmap(folder / f"{len(list(folder.iterdir()))}", "i8", "w+", shape=2)
     array[:] = values
     return array
+
+
+class SlottedCached:
+    __slots__ = ("__dict__", "value")
+
+    @functools.cached_property
+    def size(self):
+        return 1
+
+
+class Lines(list):
+    @functools.cached_property
+    def size(self):
+        return 1
+
+    def __hash__(self):
+        return 1
+
+
+LINES = ["a"]
 
 
 class Cached:
@@ -433,8 +543,35 @@ def test_fingerprints_are_equal_for_equal_values_only(one, two):
     assert fingerprint_of(copy.deepcopy(one)) == fingerprint_of(one)
 
 
+def points(values, unit):
+    """Return an array of another library, with more to it than its members."""
+    import pandas as pd
+
+    class Kind(pd.api.extensions.ExtensionDtype):
+        name, type = "points", int
+        __repr__ = object.__repr__  # has an address in it
+
+    class Points(pd.api.extensions.ExtensionArray):
+        dtype, nbytes, ndim = Kind(), 8, 1
+
+        def __init__(self, values, unit):
+            self.values, self.unit = values, unit
+
+        def __len__(self):
+            return len(self.values)
+
+        def __getitem__(self, place):
+            return self.values[place]
+
+        def copy(self):
+            return Points(self.values, self.unit)
+
+    return Points(values, unit)
+
+
 def frames():
     import pandas as pd
+    import pyarrow as pa
 
     frame = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
     texts = pd.DataFrame({"a": ["x-y", "z"]}, dtype=object)
@@ -486,10 +623,16 @@ def frames():
     ]
     yield from [pd.CategoricalDtype(["a"]), pd.CategoricalDtype(["b"])]
     yield from [pd.Grouper(key="a"), pd.Grouper(key="b")]
+    time = pd.ArrowDtype(pa.time64("ns"))
+    yield from [pd.array([1], dtype=time), pd.array([2], dtype=time)]
+    yield from [points([1], "m"), points([1], "km"), pd.Series(points([2], "m"))]
+    yield from [pd.Series(points([1], unit)) for unit in ("m", "km")]
 
 
 def arrow():
     import pyarrow as pa
+    import pyarrow.compute
+    import pyarrow.fs
 
     whole = pa.array([1, 2, 3, 4])
     table = pa.table({"a": [1, 2], "b": [3, 4]})
@@ -509,6 +652,59 @@ def arrow():
     yield from [table.replace_schema_metadata({"a": "1"}), table.schema]
     yield from [pa.int8(), pa.int16(), pa.list_(pa.int8()), pa.field("a", pa.int8())]
     yield from [pa.scalar(1), pa.scalar(2), pa.chunked_array([[1, 2]])]
+    for number in (1, 2):
+        time = pa.scalar(number, pa.time64("ns"))
+        yield from [time, pa.repeat(time, 1), pa.array([[time]])]
+        yield pa.py_buffer(b"%d" % number)
+        yield pa.Tensor.from_numpy(np.full(2, number))
+        yield pa.compute.StrptimeOptions(f"%Y{number}", "s")
+        local = pa.fs.LocalFileSystem()
+        yield pa.fs.SubTreeFileSystem(f"/{number}", local)
+        field = pa.field("a", pa.int8(), metadata={"a": f"{number}"})
+        yield from [field, pa.struct([field]), pa.list_(field)]
+
+
+def tables_of_polars():
+    import polars as pl
+
+    for kind in (pl.Datetime("ns"), pl.Duration("ns"), pl.Time):
+        for number in (1, 2):
+            yield pl.Series([number], dtype=kind)
+            yield pl.Series([{"x": number}], dtype=pl.Struct({"x": kind}))
+    yield from [pl.DataFrame({"a": [1]}), pl.DataFrame({"a": [2]})]
+    yield from [pl.Series(["a"], dtype=pl.Enum(list(n))) for n in ("ab", "ba", "abc")]
+
+
+def arrays_of_xarray():
+    import xarray
+
+    square = np.arange(4).reshape(2, 2)
+    for values in (square, square.T, square[::-1]):
+        yield xarray.DataArray(values)
+        yield xarray.Dataset({"a": (("x", "y"), values)})
+        yield xarray.Variable(("x", "y"), values)
+    yield xarray.DataArray(square, dims=["x", "y"])
+    yield from [xarray.DataArray(square, {"dim_0": [1, n]}) for n in (2, 3)]
+    yield from [xarray.DataArray(square, attrs={"unit": n}) for n in "ab"]
+    yield xarray.DataArray(square, name="a")
+    yield xarray.Dataset({"a": ("x", [1])}, attrs={"unit": "a"})
+    for texts in (["a-b", "c"], ["a", "b-c"]):
+        yield xarray.DataArray(np.array(texts, dtype=object))
+
+
+def queries():
+    import sqlalchemy as sql
+
+    a, b = map(sql.column, "ab")
+    yield from [a, b, a > 1, a > 2, sql.text("a"), sql.table("a"), sql.table("b")]
+    yield from [sql.select(a), sql.select(b), sql.select(a).where(b > 1)]
+    yield from [sql.select(a).where(b > 2), sql.literal("a"), sql.literal("b")]
+    yield from [sql.Table(name, sql.MetaData()) for name in ("c", "d")]
+    yield from map(sql.create_engine, ["sqlite://", "sqlite:///a"])
+    yield from map(sql.engine.make_url, ["sqlite://", "sqlite:///a"])
+    with sql.create_engine("sqlite://").connect() as connection:
+        for query in ("SELECT 1 AS a", "SELECT 2 AS a", "SELECT 1 AS b"):
+            yield connection.execute(sql.text(query)).one()
 
 
 @needs_pandas
@@ -527,9 +723,12 @@ def test_a_part_of_a_parquet_dataset_is_equal_after_a_pickle(tmp_path):
 
 
 @needs_pandas
-@pytest.mark.parametrize("kind", [frames, arrow])
+@pytest.mark.parametrize(
+    "kind", [frames, arrow, tables_of_polars, arrays_of_xarray, queries]
+)
 def test_different_tables_have_different_fingerprints(kind):
     found = {}
     for value in kind():
+        assert known_of(value).opaque == ()
         found.setdefault(fingerprint_of(value), []).append(value)
     assert [same for same in found.values() if len(same) > 1] == []

@@ -5,6 +5,7 @@ mends a function after a crash keeps what is stored. Two functions of one name i
 graph are distinguished by their code.
 """
 
+import gc
 import re
 import sys
 import types
@@ -25,21 +26,20 @@ _LIBRARIES = sys.stdlib_module_names | frozenset(
 _HEAP_TYPE = 1 << 9
 _NOT_CONTENT = re.compile(  # of a class: what Python keeps there for itself
     "__(abstractmethods|annotate|annotate_func|annotations|annotations_cache|dict|doc|"
-    "firstlineno|module|qualname|slotnames|static_attributes|weakref)__|_abc_impl"
+    "firstlineno|module|qualname|slotnames|static_attributes|weakref)__|_abc_impl|"
+    "__pydantic_(core_schema|serializer|validator)__"
 )
 _CODE = [  # of a code object: what it does, but for its name and line numbers
     *("co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars"),
     *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount"),
     *("co_flags", "co_exceptiontable"),
 ]
-_NAMED = frozenset(
-    {
-        types.BuiltinFunctionType,
-        types.FunctionType,
-        types.MethodDescriptorType,
-        types.MethodType,
-        types.MethodWrapperType,
-    }
+_NAMED = (
+    types.BuiltinFunctionType,
+    types.FunctionType,
+    types.MethodDescriptorType,
+    types.MethodType,
+    types.MethodWrapperType,
 )
 _IN_C = (
     types.ClassMethodDescriptorType,
@@ -178,7 +178,7 @@ def display_function(function: Any) -> str:
 
 def is_named(function: Any) -> bool:
     """Return whether a callable has a name of its own, and is not a user's object."""
-    return isinstance(function, type) or type(function) in _NAMED
+    return isinstance(function, (type, *_NAMED))
 
 
 def step_name(function: Any) -> str:
@@ -256,6 +256,18 @@ def argument_label(function: Any, place: int | str) -> str:
     return f"argument {_parameter(function, place)} of {display_function(function)!r}"
 
 
+def _cached(function: Any) -> tuple[Any, ...]:
+    """Return the function that ``lru_cache`` wraps, and the wrapper's attributes."""
+    own = {n: held for n, held in vars(function).items() if n[:2] != "__"}
+    own.pop("cache_parameters", None)
+    return function.__wrapped__, own
+
+
+def _alias(alias: Any) -> list[Any]:
+    parts = "__origin__", "__args__", "__metadata__"
+    return [getattr(alias, name, None) for name in parts]
+
+
 def _module(encoder: Encoder, value: Any) -> bytes:
     name = str(value.__name__)
     if sys.modules.get(name) is not value:
@@ -292,10 +304,11 @@ _HANDLERS: dict[str, Handler] = {
     "builtins.cell": by(lambda held: [held.cell_contents]),
     "functools.cached_property": by(lambda held: [held.func]),
     "functools.partial": _partial,
-    "functools._lru_cache_wrapper": by(lambda held: [held.__wrapped__]),
+    "functools._lru_cache_wrapper": by(_cached),
+    "functools.KeyWrapper": by(lambda held: [gc.get_referents(held)[1:]]),
     "types.GenericAlias": by(attrgetter("__origin__", "__args__")),
     "types.UnionType": by(lambda held: [held.__args__]),
-    "typing._BaseGenericAlias": by(attrgetter("__origin__", "__args__")),
+    "typing._BaseGenericAlias": by(_alias),
     "toolz.functoolz.curry": _partial,
     "toolz.functoolz.Compose": by(attrgetter("first", "funcs")),
     "cytoolz.functoolz.curry": _partial,

@@ -202,6 +202,8 @@ class Encoder:
         inner = self._named.get(name, objects)
         if cls is object or (not first and is_opaque_type(cls)):
             handler: Handler = Encoder.refuse  # two plain objects differ by identity
+            if defines(cls, "__array__"):
+                handler = _visited(_array)
         elif not first and defines(cls, "__dask_tokenize__"):
             handler = _visited(_tokenized)
         elif name == names[0]:
@@ -286,6 +288,7 @@ def by(parts: Callable[[Any], Iterable[Any]]) -> Handler:
 _WHOLE = re.compile(
     r"builtins\.type|fsspec\.spec\.AbstractFileSystem|pandas\..*|polars\..*|pyarrow\..*"
     r"|pathlib\..*|numpy\.(generic|dtype)|numpy\.random\..*|dask\..*|enum\.Enum|typing\..*"
+    r"|sqlalchemy\..*|xarray\..*|numpy\.vectorize"
 )
 
 # What is looked for before a type's own __dask_tokenize__, or before str and int.
@@ -297,6 +300,13 @@ _FIRST = (
     "dask.dataframe.dask_expr.io.parquet.FragmentWrapper",
     "builtins.type",
     "enum.Enum",
+    "sqlalchemy.engine.base.Engine",
+    "sqlalchemy.engine.url.URL",
+    "sqlalchemy.sql.elements.ClauseElement",
+    # Their tokens are made by dask.tokenize.
+    "xarray.core.variable.Variable",
+    "xarray.core.dataarray.DataArray",
+    "xarray.core.dataset.Dataset",
 )
 
 # Objects
@@ -322,4 +332,5 @@ def objects(encoder: Encoder, value: Any) -> bytes:
     return tagged(b"o", *parts)
 
 
+_array = by(lambda value: [value.__array__()])
 _tokenized = by(lambda value: [..., value.__dask_tokenize__()])

@@ -4,11 +4,12 @@ A filesystem counts by protocol and endpoint, not by credentials or tuning. Noth
 imported here that the program has not imported itself.
 """
 
+import gc
 import inspect
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from pathlib import PurePath
 from typing import Any
@@ -56,6 +57,8 @@ def _dtype(encoder: Encoder, dtype: Any) -> bytes:
     for name in dtype.names or ():
         inner, *place = dtype.fields[name]
         parts += text(name), _dtype(encoder, inner), encoder.encode(place)
+    if dtype.metadata:
+        parts.append(encoder.encode(dtype.metadata))
     return tagged(b"dtype", encoder.encode(dtype.type), *parts)
 
 
@@ -68,9 +71,10 @@ def _scalar(encoder: Encoder, value: Any) -> bytes:
 
 def _ufunc(encoder: Encoder, value: Any) -> bytes:
     name = str(value.__name__)
-    if getattr(sys.modules["numpy"], name, None) is not value:
-        return encoder.refuse(value)
-    return tagged(b"ufunc", text(name))
+    if getattr(sys.modules["numpy"], name, None) is value:
+        return tagged(b"ufunc", text(name))
+    made_of = filter(callable, gc.get_referents(value))  # by frompyfunc
+    return tagged(b"ufunc", text(name), *encoder.encode_all(made_of))
 
 
 def _random_state(encoder: Encoder, value: Any) -> bytes:
@@ -115,6 +119,8 @@ def _extension(encoder: Encoder, value: Any) -> bytes:
     dtype: Any = value.dtype
     if value.nbytes > encoder.limit:
         return encoder.refuse(value, ABOVE_LIMIT)
+    if not type(value).__module__.startswith("pandas."):
+        return objects(encoder, value)
     head = text(type(value).__name__), text(repr(dtype)), text(str(dtype))
     if isinstance(dtype, pandas.CategoricalDtype):
         members = [value.categories, value.codes, value.ordered]
@@ -122,6 +128,8 @@ def _extension(encoder: Encoder, value: Any) -> bytes:
         members = [value.to_numpy()]
     elif hasattr(value, "asi8"):
         members = [value.asi8, getattr(value, "freqstr", None)]
+    elif type(value).__name__ == "ArrowExtensionArray":
+        members = [value.__arrow_array__()]
     else:
         members = [list(value)]
     return tagged(b"ext", *head, *encoder.encode_all(members))
@@ -134,8 +142,23 @@ def _arrow(encoder: Encoder, value: Any) -> bytes:
     schema = getattr(value, "schema", None)
     columns = [value] if schema is None else value.columns
     head = encoder.encode_all((type(value), value.type if schema is None else schema))
-    members = [encoder.encode(column.to_pylist()) for column in columns]
-    return tagged(b"arrow", *head, *members)
+    members = [part for column in columns for part in _arrow_values(column)]
+    return tagged(b"arrow", *head, *encoder.encode_all(members))
+
+
+_ALL = 10**9
+
+
+def _arrow_values(column: Any) -> Iterator[Any]:
+    yield column.to_pylist()
+    if "time64[ns]" in str(column.type):  # Python's times end at microseconds
+        yield column.to_string(window=_ALL, container_window=_ALL)
+
+
+def _arrow_scalar(scalar: Any) -> tuple[Any, ...]:
+    if "time64[ns]" in str(scalar.type):
+        return scalar.type, sys.modules["pyarrow"].repeat(scalar, 1)
+    return scalar.type, scalar.as_py()
 
 
 def _arrow_type(encoder: Encoder, value: Any) -> bytes:
@@ -144,12 +167,16 @@ def _arrow_type(encoder: Encoder, value: Any) -> bytes:
         options = {"show_schema_metadata": True} if hasattr(value, "names") else {}
         shown = value.to_string(truncate_metadata=False, **options) if options else ""
         return tagged(b"schema", text(shown), *encoder.encode_all(list(value)))
-    return tagged(b"arrowtype", text(repr(value)), text(str(value)))
+    fields = encoder.encode_all(map(value.field, range(value.num_fields)))
+    return tagged(b"arrowtype", text(repr(value)), text(str(value)), *fields)
 
 
 def _arrow_filesystem(encoder: Encoder, value: Any) -> bytes:
     if value.type_name == "local":
         return tagged(b"local")
+    if value.type_name == "subtree":
+        inner = encoder.encode(value.base_fs)
+        return tagged(b"subtree", text(value.base_path), inner)
     return encoder.refuse(value)  # its state has credentials in it
 
 
@@ -171,7 +198,9 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 def public_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that decide where files are: no credentials, no tuning."""
     return {
-        name: public_options(value) if isinstance(value, Mapping) else value
+        name: value
+        if name == "fo" or not isinstance(value, Mapping)
+        else public_options(value)
         for name, value in sorted(options.items())
         if not _SECRET.search(name) and not _TUNING.fullmatch(name)
     }
@@ -197,7 +226,19 @@ def _fragment(wrapper: Any) -> tuple[Any, ...]:
 
 
 def _polars_series(value: Any) -> tuple[Any, ...]:
-    return value.name, repr(value.dtype), value.to_list()
+    kind = repr(value.dtype)
+    # Python's times end at microseconds.
+    exact = value.to_physical() if re.search(r"'ns'|\bTime\b", kind) else value
+    return value.name, kind, value.to_list(), exact is not value and exact.to_list()
+
+
+def _variable(value: Any) -> tuple[Any, ...]:
+    return value.dims, value.data, dict(value.attrs)
+
+
+def _data_array(value: Any) -> tuple[Any, ...]:
+    places = {name: place.variable for name, place in value.coords.items()}
+    return value.name, value.variable, places
 
 
 HANDLERS: dict[str, Handler] = {
@@ -214,7 +255,12 @@ HANDLERS: dict[str, Handler] = {
     "numpy.random.bit_generator.SeedSequence": by(lambda seed: [seed.state]),
     "numpy.random._generator.Generator": by(lambda random: [random.bit_generator]),
     "numpy.random.mtrand.RandomState": _random_state,
+    "numpy.busdaycalendar": by(attrgetter("weekmask", "holidays")),
+    "numpy.ma.core.MaskedConstant": by(lambda _: []),
     "numpy.ufunc": _ufunc,
+    "numpy.vectorize": by(
+        attrgetter("pyfunc", "otypes", "excluded", "signature", "cache")
+    ),
     "numpy._ArrayFunctionDispatcher": lambda _, value: text(full_name(value)),
     "pandas.DataFrame": by(_frame),
     "pandas.Series": by(_series),
@@ -232,9 +278,22 @@ HANDLERS: dict[str, Handler] = {
     "pyarrow._fs.FileSystem": _arrow_filesystem,
     "pyarrow.lib._PandasConvertible": _arrow,
     "pyarrow.lib.Buffer": by(lambda buffer: [buffer.to_pybytes()]),
-    "pyarrow.lib.Scalar": by(lambda scalar: [scalar.type, scalar.as_py()]),
+    "pyarrow.lib.Scalar": by(_arrow_scalar),
     "pyarrow.lib.Schema": _arrow_type,
-    "pyarrow.lib.Field": _arrow_type,
+    "pyarrow.lib.Field": by(attrgetter("name", "type", "nullable", "metadata")),
+    "pyarrow.lib.Tensor": by(lambda tensor: [tensor.to_numpy()]),
+    "pyarrow._compute.FunctionOptions": by(lambda options: [options.serialize()]),
+    "sqlalchemy.engine.base.Engine": by(lambda engine: [engine.url]),
+    "sqlalchemy.engine.url.URL": by(lambda url: [url.render_as_string()]),
+    "sqlalchemy.engine.row.Row": by(lambda row: [row._fields, tuple(row)]),
+    "sqlalchemy.sql.elements.ClauseElement": by(
+        lambda clause: [str(clause), clause.compile().params]
+    ),
+    "xarray.core.variable.Variable": by(_variable),
+    "xarray.core.dataarray.DataArray": by(_data_array),
+    "xarray.core.dataset.Dataset": by(
+        lambda data: [dict(data.variables), list(data.coords), dict(data.attrs)]
+    ),
     "pyarrow.lib.DataType": _arrow_type,
     "fsspec.spec.AbstractFileSystem": by(_filesystem),
     "fsspec.core.OpenFile": by(

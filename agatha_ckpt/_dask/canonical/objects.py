@@ -3,6 +3,7 @@
 import re
 import sys
 import warnings
+from copyreg import dispatch_table
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -19,7 +20,12 @@ _OPAQUE_TYPES = (
     "agatha_ckpt.Checkpointer",
     "dask.SerializableLock",
 )
-_IN_MEMORY = ("_io.BytesIO", "_io.StringIO")
+_PLAIN = (bytes, dict, float, frozenset, int, list, set, str, tuple)
+_IN_MEMORY = {
+    *("_io.BytesIO", "_io.StringIO", "google.Message"),
+    *("sqlalchemy.Base", "sqlalchemy.DeclarativeBase", "sqlalchemy.Row"),
+}
+_OF_SCIPY = {"_has_canonical_format", "_has_sorted_indices"}  # found out by use
 
 
 def full_name(cls: Any) -> str:
@@ -57,19 +63,16 @@ def defines(cls: type, name: str) -> bool:
 
 def is_opaque_type(cls: type) -> bool:
     """Return whether values of a type hold connections, locks or models."""
-    for base in cls.__mro__:
-        package = str(base.__module__).partition(".")[0]
-        if f"{package}.{base.__name__}" in _IN_MEMORY:
-            return False
-        if _OPAQUE_PACKAGES.fullmatch(package):
-            return True
-        if f"{package}.{base.__name__}" in _OPAQUE_TYPES:
-            return True
-    return False
+    packages = [str(base.__module__).partition(".")[0] for base in cls.__mro__]
+    names = {f"{p}.{b.__name__}" for p, b in zip(packages, cls.__mro__, strict=True)}
+    if issubclass(cls, _PLAIN) or not names.isdisjoint(_IN_MEMORY):
+        return False
+    is_opaque = any(map(_OPAQUE_PACKAGES.fullmatch, packages))
+    return is_opaque or not names.isdisjoint(_OPAQUE_TYPES)
 
 
 def reduced(value: Any) -> tuple[Any, ...]:
-    """Return what pickle would store of an object, but for cached properties.
+    """Return what pickle would store of an object, but for what it has cached.
 
     Raises
     ------
@@ -79,23 +82,47 @@ def reduced(value: Any) -> tuple[Any, ...]:
     cls: Any = type(value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = cls.__reduce_ex__(value, 4)
+        reduce = dispatch_table.get(cls)
+        found = reduce(value) if reduce else cls.__reduce_ex__(value, 4)
     if isinstance(found, str):  # it is found by its name
         return getattr(value, "__module__", cls.__module__), found
     made, arguments, *rest = found
-    if rest and type(rest[0]) is dict and (cached := _cached_properties(cls)):
-        rest[0] = {name: rest[0][name] for name in rest[0] if name not in cached}
-    members = [list(each) if hasattr(each, "__next__") else each for each in rest]
-    return made, arguments, *(members if any(members) else ())
+    members: list[Any] = rest
+    members = [list(m) or None if hasattr(m, "__next__") else m for m in members]
+    members[:1] = [_lasting(cls, state) for state in members[:1]]
+    while members and members[-1] is None:
+        members.pop()
+    return made, arguments, *members
 
 
 def state_of(value: Any) -> Any:
     """Return the state of an object beside what it is made of."""
     cls: Any = type(value)
-    return cls.__getstate__(value)
+    return _lasting(cls, cls.__getstate__(value))
+
+
+def _lasting(cls: type, state: Any) -> Any:
+    """Return a state without what an object keeps of its use.
+
+    That is what it has cached, and the id of another attribute.
+    """
+    if type(state) is tuple and len(state) == 2 and type(state[0]) is dict:
+        return _lasting(cls, state[0]), state[1]  # of one that has slots as well
+    if type(state) is not dict:
+        return state
+    cached, ids = _caches(cls), set(map(id, state.values()))
+    own = {n for n, v in state.items() if type(v) is int and v in ids}
+    if own or not cached.isdisjoint(state):
+        state = {n: v for n, v in state.items() if n not in cached and n not in own}
+        return state or None
+    return state
 
 
 @lru_cache(maxsize=1_000)
-def _cached_properties(cls: type) -> frozenset[str]:
+def _caches(cls: type) -> frozenset[str]:
+    """Return the attributes in which objects of a type keep what they computed."""
     found = {n: m for base in cls.__mro__[::-1] for n, m in vars(base).items()}
-    return frozenset(n for n, m in found.items() if type(m) is cached_property)
+    names = {n for n, m in found.items() if isinstance(m, cached_property)}
+    if any(str(base.__module__).startswith("scipy.") for base in cls.__mro__):
+        names |= _OF_SCIPY
+    return frozenset(names | {"_attrs_cached_hash"})

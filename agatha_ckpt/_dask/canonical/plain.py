@@ -1,7 +1,9 @@
 """Canonical encoding of plain scalars and of built-in containers."""
 
+import gc
 import struct
 from array import array
+from collections import OrderedDict
 from marshal import dumps
 from typing import Any
 
@@ -79,12 +81,15 @@ def _set(tag: bytes, cls: Any) -> Handler:
     return encode
 
 
-def _dict(encoder: Encoder, value: Any) -> bytes:
-    found: list[bytes] = []
-    encoder.count(32 * dict.__len__(value))
-    for key, member in list(dict.items(value)):
-        found += encoder.encode(key), encoder.encode(member)
-    return tagged(b"m", *found)
+def _mapping(tag: bytes, cls: Any) -> Handler:
+    def encode(encoder: Encoder, value: Any) -> bytes:
+        found: list[bytes] = []
+        encoder.count(32 * dict.__len__(value))
+        for key, member in list(cls.items(value)):
+            found += encoder.encode(key), encoder.encode(member)
+        return tagged(tag, *found)
+
+    return encode
 
 
 def _none(_: Encoder, value: None) -> bytes:
@@ -127,13 +132,14 @@ HANDLERS: dict[str, Handler] = SCALARS | {
     "builtins.dict_items": by(lambda view: [list(view)]),
     "builtins.dict_keys": by(lambda view: [list(view)]),
     "builtins.dict_values": by(lambda view: [list(view)]),
-    "builtins.mappingproxy": by(lambda proxy: [dict(proxy)]),
+    "builtins.mappingproxy": by(gc.get_referents),
     "builtins.memoryview": by(lambda v: [v.format, v.shape, v.tobytes()]),
     "_struct.Struct": by(lambda struct: [struct.format]),
+    "collections.OrderedDict": _mapping(b"od", OrderedDict),
     "collections.defaultdict": objects,
     "builtins.list": _sequence(b"l", list),
     "builtins.tuple": _sequence(b"t", tuple),
-    "builtins.dict": _dict,
+    "builtins.dict": _mapping(b"m", dict),
     "builtins.set": _set(b"S", set),
     "builtins.frozenset": _set(b"Z", frozenset),
 }
