@@ -304,6 +304,10 @@ def write_table(table: pa.Table, sink: PieceWriter, compression: str | None) -> 
                 use_dictionary=texts or False,
             ) as writer,
         ):
+            for column in table.columns:
+                if pa.types.is_timestamp(column.type) and column.type.unit == "s":
+                    # Parquet has no seconds, and older pyarrow does not check these.
+                    column.cast(pa.timestamp("ms", column.type.tz))
             writer.write_table(table, row_group_size=ROW_GROUP)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UnstorableFrame(
