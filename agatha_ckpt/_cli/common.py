@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator
@@ -62,6 +63,8 @@ class Group(click.Group):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the command line; this prints the help and the version."""
+        columns = min(shutil.get_terminal_size().columns, 80)
+        kwargs.setdefault("terminal_width", max(columns - 2, 30))  # click's least: 50
         with _ends():
             return super().make_context(*args, **kwargs)
 

@@ -37,8 +37,9 @@ from agatha_ckpt._store.store import CheckpointStore
 @click.argument("name", shell_complete=complete_name)
 @output_option(default="-", show_default=True)
 @click.option(
-    "--format", "fmt", type=click.Choice(["jsonl", "csv", "parquet"]), default="jsonl",
-    show_default=True, help="csv and parquet take flat dicts or rows.",
+    "--format", "fmt", metavar="FORMAT", show_default=True, default="jsonl",
+    type=click.Choice(["jsonl", "csv", "parquet"]),
+    help="jsonl, or for flat dicts and rows csv or parquet.",
 )  # fmt: skip
 @pickle_option
 def export(

@@ -25,10 +25,7 @@ def main(ctx: click.Context, storage_options: dict[str, Any]) -> None:
     ROOT is a path or fsspec URL; - stands for the configured root
     (DASK_AGATHA_CKPT__ROOT, or agatha-ckpt.root in dask's configuration).
 
-    \b
-    Exit codes:
-      0  success
-      1  something is damaged or failed; a line on stderr gives the reason
-      2  the command line is invalid
-    """  # noqa: D301  # \b is click's
+    Exit codes: 0, success; 1, something is damaged or failed, and a line on stderr
+    gives the reason; 2, the command line is invalid.
+    """
     ctx.obj = storage_options

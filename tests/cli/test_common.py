@@ -74,6 +74,13 @@ def test_a_narrow_terminal_breaks_lines_between_words(
     assert set(shown.split()) <= set(piped.split())
 
 
+def test_help_fits_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    for arguments in ([], *([name] for name in main.commands)):
+        lines = run(*arguments, "--help").stdout.splitlines()
+        assert max(map(len, lines)) <= 40
+
+
 # ---- the root ----
 
 
