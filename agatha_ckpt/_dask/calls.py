@@ -94,6 +94,14 @@ def _list(call: Call) -> bytes | None:
     return call.read(inner) if _name_of(called) in _LAZY else None
 
 
+def _set(call: Call) -> bytes | None:
+    """Encode ``set(list)``, as dask makes one of delayed values, in any order."""
+    tag, members = _unpacked(call.arguments[0] if len(call.arguments) == 1 else None)
+    return (
+        join(b"S", [call.read(member) for member in members]) if tag == b"l" else None
+    )
+
+
 def _container(call: Call) -> bytes | None:
     """Encode a container that is a task because of the keys in it."""
     found = _members(call.function, call.arguments, call.keywords)
@@ -204,6 +212,7 @@ def _apply(call: Call) -> bytes | None:
 
 _SPECIAL: dict[tuple[str, str], Special] = {
     ("builtins", "list"): _list,
+    ("builtins", "set"): _set,
     ("dask._expr", "ProhibitReuse._identity"): _same,
     ("dask._task_spec", "_execute_subgraph"): _fused,
     ("dask._task_spec", "NestedContainer.to_container"): _container,

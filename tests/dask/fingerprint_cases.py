@@ -165,6 +165,9 @@ def bags(folder):
         "from_delayed with keywords": db.from_delayed(
             [delayed(parse)([1], key=delayed(add)(1), other={"a": delayed(add)(2)})]
         ),
+        "from_delayed of a set": db.from_delayed(
+            [delayed(parse)({delayed(add)(1), delayed(add)(2)})]
+        ),
         "delayed attributes": db.from_delayed([delayed(Holder)(a=[1]).a]),
         "read_text": db.read_text(str(folder / "*.txt")),
         "read_text by blocks": db.read_text(str(folder / "*.txt"), blocksize=4),

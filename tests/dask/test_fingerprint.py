@@ -251,6 +251,9 @@ EQUAL = {
         add, np.arange(8)[::2] if x > 1 else np.arange(0, 8, 2)
     ),
     "order in a set": lambda x: ONE.map(add, set([8, 16][:: -1 if x > 1 else 1])),
+    "order in a set of tasks": lambda x: graph_bag(
+        {"x": (parse, (set, ["y", "z"][:: -1 if x > 1 else 1])), "y": 1, "z": 2}
+    ),
     "shared or equal": lambda x: ONE.map(add, [ONE_LIST, ONE_LIST if x > 1 else [1]]),
 }
 ONE_LIST = [1]
