@@ -10,6 +10,7 @@ import pandas as pd
 from dask import delayed
 
 HAS_ZARR = importlib.util.find_spec("zarr") is not None
+HAS_HDF5 = importlib.util.find_spec("h5py") is not None
 HAS_SQL = importlib.util.find_spec("sqlalchemy") is not None
 
 
@@ -47,6 +48,11 @@ def write_files(folder):
             if HAS_ZARR:
                 da.arange(12, chunks=4).to_zarr(str(place / "array.zarr"))
             pandas_frame().to_csv(place / "table.csv", index=False)
+    if HAS_HDF5 and not (folder / "array.h5").exists():
+        import h5py
+
+        with h5py.File(folder / "array.h5", "w") as file:
+            file["one"], file["two"] = np.arange(4), np.arange(4)
     if HAS_SQL and not (folder / "tables.db").exists():
         pandas_frame().to_sql("one", database(folder))
         pandas_frame().to_sql("two", database(folder))
@@ -170,6 +176,11 @@ def arrays(folder):
         "array of a frame": lambda x: frame(x)[["a", "c"]].to_dask_array(lengths=True),
         "persisted array": lambda x: matrix(x).persist(scheduler="sync"),
     }  # fmt: skip
+    if HAS_HDF5:
+        import h5py
+
+        file = h5py.File(folder / "array.h5", "r")
+        found["from HDF5"] = lambda x: da.from_array(file[["one", "two"][x - 1]])
     if HAS_ZARR:
         found["from_zarr"] = lambda x: da.from_zarr(
             str(folder / ["one", "two"][x - 1] / "array.zarr")

@@ -437,6 +437,7 @@ EQUAL = {
     ),
     "cached property of a list": lambda: (Lines(), used(Lines(), "size")),
     "id of an attribute": lambda: (Holder(a=LINES), Holder(a=LINES, b=id(LINES))),
+    "file of xarray": lambda: (opened("a"), opened("a")),
     "hash": lambda: (Holder(a=1), Holder(a=1, _attrs_cached_hash=7)),
 }
 
@@ -664,6 +665,13 @@ def arrow():
         yield from [field, pa.struct([field]), pa.list_(field)]
 
 
+def opened(path):
+    """Return what xarray holds of a file that it reads when it is computed."""
+    from xarray.backends import CachingFileManager
+
+    return CachingFileManager(open, path)
+
+
 def tables_of_polars():
     import polars as pl
 
@@ -677,6 +685,8 @@ def tables_of_polars():
 
 def arrays_of_xarray():
     import xarray
+
+    yield from map(opened, "ab")
 
     square = np.arange(4).reshape(2, 2)
     for values in (square, square.T, square[::-1]):
@@ -693,7 +703,15 @@ def arrays_of_xarray():
 
 
 def queries():
+    import sqlite3
+
     import sqlalchemy as sql
+
+    files = sqlite3.connect(":memory:")
+    files.row_factory = sqlite3.Row
+    for query in ("SELECT 1 AS a", "SELECT 2 AS a", "SELECT 1 AS b"):
+        yield from files.execute(query)
+    files.close()
 
     a, b = map(sql.column, "ab")
     yield from [a, b, a > 1, a > 2, sql.text("a"), sql.table("a"), sql.table("b")]

@@ -246,6 +246,9 @@ HANDLERS: dict[str, Handler] = {
     "pathlib.PurePath": by(lambda p: (PurePath.__str__(p), getattr(p, "__dict__", 0))),
     "re.Pattern": by(attrgetter("pattern", "flags")),
     "zoneinfo.ZoneInfo": _zone,
+    "h5py._hl.dataset.Dataset": by(
+        lambda data: [os.path.abspath(data.file.filename), data.name]
+    ),
     "numpy.ndarray": _ndarray,
     "numpy.generic": _scalar,
     "numpy.memmap": _ndarray,
@@ -288,6 +291,11 @@ HANDLERS: dict[str, Handler] = {
     "sqlalchemy.engine.row.Row": by(lambda row: [row._fields, tuple(row)]),
     "sqlalchemy.sql.elements.ClauseElement": by(
         lambda clause: [str(clause), clause.compile().params]
+    ),
+    "sqlite3.Row": by(lambda row: [row.keys(), tuple(row)]),
+    # Without a lock, and an id of its own.
+    "xarray.backends.file_manager.CachingFileManager": by(
+        lambda files: files.__getstate__()[:4]
     ),
     "xarray.core.variable.Variable": by(_variable),
     "xarray.core.dataarray.DataArray": by(_data_array),

@@ -19,10 +19,12 @@ _OPAQUE_TYPES = (
     "agatha_ckpt.CheckpointStore",
     "agatha_ckpt.Checkpointer",
     "dask.SerializableLock",
+    "xarray.CombinedLock",
+    "xarray.SerializableLock",
 )
 _PLAIN = (bytes, dict, float, frozenset, int, list, set, str, tuple)
 _IN_MEMORY = {
-    *("_io.BytesIO", "_io.StringIO", "google.Message"),
+    *("_io.BytesIO", "_io.StringIO", "google.Message", "sqlite3.Row"),
     *("sqlalchemy.Base", "sqlalchemy.DeclarativeBase", "sqlalchemy.Row"),
 }
 _OF_SCIPY = {"_has_canonical_format", "_has_sorted_indices"}  # found out by use
