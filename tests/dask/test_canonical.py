@@ -10,6 +10,7 @@ import enum
 import functools
 import io
 import ipaddress
+import itertools
 import math
 import operator
 import pathlib
@@ -336,6 +337,7 @@ DISTINCT = {
         class_with_closure(2), class_with_closure(1)(), class_with_closure(2)(),
         class_with_closure(1)().method, class_with_closure(2)().method,
         *map(Reduced, [None, 0, 0.0, False, "", [], {}, (), np.zeros(1), np.zeros(2)]),
+        Reduced(itertools.count(1)), Reduced(itertools.count(2)),
         *map(Reduced, [np.arange(2), ({"a": 1}, None), (None, {"a": 1}), {"a": 1}]),
         Registered(1), Registered(2), Tensor([1]), Tensor([2]), Quoted("a"),
         Quoted("b"),

@@ -88,10 +88,11 @@ def reduced(value: Any) -> tuple[Any, ...]:
         found = reduce(value) if reduce else cls.__reduce_ex__(value, 4)
     if isinstance(found, str):  # it is found by its name
         return getattr(value, "__module__", cls.__module__), found
+    rest: list[Any]
     made, arguments, *rest = found
-    members: list[Any] = rest
-    members = [list(m) or None if hasattr(m, "__next__") else m for m in members]
-    members[:1] = [_lasting(cls, state) for state in members[:1]]
+    members = [_lasting(cls, state) for state in rest[:1]]
+    for member in rest[1:]:  # of a list, or of a dict; or what sets the state
+        members.append(list(member) or None if hasattr(member, "__next__") else member)
     while members and members[-1] is None:
         members.pop()
     return made, arguments, *members
