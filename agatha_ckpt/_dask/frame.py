@@ -135,7 +135,7 @@ class _CheckFrame:
         if fault:
             raise EncodeError(
                 f"{where} cannot be stored: {fault}, which the meta of the frame has; "
-                "give the right meta= where the frame is made, or use astype"
+                "give the right meta= where the frame is made, or use astype or rename"
             )
         return value
 
