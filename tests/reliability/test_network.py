@@ -704,7 +704,9 @@ def test_p1_p5_random_faults_of_the_network_lose_nothing(
         def fault(request, rng=rng):
             if rng.random() >= rate:
                 return None
-            return CONFLICT if rng.random() < 0.1 else rng.choice(RANDOM)
+            if request.is_conditional and rng.random() < 0.5:
+                return CONFLICT
+            return rng.choice(RANDOM)
 
         run, records = replace(NEW, label=str(number)), None
         network.begin(fault)

@@ -39,6 +39,13 @@ class Request:
         return self.method
 
     @property
+    def is_conditional(self):
+        """Whether it has a condition, without which S3 does not answer 409."""
+        return not {"if-match", "if-none-match"}.isdisjoint(
+            map(str.lower, self.headers)
+        )
+
+    @property
     def is_marker(self):
         return self.path.endswith("/__done__")
 
