@@ -94,6 +94,7 @@ def test_a_swap_that_does_not_compare_is_found():
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("crashes", [0, 1])
 @pytest.mark.parametrize("name", PAIRS | PAIRS_WITH_CLEAR)
 def test_all_interleavings_of_two_actors(name, crashes, record_property):
@@ -103,6 +104,7 @@ def test_all_interleavings_of_two_actors(name, crashes, record_property):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("name", TRIPLES)
 def test_three_actors_with_a_crash_and_two_preemptions(name, record_property):
     found = explore(scenario(*TRIPLES[name]), crashes=1, preemptions=2)
@@ -111,6 +113,7 @@ def test_three_actors_with_a_crash_and_two_preemptions(name, record_property):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("name", TRIPLES)
 def test_many_random_priorities_of_three_actors(name):
     for seed in range(2000):
