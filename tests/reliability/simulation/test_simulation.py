@@ -95,10 +95,14 @@ def test_a_swap_that_does_not_compare_is_found():
 
 @pytest.mark.long
 @pytest.mark.timeout(7_200)
-@pytest.mark.parametrize("crashes", [0, 1])
+@pytest.mark.parametrize(
+    "faults",
+    [{}, {"crashes": 1}, {"losses": 1}],
+    ids=["no fault", "a crash", "a lost answer"],
+)
 @pytest.mark.parametrize("name", PAIRS | PAIRS_WITH_CLEAR)
-def test_all_interleavings_of_two_actors(name, crashes, record_property):
-    found = explore(scenario(*ALL[name]), crashes=crashes)
+def test_all_interleavings_of_two_actors(name, faults, record_property):
+    found = explore(scenario(*ALL[name]), **faults)
     record_property("figures", f"{found.states} states, {found.runs} schedules")
     assert not unexplained(found, name in PAIRS_WITH_CLEAR)
 
