@@ -119,7 +119,10 @@ class Folder:
         if not self.files.has_folders:  # and so names are exact
             return
         with error_note(f"listing the root of {self.describe()}"):
-            found = self.files.folders(os.path.dirname(self.path), True)
+            try:
+                found = self.files.folders(os.path.dirname(self.path), True)
+            except PermissionError:  # it can be used without being listed
+                return
         names = [normalize("NFC", name) for name in found]
         other = next((name for name in names if is_variant(name, self.name)), None)
         if other is None or self.name in names:

@@ -1,5 +1,7 @@
 """Names that differ in case or Unicode form alone are of one folder on some disks."""
 
+import errno
+import os
 from unicodedata import normalize
 
 import dask.bag
@@ -39,6 +41,21 @@ def refused(call, *args, **kwargs):
 def content(folder):
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path: path.read_bytes() for path in files}
+
+
+def test_a_root_that_cannot_be_listed_can_be_saved_to(tmp_path, monkeypatch):
+    real = os.scandir
+
+    def scandir(folder):
+        if os.path.samefile(folder, tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    local = Checkpointer(tmp_path, verbose=False)
+    for version in ("1", "2"):
+        loaded = save(local, "terms", version=version)
+        assert loaded.compute(scheduler="sync") == [0, 1, 2, 3]
 
 
 def test_a_name_in_other_case_than_a_done_checkpoint_is_refused(ckpt, tmp_path):
