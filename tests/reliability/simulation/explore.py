@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 from tests.reliability.simulation.actors import problems
+from tests.reliability.simulation.world import LostAnswer
 
 
 @dataclass
@@ -18,7 +19,8 @@ class Found:
     ----------
     states, runs : int
     problems : dict
-        Of each kind of problem, with what crashed where, the first schedule.
+        Of each kind of problem, with what crashed or lost an answer where, the first
+        schedule.
     """
 
     states: int = 0
@@ -30,11 +32,18 @@ class Found:
         self.runs += 1
         for problem in problems(world):
             crashed = tuple(
-                f"{a.name} before {a.pending.split(' ')[0]}"
-                for a in world.actors
-                if a.crashed
+                f"{actor.name} before {operation.split(' ')[0]}"
+                for actor in world.actors
+                if (operation := _ended_at(actor))
             )
             self.problems.setdefault((problem, crashed), path)
+
+
+def _ended_at(actor):
+    """Return the operation at which an actor crashed, or that lost its answer."""
+    if actor.crashed:
+        return actor.pending
+    return str(actor.error) if isinstance(actor.error, LostAnswer) else None
 
 
 @contextlib.contextmanager

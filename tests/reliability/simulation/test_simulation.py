@@ -20,7 +20,7 @@ SEEDS = 40
 
 
 def is_documented(problem, crashed):
-    """Return whether a crash of a clear, or of a commit beside it, explains it."""
+    """Return whether a clear that ended early, or a commit beside it, explains it."""
     return problem == WINDOW and any(
         name in ("clear", "again", "prune") or before in AFTER_MARKER
         for name, _, before in (crash.rpartition(" before ") for crash in crashed)
