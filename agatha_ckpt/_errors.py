@@ -170,6 +170,14 @@ def read_only_refusal(where: str, done: str) -> InvalidValueError:
     )
 
 
+def absent_bucket(bucket: object, where: str) -> RootNotSetError:
+    """Return the error of a root whose bucket does not exist."""
+    return RootNotSetError(
+        f"the bucket {str(bucket)!r} of {where} does not exist; make it, or give "
+        "another root"
+    )
+
+
 def refusal(error: OSError, verb: str = "read") -> str:
     """Return why a file cannot be read or deleted, as a reason inside a message.
 

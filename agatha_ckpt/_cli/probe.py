@@ -13,7 +13,7 @@ import click
 
 from agatha_ckpt._cli.common import root_of, takes_root
 from agatha_ckpt._cli.table import hanging, printable, table
-from agatha_ckpt._errors import RootNotSetError, error_note, redact
+from agatha_ckpt._errors import absent_bucket, error_note, redact
 from agatha_ckpt._filesystem.base import FolderGoneError
 from agatha_ckpt._filesystem.probe import Check, Result
 from agatha_ckpt._filesystem.probe import probe as try_filesystem
@@ -39,10 +39,7 @@ def probe(store: CheckpointStore, as_json: bool) -> None:
         with error_note(f"probing {where}"), _folder_in(store) as folder:
             checks = try_filesystem(store._files, folder)
     except FolderGoneError as error:
-        raise RootNotSetError(
-            f"the bucket {str(error)!r} of {where} does not exist; make it, or give "
-            "another root"
-        ) from None
+        raise absent_bucket(error, where) from None
     if as_json:
         kind = type(store.fs)
         found = {

@@ -16,6 +16,7 @@ from agatha_ckpt._errors import (
     CorruptCheckpointError,
     RootNotSetError,
     UnsupportedFormatError,
+    absent_bucket,
     damaged,
     error_note,
 )
@@ -92,10 +93,7 @@ class Folder:
             with error_note(f"listing the files of {self.describe()}"):
                 return self.files.list(self.path)
         except FolderGoneError as error:
-            raise RootNotSetError(
-                f"the bucket {str(error)!r} of {self.describe()} does not exist; "
-                "make it, or set another root"
-            ) from None
+            raise absent_bucket(error, self.describe()) from None
 
     def sync(self) -> None:
         """Make durable what was done in the folder."""
