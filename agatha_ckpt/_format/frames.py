@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # imported when the first frame is met
 
 _Described = dict[str, Any]
 ROW_GROUP = 128 * 1024  # rows, so that a reader with a filter can skip some
-_BUFFER_BYTES = 4 * 1024 * 1024  # fewer and larger writes
+_BUFFER_BYTES = 1024 * 1024  # fewer and larger writes, from the processor's cache
 _MOST_CHECKED = 1_000
 _checked: set[str] = set()
 
