@@ -2,9 +2,10 @@
 
 import ast
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from operator import itemgetter
 from typing import Any
 
 import dask.array as da
@@ -20,7 +21,7 @@ from agatha_ckpt._format.names import NPY
 from agatha_ckpt._format.npy import dtype_fault_of, fault_of, read_array
 from agatha_ckpt._store.partition import read_partition
 
-Chunks = tuple[tuple[int, ...], ...]
+Chunks = Sequence[Sequence[int]]
 
 
 def source_of(array: da.Array, where: str) -> Source:
@@ -43,7 +44,7 @@ def source_of(array: da.Array, where: str) -> Source:
         )
     if fault := fault_of(array._meta) or dtype_fault_of(array.dtype):
         raise EncodeError(f"{where} cannot be saved: of the array, {fault}")
-    chunks = tuple(tuple(map(int, sizes)) for sizes in array.chunks)
+    chunks = [list(map(int, sizes)) for sizes in array.chunks]
     keys: list[Hashable] = list(flatten(array.__dask_keys__()))
     return Source(
         array,
@@ -59,6 +60,7 @@ def source_of(array: da.Array, where: str) -> Source:
             "dtype": _described(array.dtype),
         },
         prepare=_CheckBlock(chunks, array.dtype),
+        layout=itemgetter("chunks"),
     )
 
 
@@ -101,7 +103,7 @@ def _is_of(value: Any, dtype: np.dtype[Any]) -> bool:
 
 def _shape_of(chunks: Chunks, index: int) -> tuple[int, ...]:
     place = np.unravel_index(index, [len(sizes) for sizes in chunks])
-    return tuple(sizes[i] for sizes, i in zip(chunks, place, strict=True))
+    return tuple(sizes[int(i)] for sizes, i in zip(chunks, place, strict=True))
 
 
 def _described(dtype: np.dtype[Any]) -> str:

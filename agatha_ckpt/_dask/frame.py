@@ -61,6 +61,7 @@ def source_of(frame: Any, where: str) -> Source:
         prepare=_CheckFrame(meta),
         optimizer=optimize,
         shared=lambda: _tasks(frame.optimize(fuse=False)),
+        layout=_divisions_in,
     )
 
 
@@ -91,6 +92,11 @@ def _divisions(frame: Any) -> str | None:
             "clear_divisions()"
         )
     return encoded
+
+
+def _divisions_in(described: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    divisions = described["divisions"]
+    return None if divisions is None else tuple(_decoded(divisions).index)
 
 
 def _load_label(frame: Any) -> str | None:
@@ -211,7 +217,6 @@ class LoadFrame(LoadWhole):
 def load_frame(load: LoadPartition, layer: str, manifest: Manifest) -> Any:
     """Return a DataFrame or a Series that reads a done checkpoint when computed."""
     described = manifest.collection
-    divisions = described["divisions"]
     meta = _decoded(described["meta"])
     # dask selects no columns of several levels in a load.
     is_wide = meta.ndim > 1 and meta.columns.nlevels == 1
@@ -224,6 +229,6 @@ def load_frame(load: LoadPartition, layer: str, manifest: Manifest) -> Any:
             manifest.partitions,
             args=[meta.shape[1]] if is_wide else [],
             meta=meta,
-            divisions=None if divisions is None else tuple(_decoded(divisions).index),
+            divisions=_divisions_in(described),
             label=layer,
         )

@@ -14,6 +14,7 @@ from dask.tokenize import normalize_token
 from agatha_ckpt._dask.labels import label, name_in
 from agatha_ckpt._format.blocks import BLOCK_BYTES
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo, Plan
+from agatha_ckpt._format.names import canonical
 from agatha_ckpt._store.partition import Partition
 from agatha_ckpt._store.store import CheckpointStore
 
@@ -73,10 +74,11 @@ normalize_token.register(PartitionInfo, _token_of)
 def layer_of(store: CheckpointStore, name: str, manifest: Manifest) -> str:
     """Return the name of the collection that loads a checkpoint.
 
-    It depends on content and root alone, so that what is built on the collection has
-    the same name in every run.
+    It depends on content, its places and the root alone, so that what is built on the
+    collection has the same name in every run.
     """
-    place = hashlib.sha256(store.url.encode()).hexdigest()[:8]
+    layout = [manifest.collection.get(key) for key in ("chunks", "divisions")]
+    place = hashlib.sha256(canonical([store.url, *layout])).hexdigest()[:8]
     return f"{label('load', name)}-{manifest.id}-{place}"
 
 

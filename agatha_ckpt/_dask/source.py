@@ -41,6 +41,8 @@ class Source:
     shared : callable, optional
         Returns *graph* and *keys* with a task for each step, where *graph* has steps
         fused, so that what is computed with it can share them.
+    layout : callable
+        Returns how a description places equal partitions: what no fingerprint covers.
     """
 
     collection: Any
@@ -54,6 +56,7 @@ class Source:
     known: Sequence[Any] = ()
     optimizer: Callable[..., Any] | None = None
     shared: Callable[[], tuple[Mapping[Any, Any], tuple[Hashable, ...]]] | None = None
+    layout: Callable[[Mapping[str, Any]], object] = lambda described: None
 
     @property
     def optimize(self) -> Callable[..., Any]:

@@ -106,12 +106,15 @@ class Comparison:
         Why fingerprints cannot be compared; empty where they can.
     is_own : bool
         Whether the bag is the one that loads the checkpoint.
+    is_moved : bool
+        Whether equal partitions have other places: other chunks, or divisions.
     """
 
     changed: int = 0
     edited: tuple[str, ...] = ()
     incomparable: str = ""
     is_own: bool = False
+    is_moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -338,6 +341,8 @@ def _other_inputs(request: Request, stored: Stored, manifest: Manifest) -> str:
         verb = "has" if changed == 1 else "have"
         total = format_count(found, "partition")
         reasons.append(f"{changed:,} of {total} {verb} other inputs")
+    elif stored.comparison.is_moved:
+        reasons.append(f"the {request.kind} has other chunks or divisions")
     return "; ".join(reasons)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import dask
 
@@ -48,7 +49,8 @@ class Inputs:
                 incomparable="it was saved with another version of dask "
                 f"({manifest.dask or 'unknown'}), whose fingerprints cannot be compared"
             )
-        if self.source.npartitions != manifest.plan.npartitions:
+        is_alike = self.source.kind == manifest.collection["kind"]
+        if not is_alike or self.source.npartitions != manifest.plan.npartitions:
             return Comparison()  # which is what is reported
         now = self.fingerprints(manifest.plan)
         same = {
@@ -56,7 +58,19 @@ class Inputs:
             for index, info in enumerate(manifest.partitions)
             if info.fingerprint == now.partitions[index]
         }
-        return Comparison(self.source.npartitions - len(same), edited(same, now))
+        return Comparison(
+            self.source.npartitions - len(same),
+            edited(same, now),
+            is_moved=self._is_moved(manifest.collection),
+        )
+
+    def _is_moved(self, described: Mapping[str, Any]) -> bool:
+        """Return whether a description places equal partitions in another way."""
+        layout = self.source.layout
+        try:
+            return bool(layout(described) != layout(self.source.description))
+        except (KeyError, ValueError, TypeError):  # which the load reports
+            return False
 
 
 def edited(kept: Mapping[int, PartitionInfo], now: Fingerprints) -> tuple[str, ...]:

@@ -128,6 +128,7 @@ class Save:
         return adopt(
             self.task.folder,
             self.plan.format,
+            self.description,
             self.fingerprints.partitions,
             self.marker,
             self.task.options.run,

@@ -10,9 +10,10 @@
 A run that loses adopts the winner's manifest if its fingerprints are the same.
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from agatha_ckpt._errors import CheckpointConflictError, EncodeError, error_note
 from agatha_ckpt._filesystem.base import FolderGoneError
@@ -67,9 +68,15 @@ def mark_done(
 
 def _commit(folder: Folder, manifest: Manifest, replaces: Marker, run: str) -> Manifest:
     def give_way() -> Manifest:
-        plan, fingerprints = manifest.plan, manifest.fingerprints
-        kept = manifest.files
-        return adopt(folder, plan.format, fingerprints, replaces, run, kept)
+        return adopt(
+            folder,
+            manifest.plan.format,
+            manifest.collection,
+            manifest.fingerprints,
+            replaces,
+            run,
+            manifest.files,
+        )
 
     folder.sync()
     listed = folder.list()
@@ -97,6 +104,7 @@ def _is_leftover(filename: str, manifest: Manifest, replaces: Marker) -> bool:
 def adopt(
     folder: Folder,
     format: str,
+    collection: Mapping[str, Any],
     fingerprints: Sequence[str],
     replaces: Marker,
     run: str,
@@ -104,10 +112,10 @@ def adopt(
 ) -> Manifest:
     """Return the manifest of the run that was first, if it is what this run needs.
 
-    This run needs partitions with *fingerprints*, found the marker *replaces* when it
-    began, and keeps of its files those in *kept*: a repair or an overwrite does not
-    adopt a manifest that names others of them. The files that this run wrote are
-    removed, if the winner does not name them.
+    This run needs a *collection* of partitions with *fingerprints*, found the marker
+    *replaces* when it began, and keeps of its files those in *kept*: a repair or an
+    overwrite does not adopt a manifest that names others of them. The files that this
+    run wrote are removed, if the winner does not name them.
 
     Raises
     ------
@@ -128,7 +136,8 @@ def adopt(
             f"{folder.describe()} was changed by another run, which keeps files that "
             "this run was to compute again; run again"
         )
-    if (winner.plan.format, winner.fingerprints) != (format, tuple(fingerprints)):
+    found = winner.plan.format, winner.collection, winner.fingerprints
+    if found != (format, collection, tuple(fingerprints)):
         raise CheckpointConflictError(
             f"{folder.describe()} was saved by another run from other inputs or with "
             "another version while this run was saving it; load that one, or save "

@@ -302,6 +302,55 @@ def test_p1_of_two_savers_the_second_adopts(case):
     assert listed == files
 
 
+def grid(axis):
+    blocks = [da.from_delayed(delayed(block)(n), (2, 3), "i4") for n in INPUTS]
+    return da.concatenate(blocks, axis)
+
+
+def divided(*divisions):
+    parts = [delayed(rows)(n) for n in INPUTS]
+    return dd.from_delayed(
+        parts, rows(1), divisions=divisions or None, verify_meta=False
+    )
+
+
+LAYOUTS = {
+    "chunks": (grid(0), grid(1)),
+    "other divisions": (divided(0, 1, 2, 3), divided(0, 2, 3, 4)),
+    "known divisions": (divided(), divided(0, 1, 2, 3)),
+}
+
+
+def layout_of(collection):
+    if isinstance(collection, da.Array):
+        return collection.chunks
+    return collection.divisions
+
+
+@pytest.mark.parametrize("before, now", LAYOUTS.values(), ids=LAYOUTS)
+def test_p4_equal_partitions_in_other_places_are_stale(store, before, now):
+    ckpt = Checkpointer(store, verbose=False)
+    with dask.config.set(scheduler="sync"):
+        old = ckpt.checkpoint("x", before)
+        Work.done.clear()
+        with pytest.warns(StaleCheckpointWarning, match="other chunks or divisions"):
+            assert layout_of(ckpt.checkpoint("x", now)) == layout_of(before)
+        found = ckpt.checkpoint("x", now, on_stale="recompute")
+        assert layout_of(found) == layout_of(now)
+        assert Work.done == []  # the partitions are kept
+        with pytest.raises(CheckpointConflictError, match="built from this checkpoint"):
+            ckpt.checkpoint("x", old, on_stale="error")
+        assert ckpt.explain("x", now).reason == ""
+
+
+def test_p1_equal_partitions_in_other_places_are_not_adopted(store):
+    ckpt = Checkpointer(store, verbose=False)
+    Work.meanwhile.append(lambda: ckpt.checkpoint("x", grid(1), scheduler="sync"))
+    with pytest.raises(CheckpointConflictError, match="other inputs"):
+        ckpt.checkpoint("x", grid(0), scheduler="sync")
+    assert ckpt.checkpoint("x").chunks == grid(1).chunks
+
+
 @EVERYWHERE
 def test_a_clear_removes_all(case):
     case.save()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from agatha_ckpt import CheckpointConflictError, CheckpointError, Manifest, Plan
+from agatha_ckpt._dask.source import BAG
 from agatha_ckpt._format.base import WriteOptions
 from agatha_ckpt._format.codec import codec_for
 from agatha_ckpt._format.names import new_run
@@ -70,7 +71,7 @@ def save(folder, name, inputs, marker, damaged=frozenset()):
         }
     except CheckpointConflictError:
         files = {info.file for info in kept.values()}
-        return adopt(folder, codec.name, wanted, marker, run, files)
+        return adopt(folder, codec.name, BAG, wanted, marker, run, files)
     infos = kept | written
     partitions = tuple(infos[i] for i in range(len(inputs)))
     plan = Plan(len(inputs), codec.name)
