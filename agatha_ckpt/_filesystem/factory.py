@@ -15,6 +15,7 @@ from agatha_ckpt._filesystem.azure import AzureFiles
 from agatha_ckpt._filesystem.base import Files
 from agatha_ckpt._filesystem.ftp import FTPFiles
 from agatha_ckpt._filesystem.gcs import GCSFiles
+from agatha_ckpt._filesystem.http import HTTPFiles
 from agatha_ckpt._filesystem.local import LocalFiles
 from agatha_ckpt._filesystem.memory import MemoryFiles
 from agatha_ckpt._filesystem.remote import RemoteFiles
@@ -29,6 +30,7 @@ _BY_PROTOCOL: tuple[tuple[set[str], str, type[RemoteFiles]], ...] = (
     ({"gs", "gcs"}, "call", GCSFiles),
     ({"abfs", "abfss", "az"}, "service_client", AzureFiles),
     ({"ftp"}, "ftp", FTPFiles),
+    ({"http", "https"}, "encode_url", HTTPFiles),
     ({"webdav", "dav"}, "client", WebDAVFiles),
 )
 

@@ -5,8 +5,10 @@ import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
 from unicodedata import normalize
+from zipfile import BadZipFile
 
 import fsspec
 from fsspec.archive import AbstractArchiveFileSystem
@@ -275,6 +277,7 @@ def _filesystem_of(
     except (
         ImportError, TypeError, ValueError,
         AttributeError, FileNotFoundError, IsADirectoryError,  # of a chain
+        BadZipFile, TarError,
     ) as error:  # fmt: skip
         raise RootNotSetError(
             f"the root {redact(root)!r} cannot be used: {redact(str(error))}; "

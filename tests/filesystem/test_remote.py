@@ -292,16 +292,18 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def published(tmp_path):
     """A root that others may read: as an archive, and on a web server."""
-    ckpt = Checkpointer(tmp_path / "root", verbose=False)
-    ckpt.checkpoint("x", numbers(), scheduler="sync")
-    shutil.make_archive(str(tmp_path / "root"), "zip", tmp_path, "root")
-    shutil.make_archive(str(tmp_path / "whole"), "zip", tmp_path / "root")
+    ckpt = Checkpointer(tmp_path / "a root", verbose=False)
+    for name in ("x", "é 2"):
+        ckpt.checkpoint(name, numbers(), scheduler="sync")
+    shutil.make_archive(str(tmp_path / "root"), "zip", tmp_path, "a root")
+    shutil.make_archive(str(tmp_path / "whole"), "zip", tmp_path / "a root")
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,)).start()
         yield {
-            "http": f"http://127.0.0.1:{server.server_port}/root",
-            "zip": f"zip://root::file://{tmp_path}/root.zip",
+            "http": f"http://127.0.0.1:{server.server_port}/a root",
+            "http, encoded": f"http://127.0.0.1:{server.server_port}/a%20root",
+            "zip": f"zip://a root::file://{tmp_path}/root.zip",
             "whole zip": f"zip://::file://{tmp_path}/whole.zip",
         }
         server.shutdown()
@@ -311,14 +313,15 @@ def published(tmp_path):
         gc.collect()
 
 
-@pytest.mark.parametrize("kind", ["http", "zip", "whole zip"])
+@pytest.mark.parametrize("kind", ["http", "http, encoded", "zip", "whole zip"])
 def test_a_root_that_can_only_be_read_loads_and_refuses_before_it_computes(
     published, kind
 ):
     ckpt = Checkpointer(published[kind], verbose=False)
-    assert ckpt.names() == ["x"]
-    assert ckpt.store.verify("x") == []
-    assert ckpt.checkpoint("x").compute(scheduler="sync") == RECORDS
+    assert ckpt.names() == ["x", "é 2"]
+    for name in ckpt.names():
+        assert ckpt.store.verify(name) == []
+        assert ckpt.checkpoint(name).compute(scheduler="sync") == RECORDS
     loaded = ckpt.checkpoint("x", numbers(), scheduler="sync")
     assert loaded.compute(scheduler="sync") == RECORDS
     computed = []
@@ -327,7 +330,7 @@ def test_a_root_that_can_only_be_read_loads_and_refuses_before_it_computes(
     with pytest.raises(RootNotSetError, match="set a root that can be written to"):
         ckpt.checkpoint("x", numbers(computed), overwrite=True, scheduler="sync")
     assert computed == []
-    assert ckpt.names() == ["x"]
+    assert ckpt.names() == ["x", "é 2"]
 
 
 class Unsized(Faulty):

@@ -58,6 +58,8 @@ def test_a_url_that_pathlib_made_a_path_is_refused_with_the_url(protocol):
         ("dir://a::", "makes a chain"),
         ("dir://a", "cannot be used"),
         ("zip://a::nosuch.zip", "cannot be used"),
+        (f"zip://a::{__file__}", "cannot be used"),
+        (f"tar://a::{__file__}", "cannot be used"),
         ("s3://", "names no bucket; write it as s3://bucket/run-1"),
         ("s3:///bucket/run", "names no bucket"),
         ("gs://", "names no bucket"),

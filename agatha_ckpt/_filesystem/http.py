@@ -1,0 +1,18 @@
+"""HTTP."""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from agatha_ckpt._filesystem.remote import RemoteFiles
+
+
+class HTTPFiles(RemoteFiles):
+    """An HTTP filesystem, whose listings are the links of a page."""
+
+    def _ls(self, path: str) -> Iterable[Any]:
+        # Links have names with spaces and other letters in percent-encoding.
+        plain = unquote(path)
+        for entry in super()._ls(path):
+            below = unquote(entry["name"]).removeprefix(plain)
+            yield {**entry, "name": f"{path}{below}"}
