@@ -119,6 +119,8 @@ class Call:
         manifest = self.folder.manifest_from(data) if data else self.folder.manifest()
         # Of the manifest read above: another run may repair it at the same moment.
         damaged = tuple(verify(self.folder, manifest, self.settings.allow_pickle))
+        if damaged and self.folder.read_marker() != data:
+            return self.repair()
         textfile = codec_for(manifest.plan.format).is_text
         call = replace(self, request=replace(self.request, textfile=textfile))
         call.reporter.report(verified(manifest, len(damaged)))

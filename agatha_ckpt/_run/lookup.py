@@ -159,5 +159,7 @@ def _stored(
     if inputs is None or request.overwrite:
         return Stored(marker)
     damaged = tuple(find_missing(folder, manifest))
+    if damaged and folder.read_marker() != data:  # another run has replaced it
+        return _stored(store, folder, inputs, request)
     compared = inputs.compare(store, folder.name, manifest)
     return Stored(marker, damaged, comparison=compared)

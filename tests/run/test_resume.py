@@ -2,11 +2,19 @@
 
 import random
 import re
+from functools import partial
 
 import dask.bag
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from agatha_ckpt import CheckpointConflictError, Checkpointer, CheckpointNotFoundError
+from agatha_ckpt import (
+    CheckpointConflictError,
+    Checkpointer,
+    CheckpointNotFoundError,
+    CheckpointStore,
+    StaleCheckpointWarning,
+)
 from agatha_ckpt._format.names import DONE_MARKER, parse_filename
 from agatha_ckpt.testing import SimulatedCrash, crash_after
 
@@ -365,3 +373,38 @@ def test_on_stale_error_raises_and_touches_nothing(checkpointer):
         checkpointer.checkpoint("x", again.bag, scheduler="sync", on_stale="error")
     assert partition_files(checkpointer) == before
     assert again.computed == []
+
+
+class Interrupted(MemoryFileSystem):
+    """Something happens before a listing."""
+
+    cachable = False
+    meanwhile = None
+
+    def ls(self, path, detail=True, **kwargs):
+        if self.meanwhile:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return super().ls(path, detail=detail, **kwargs)
+
+    def cat_file(self, path, start=None, end=None, **kwargs):
+        if self.meanwhile and not path.endswith("__done__"):
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return super().cat_file(path, start, end, **kwargs)
+
+
+@pytest.mark.parametrize("call", ["checkpoint", "repair"])
+def test_what_another_run_replaces_meanwhile_is_not_damaged(call):
+    fs = Interrupted()
+    store = CheckpointStore(f"memory://replaced/{call}", fs=fs)
+    ckpt = Checkpointer(store, verbose=False)
+    old, new = Run("a", npartitions=2), Run("b", npartitions=2)
+    ckpt.checkpoint("x", old.bag, scheduler="sync")
+    fs.meanwhile = partial(
+        ckpt.checkpoint, "x", new.bag, overwrite=True, scheduler="sync"
+    )
+    with pytest.warns(StaleCheckpointWarning):
+        loaded = getattr(ckpt, call)("x", old.bag, scheduler="sync")
+    assert loaded.compute(scheduler="sync") == new.records
+    assert len(old.computed) == 2  # by the first save
