@@ -75,6 +75,8 @@ def same_object(a: Any, b: Any) -> bool:
     if kind is list or kind is tuple:
         return len(a) == len(b) and all(map(same_object, a, b))
     if kind is dict:
+        if list(map(type, a)) != list(map(type, b)):  # such as np.str_, equal to a str
+            return False
         return list(a) == list(b) and all(map(same_object, a.values(), b.values()))
     if kind is Decimal:
         return bool(a.as_tuple() == b.as_tuple())
