@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # numpy is imported when the first array is met
 _CORNER = 10  # of each dimension but the first, in what `head` shows
 _MAX_HEADER_BYTES = 1_000_000
 _MAX_LAYOUT = 990_000  # characters of it; the rest is for the shape
+_MAX_LAYOUT_1_0 = 65_000  # in version 1.0 of the format
 
 
 class NpyCodec(Codec):
@@ -112,10 +113,12 @@ def fault_of(value: Any) -> str:
             f"it is a {name}, not a numpy.ndarray; map_blocks(numpy.asarray), or the "
             "method of its library that makes one (get, todense, toarray), converts it"
         )
+    elif not value.shape:  # in version 2.0 it would be a scalar
+        return dtype_fault_of(value.dtype, _MAX_LAYOUT_1_0)
     return dtype_fault_of(value.dtype)
 
 
-def dtype_fault_of(dtype: np.dtype[Any]) -> str:
+def dtype_fault_of(dtype: np.dtype[Any], room: int = _MAX_LAYOUT) -> str:
     """Return why values of a dtype cannot be stored; empty where they can be."""
     from numpy.lib import format as npy
 
@@ -129,11 +132,14 @@ def dtype_fault_of(dtype: np.dtype[Any]) -> str:
         try:
             layout = npy.dtype_to_descr(dtype)
             lost = not is_same_dtype(dtype, npy.descr_to_dtype(layout))
-            lost = lost or len(repr(layout)) > _MAX_LAYOUT
+            # Versions 1.0 and 2.0 have names of fields in Latin-1.
+            lost = lost or len(repr(layout).encode("latin-1")) > room
         except (TypeError, ValueError):
             lost = True
     if lost:
-        return f"a npy file does not keep its dtype {dtype}; convert it with astype"
+        # That of long long has the text of int64.
+        name = dtype.type.__name__ if dtype.char in "qQ" else f"{dtype!s:.200}"
+        return f"a npy file does not keep its dtype {name}; convert it with astype"
     return ""
 
 

@@ -137,6 +137,11 @@ REFUSED = {
         lambda: da.zeros(3, dtype=[(f"{n:0200}", "i1") for n in range(5000)]),
         "convert it with astype",
     ),
+    "a long header, without dimensions": (
+        lambda: da.zeros((), dtype=[(f"{n:0200}", "i1") for n in range(500)]),
+        "convert it with astype",
+    ),
+    "names of fields beyond Latin-1": (lambda: da.zeros(3, dtype=[("ж", "i1")]), "ж"),
     "unknown chunks": (unknown_chunks, "compute_chunk_sizes"),
     "another library's": (
         lambda: da.ones(3).map_blocks(Sparse, meta=Sparse(np.ones(0))),
@@ -260,3 +265,9 @@ def test_a_dtype_with_metadata_is_refused(checkpointer):
     dtype = np.dtype("i4", metadata={"unit": "m"})
     with pytest.raises(EncodeError, match="does not keep its dtype"):
         checkpointer.checkpoint("x", da.zeros(3, dtype=dtype), scheduler="sync")
+
+
+@pytest.mark.skipif(np.dtype("i8").char == "q", reason="they are one type here")
+def test_a_long_long_is_not_called_an_integer_of_its_size(checkpointer):
+    with pytest.raises(EncodeError, match="dtype longlong; convert"):
+        checkpointer.checkpoint("x", da.zeros(3, dtype=np.longlong))
