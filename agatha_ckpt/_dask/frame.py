@@ -17,7 +17,12 @@ from dask.delayed import optimize
 from agatha_ckpt._dask.load import LoadPartition
 from agatha_ckpt._dask.source import Source
 from agatha_ckpt._errors import EncodeError
-from agatha_ckpt._format.dtypes import UnstorableFrame, index_fault, same_dtype
+from agatha_ckpt._format.dtypes import (
+    UnstorableFrame,
+    difference,
+    index_fault,
+    same_dtype,
+)
 from agatha_ckpt._format.frame_reader import frame_in
 from agatha_ckpt._format.frames import to_arrow, write_table
 from agatha_ckpt._format.manifest import Manifest, PartitionInfo
@@ -183,9 +188,7 @@ def _dtype_fault(series: pd.Series, meta: pd.Series) -> str:
             return ""
     elif same_dtype(found, wanted):
         return ""
-    if str(found) == str(wanted):
-        return f"its column {series.name!r} has other categories, or another storage"
-    return f"its column {series.name!r} has the dtype {found}, not {wanted}"
+    return f"its column {series.name!r} has {difference(found, wanted)}"
 
 
 class LoadWhole(LoadPartition):

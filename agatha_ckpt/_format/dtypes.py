@@ -176,6 +176,16 @@ def same_dtype(a: Any, b: Any) -> bool:
     return bool(type(a) is type(b) and a == b and zones[0] is zones[1])
 
 
+def difference(found: Any, wanted: Any) -> str:
+    """Return the texts of two dtypes that differ, or what their text leaves out."""
+    if str(found) != str(wanted):
+        return f"the dtype {found}, not {wanted}"
+    return (
+        f"another dtype {wanted}, with other categories, another storage, or another "
+        "class of time zone"
+    )
+
+
 def index_fault(index: pd.Index, wanted: pd.Index) -> str:
     """Return how an index differs from another in names and types, or nothing."""
     import pandas as pd
@@ -193,5 +203,5 @@ def index_fault(index: pd.Index, wanted: pd.Index) -> str:
         found, asked = [index.dtype], [wanted.dtype]
     for a, b in zip(found, asked, strict=True):
         if not same_dtype(a, b):
-            return f"has the dtype {a}, not {b}"
+            return f"has {difference(a, b)}"
     return ""

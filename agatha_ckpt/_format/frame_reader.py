@@ -87,6 +87,9 @@ def to_pandas(table: pa.Table, columns: list[Any] | None = None) -> Any:
     rows = _index(index, levels, table)
     parts = [(described["columns"][p], template.column(int(p))) for p in places]
     frame = _frame(table, parts, rows)
+    for place, dtype in enumerate(frame.dtypes):
+        if hasattr(dtype, "tz"):  # pandas leaves these in memory of Arrow: read-only
+            frame.isetitem(place, frame.iloc[:, place].array.copy())
     frame.columns = labels
     value = frame
     if "series" in described:

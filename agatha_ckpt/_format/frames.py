@@ -17,6 +17,7 @@ from agatha_ckpt._format.dtypes import (
     UnstorableFrame,
     describe_axis,
     describe_dtype,
+    difference,
     index_fault,
     same_dtype,
 )
@@ -75,7 +76,8 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
         # With True, a level that is a range is a column too. In this thread: the
         # scheduler has partitions for the others.
         index = None if isinstance(frame.index, pd.RangeIndex) else True
-        table = pa.Table.from_pandas(frame, preserve_index=index, nthreads=1)
+        named = _with_names_of_text(frame)
+        table = pa.Table.from_pandas(named, preserve_index=index, nthreads=1)
         described["template"] = _template(table)
     except MemoryError:
         raise
@@ -91,8 +93,8 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
     described["columns"] = [
         _describe_objects(frame.iloc[:, place], table.column(place))
         if getattr(dtype, "hasobject", False)
-        else {"dtype": describe_dtype(dtype)}
-        for place, dtype in enumerate(frame.dtypes)
+        else {"dtype": _describe_dtype(dtype, name)}
+        for place, (name, dtype) in enumerate(frame.dtypes.items())
     ]
     described["index"] = _describe_index(frame.index, table.columns[count:])
     table = table.replace_schema_metadata(
@@ -118,6 +120,20 @@ def to_arrow(value: pd.DataFrame | pd.Series) -> pa.Table:
             _checked.clear()
         _checked.add(key)
     return table
+
+
+def _with_names_of_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose index has no int as a name.
+
+    Arrow would make text of it, and give two fields the same name.
+    """
+    names = list(frame.index.names)
+    if int in map(type, names):
+        frame = frame.copy(deep=False)
+        frame.index = frame.index.set_names(
+            [str(name) if type(name) is int else name for name in names]
+        )
+    return frame
 
 
 def _is_described(value: Any) -> bool:
@@ -202,6 +218,13 @@ def _describe_index(index: pd.Index, columns: list[Any]) -> _Described:
     return described
 
 
+def _describe_dtype(dtype: Any, name: Any) -> Any:
+    try:
+        return describe_dtype(dtype)
+    except UnstorableFrame as error:
+        raise UnstorableFrame(f"of its column {name!r}, {error}") from None
+
+
 def _describe_objects(values: pd.Series, column: pa.ChunkedArray) -> _Described:
     way = objects_of(values.to_numpy(), column)
     if way is None:
@@ -260,15 +283,16 @@ def _check(value: Any, back: Any) -> None:
 
     if isinstance(value, pd.Series):
         same = same_object(value.name, back.name)
-        pairs = [(value.dtype, back.dtype)]
+        columns = [(value.name, value.dtype, back.dtype)]
     else:
         same = value.columns.equals(back.columns)
         same = same and not index_fault(value.columns, back.columns)
-        pairs = list(zip(value.dtypes, back.dtypes, strict=True))
-    for wanted, found in pairs:
+        columns = list(zip(value.columns, value.dtypes, back.dtypes, strict=True))
+    for name, wanted, found in columns:
         if not same_dtype(wanted, found):
             raise UnstorableFrame(
-                f"Arrow gives back the dtype {found} for {wanted}; use astype"
+                f"of its column {name!r}, Arrow gives back "
+                f"{difference(found, wanted)}; use astype, or dt.tz_convert for a zone"
             )
     if not same:
         raise UnstorableFrame(

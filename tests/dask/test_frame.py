@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dateutil.tz import tzoffset
+from dateutil.tz import tzoffset, tzutc
 from pandas.testing import assert_frame_equal, assert_index_equal, assert_series_equal
 
 from agatha_ckpt import (
@@ -125,6 +125,12 @@ FRAMES = {
     ),
     "index named as a column": BASE.rename_axis("i"),
     "index with an int as name": BASE.rename_axis(0),
+    "index named as a column that is an int": pd.DataFrame(
+        np.ones((N, 2)), pd.MultiIndex.from_arrays([range(N)] * 2, names=[1, 1])
+    ),
+    "index with an int like the text of a column": pd.DataFrame(
+        {"0": range(N)}, pd.Index([*range(1, N + 1)], name=0)
+    ),
     "range index": BASE.set_index(pd.RangeIndex(10, 10 + 2 * N, 2, name="r")),
     "two index levels": BASE.set_index([pd.Index(list("aabbccd")), pd.Index([*DAYS])]),
     "a range as an index level": BASE.set_index([list("aabbccd")], append=True),
@@ -184,17 +190,29 @@ def assert_same(found, wanted):
             assert getattr(both[0], "freq", None) == getattr(both[1], "freq", None)
 
 
-def through_parquet(value):
+def through_parquet(value, columns=None):
     sink = io.BytesIO()
     write_table(to_arrow(value), PieceWriter(sink), "zstd")
-    return frame_in(pq.ParquetFile(sink))
+    return frame_in(pq.ParquetFile(sink), columns)
 
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_p9_a_frame_comes_back(frame):
     assert_same(through_parquet(frame), frame)
-    for place in range(frame.shape[1]):
+    for place, label in enumerate(frame.columns):
         assert_same(through_parquet(frame.iloc[:, place]), frame.iloc[:, place])
+        if not isinstance(frame.columns, pd.MultiIndex):
+            assert_same(through_parquet(frame, [label]), frame[[label]])
+
+
+@pytest.mark.parametrize("kind", ["NaN", "NaT", "str", "zone", "categories", "Int64"])
+def test_a_frame_that_came_back_can_be_changed(kind):
+    frame = pd.DataFrame({"x": COLUMNS[kind]})
+    expected = frame.copy()
+    back = through_parquet(frame)
+    for each in (back, expected):
+        each.loc[each.index[1:3], "x"] = None
+    assert_same(back, expected)
 
 
 @pytest.mark.parametrize("name", [None, "a", 0, np.int64(1), ("a", 1)])
@@ -213,6 +231,9 @@ REFUSED = {
     "objects of an own class": BASE.assign(c=objects(object())),
     "objects, two missing values": BASE.assign(c=objects("a", None, np.nan)),
     "objects, dicts with other keys": BASE.assign(c=objects({"a": 1}, {"b": 1})),
+    "objects, keys that are equal to str": BASE.assign(
+        c=objects([{np.str_("a"): 1}])
+    ),
     "objects, Decimals of other scales": BASE.assign(
         c=objects(Decimal("1.1"), Decimal("1.10"))
     ),
@@ -272,8 +293,10 @@ REFUSED = {
     "duplicate names": pd.DataFrame(np.ones((N, 2)), columns=["a", "a"]),
     "a name that is a float": BASE.set_axis([1.5, 2.5], axis=1),
     "attributes that JSON changes": BASE.assign(),
+    "attributes with a key that is equal to str": BASE.assign(),
 }
 REFUSED["attributes that JSON changes"].attrs["a"] = (1, 2)
+REFUSED["attributes with a key that is equal to str"].attrs[np.str_("a")] = 1
 
 
 @pytest.mark.parametrize("frame", REFUSED.values(), ids=REFUSED)
@@ -281,6 +304,14 @@ def test_p9_what_parquet_does_not_keep_is_refused(frame):
     with pytest.raises(UnstorableFrame, match="; ") as raised:
         to_arrow(frame)
     assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "values", [pd.cut(range(N), 3), [1j] * N, PARIS.tz_convert(tzutc()), objects(1, "")]
+)
+def test_a_refusal_names_the_column(values):
+    with pytest.raises(UnstorableFrame, match=r"column '?cc"):
+        to_arrow(BASE.assign(cc=values))
 
 
 class Text(str):
