@@ -231,9 +231,7 @@ REFUSED = {
     "objects of an own class": BASE.assign(c=objects(object())),
     "objects, two missing values": BASE.assign(c=objects("a", None, np.nan)),
     "objects, dicts with other keys": BASE.assign(c=objects({"a": 1}, {"b": 1})),
-    "objects, keys that are equal to str": BASE.assign(
-        c=objects([{np.str_("a"): 1}])
-    ),
+    "objects, keys that are equal to str": BASE.assign(c=objects([{np.str_("a"): 1}])),
     "objects, Decimals of other scales": BASE.assign(
         c=objects(Decimal("1.1"), Decimal("1.10"))
     ),
