@@ -36,6 +36,8 @@ from dask import delayed, graph_manipulation
 from agatha_ckpt import Checkpointer
 from agatha_ckpt._dask.fingerprint import fingerprints_of
 
+HAS_SCHEMA = importlib.util.find_spec("jsonschema") is not None
+HAS_PROTOBUF = importlib.util.find_spec("google.protobuf") is not None
 HAS_PANDAS = all(map(importlib.util.find_spec, ("pandas", "pyarrow")))
 
 
@@ -356,7 +358,22 @@ def values():
         "numpy functions": [np.add, np.mean, np.random.default_rng(3)],
         "numpy's generator": [np.random.normal, Holder(random=np.random.mtrand._rand)],
     }
-    return found | (of_pandas() if HAS_PANDAS else {})
+    return found | of_libraries() | (of_pandas() if HAS_PANDAS else {})
+
+
+def of_libraries():
+    """Return values that keep what they hold in the order of its hashes."""
+    found = {}
+    if HAS_SCHEMA:
+        import jsonschema
+
+        found["validator"] = jsonschema.Draft7Validator({"type": "object"}).is_valid
+    if HAS_PROTOBUF:
+        from google.protobuf.struct_pb2 import Struct
+
+        found["message"] = Struct()
+        found["message"].update(dict.fromkeys("abcdef", 1))
+    return found
 
 
 def of_pandas():

@@ -663,6 +663,10 @@ def arrow():
         yield pa.compute.StrptimeOptions(f"%Y{number}", "s")
         local = pa.fs.LocalFileSystem()
         yield pa.fs.SubTreeFileSystem(f"/{number}", local)
+        words = pa.DictionaryArray.from_arrays([0], ["a", f"{number}"])
+        kind, same = pa.array([number - 1], "int8"), pa.array([1])
+        choice = pa.UnionArray.from_sparse(kind, [same, same])
+        yield from [words, pa.table({"a": words}), choice, choice[0]]
         field = pa.field("a", pa.int8(), metadata={"a": f"{number}"})
         yield from [field, pa.struct([field]), pa.list_(field)]
 
@@ -720,6 +724,18 @@ def queries():
     yield from [sql.select(a), sql.select(b), sql.select(a).where(b > 1)]
     yield from [sql.select(a).where(b > 2), sql.literal("a"), sql.literal("b")]
     yield from [sql.Table(name, sql.MetaData()) for name in ("c", "d")]
+    for kind in (sql.Integer, sql.String, sql.String(2)):
+        table = sql.Table("t", sql.MetaData(), sql.Column("x", kind))
+        yield from [table, table.c.x, sql.column("x", kind), sql.select(table)]
+        yield from [sql.text("x").columns(x=kind), sql.type_coerce(a, kind)]
+    yield from [table.alias(), table.alias("u"), a.label("x"), a.label("y")]
+    yield from [sql.select(a).cte(name) for name in (None, "u", "v")]
+    moved = {"schema_translate_map": {None: "x"}}
+    yield sql.select(a, b).execution_options(**moved)
+    yield from [
+        sql.select(a, b),
+        sql.create_engine("sqlite://", execution_options=moved),
+    ]
     yield from map(sql.create_engine, ["sqlite://", "sqlite:///a"])
     yield from map(sql.engine.make_url, ["sqlite://", "sqlite:///a"])
     with sql.create_engine("sqlite://").connect() as connection:

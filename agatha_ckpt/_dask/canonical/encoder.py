@@ -288,7 +288,7 @@ def by(parts: Callable[[Any], Iterable[Any]]) -> Handler:
 _WHOLE = re.compile(
     r"builtins\.type|fsspec\.spec\.AbstractFileSystem|pandas\..*|polars\..*|pyarrow\..*"
     r"|pathlib\..*|numpy\.(generic|dtype)|numpy\.random\..*|dask\..*|enum\.Enum|typing\..*"
-    r"|sqlalchemy\..*|xarray\..*|numpy\.vectorize"
+    r"|google\..*|h5py\..*|numba\..*|sqlalchemy\..*|xarray\..*|numpy\.vectorize"
 )
 
 # What is looked for before a type's own __dask_tokenize__, or before str and int.

@@ -9,9 +9,10 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter, methodcaller
 from pathlib import PurePath
+from types import MemberDescriptorType
 from typing import Any
 
 from agatha_ckpt._dask.canonical.encoder import (
@@ -24,7 +25,7 @@ from agatha_ckpt._dask.canonical.encoder import (
     tagged,
     text,
 )
-from agatha_ckpt._dask.canonical.objects import full_name
+from agatha_ckpt._dask.canonical.objects import full_name, reduced
 
 
 def _ndarray(encoder: Encoder, value: Any) -> bytes:
@@ -65,8 +66,10 @@ def _dtype(encoder: Encoder, dtype: Any) -> bytes:
 def _scalar(encoder: Encoder, value: Any) -> bytes:
     numpy: Any = sys.modules["numpy"]
     array = numpy.asarray(value)
-    parts = _dtype(encoder, array.dtype), *_content(encoder, array)
-    return tagged(b"scalar", encoder.encode(type(value)), *parts)
+    own = encoder.encode_all((type(value), getattr(value, "__dict__", None)))
+    return tagged(
+        b"scalar", *own, _dtype(encoder, array.dtype), *_content(encoder, array)
+    )
 
 
 def _ufunc(encoder: Encoder, value: Any) -> bytes:
@@ -74,7 +77,7 @@ def _ufunc(encoder: Encoder, value: Any) -> bytes:
     if getattr(sys.modules["numpy"], name, None) is value:
         return tagged(b"ufunc", text(name))
     made_of = filter(callable, gc.get_referents(value))  # by frompyfunc
-    return tagged(b"ufunc", text(name), *encoder.encode_all(made_of))
+    return tagged(b"ufunc", text(name), *encoder.encode_all((value.types, *made_of)))
 
 
 def _random_state(encoder: Encoder, value: Any) -> bytes:
@@ -147,16 +150,18 @@ def _arrow(encoder: Encoder, value: Any) -> bytes:
 
 
 _ALL = 10**9
+# Python's times end at microseconds; its other values have no dictionary, nor a choice.
+_ARROW_ALONE = re.compile(r"time64\[ns\]|dictionary<|union<")
 
 
 def _arrow_values(column: Any) -> Iterator[Any]:
     yield column.to_pylist()
-    if "time64[ns]" in str(column.type):  # Python's times end at microseconds
+    if _ARROW_ALONE.search(str(column.type)):
         yield column.to_string(window=_ALL, container_window=_ALL)
 
 
 def _arrow_scalar(scalar: Any) -> tuple[Any, ...]:
-    if "time64[ns]" in str(scalar.type):
+    if _ARROW_ALONE.search(str(scalar.type)):
         return scalar.type, sys.modules["pyarrow"].repeat(scalar, 1)
     return scalar.type, scalar.as_py()
 
@@ -232,6 +237,40 @@ def _polars_series(value: Any) -> tuple[Any, ...]:
     return value.name, kind, value.to_list(), exact is not value and exact.to_list()
 
 
+def _clause(clause: Any) -> tuple[Any, ...]:
+    """Return what a query is made of; its text leaves out names and types."""
+    names: list[str] = []
+    for part in sys.modules["sqlalchemy.sql.visitors"].iterate(clause):
+        for each in (part, *getattr(part, "exported_columns", ())):
+            name = str(getattr(each, "name", getattr(each, "key", "")))
+            # One that SQLAlchemy makes has an address in it.
+            names += "" if "%(" in name else name, repr(getattr(each, "type", None))
+    options: Any = dict(getattr(clause, "get_execution_options", dict)())
+    return str(clause), clause.compile().params, names, options
+
+
+def _unordered(members: Callable[[Any], Iterable[Any]]) -> Handler:
+    """Return what encodes a container whose order is that of its hashes."""
+
+    def encode(encoder: Encoder, value: Any) -> bytes:
+        return tagged(
+            b"U", encoder.encode(type(value)), *encoder.unordered(members(value))
+        )
+
+    return encode
+
+
+def _exception(error: BaseException) -> tuple[Any, ...]:
+    """Return what pickle would store of an error, and what it leaves out."""
+    fields = {
+        name: getattr(error, name)
+        for base in type(error).__mro__
+        for name, member in vars(base).items()
+        if type(member) is MemberDescriptorType
+    }
+    return *reduced(error), fields, error.__cause__
+
+
 def _variable(value: Any) -> tuple[Any, ...]:
     return value.dims, value.data, dict(value.attrs)
 
@@ -241,15 +280,24 @@ def _data_array(value: Any) -> tuple[Any, ...]:
     return value.name, value.variable, places
 
 
+_MESSAGE = by(lambda message: [message.SerializePartialToString(deterministic=True)])
+
 HANDLERS: dict[str, Handler] = {
+    "builtins.BaseException": by(_exception),
     "enum.Enum": by(attrgetter("_name_", "_value_")),
     "pathlib.PurePath": by(lambda p: (PurePath.__str__(p), getattr(p, "__dict__", 0))),
+    "random.Random": by(lambda random: [random.getstate(), vars(random)]),
     "re.Pattern": by(attrgetter("pattern", "flags")),
     "zoneinfo.ZoneInfo": _zone,
+    "google._upb._message.Message": _MESSAGE,
+    "google.protobuf.message.Message": _MESSAGE,
+    "h5py._objects.ObjectID": Encoder.refuse,  # has a number that HDF5 gives anew
     "h5py._hl.dataset.Dataset": by(
         lambda data: [os.path.abspath(data.file.filename), data.name]
     ),
     "numpy.ndarray": _ndarray,
+    "immutables._map.Map": _unordered(methodcaller("items")),
+    "numba.core.dispatcher.Dispatcher": by(attrgetter("py_func", "targetoptions")),
     "numpy.generic": _scalar,
     "numpy.memmap": _ndarray,
     "numpy.dtype": _dtype,
@@ -286,12 +334,16 @@ HANDLERS: dict[str, Handler] = {
     "pyarrow.lib.Field": by(attrgetter("name", "type", "nullable", "metadata")),
     "pyarrow.lib.Tensor": by(lambda tensor: [tensor.to_numpy()]),
     "pyarrow._compute.FunctionOptions": by(lambda options: [options.serialize()]),
-    "sqlalchemy.engine.base.Engine": by(lambda engine: [engine.url]),
+    "pyrsistent._pmap.PMap": _unordered(methodcaller("items")),
+    "pyrsistent._pset.PSet": _unordered(iter),
+    "rpds.HashTrieMap": _unordered(methodcaller("items")),
+    "rpds.HashTrieSet": _unordered(iter),
+    "sqlalchemy.engine.base.Engine": by(
+        lambda engine: [engine.url, dict(engine.get_execution_options())]
+    ),
     "sqlalchemy.engine.url.URL": by(lambda url: [url.render_as_string()]),
     "sqlalchemy.engine.row.Row": by(lambda row: [row._fields, tuple(row)]),
-    "sqlalchemy.sql.elements.ClauseElement": by(
-        lambda clause: [str(clause), clause.compile().params]
-    ),
+    "sqlalchemy.sql.elements.ClauseElement": by(_clause),
     "sqlite3.Row": by(lambda row: [row.keys(), tuple(row)]),
     # Without a lock, and an id of its own.
     "xarray.backends.file_manager.CachingFileManager": by(
