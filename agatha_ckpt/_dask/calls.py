@@ -7,8 +7,9 @@ from typing import Any
 
 from dask._task_spec import DataNode, Dict, List, Task
 
-from agatha_ckpt._dask.canonical.callables import is_global, is_named
+from agatha_ckpt._dask.canonical.callables import is_named
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, tagged, text
+from agatha_ckpt._dask.canonical.objects import is_global
 from agatha_ckpt._dask.graph import TAGS, Call, Graph, Special, join
 from agatha_ckpt._dask.load import LoadPartition
 from agatha_ckpt._format.manifest import PartitionInfo

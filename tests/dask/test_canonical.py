@@ -7,6 +7,7 @@ import copyreg
 import datetime
 import decimal
 import enum
+import fractions
 import functools
 import io
 import ipaddress
@@ -15,6 +16,7 @@ import math
 import operator
 import pathlib
 import pickle
+import random
 import re
 import struct
 import types
@@ -22,6 +24,7 @@ import typing
 import zoneinfo
 
 import fsspec
+import jinja2
 import numpy as np
 import pytest
 import toolz
@@ -173,6 +176,72 @@ class MyPath(pathlib.PurePosixPath):
 
 class Weekday(datetime.date):
     pass
+
+
+class Amount(decimal.Decimal):
+    pass
+
+
+class Ratio(fractions.Fraction):
+    pass
+
+
+class Delay(datetime.timedelta):
+    pass
+
+
+class Dice(random.Random):
+    pass
+
+
+class Metre(np.float64):
+    pass
+
+
+def labelled(*makes):
+    """Yield values as they are, and with attributes that pickle leaves out."""
+    for make in makes:
+        yield make()
+        for label in (1, 2):
+            value = make()
+            value.label = label
+            yield value
+
+
+class Named:
+    """Is stored by a name, which need not be its own."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __reduce__(self):
+        return "named"
+
+
+FIRST, SECOND = Named(1), Named(1)
+
+
+class Meta(type):
+    pass
+
+
+COUNT = itertools.count()
+
+
+class Compiled:
+    """Like a function that numba has compiled: it has an id of its own."""
+
+    def __init__(self, function):
+        self.py_func, self.targetoptions = function, {"nopython": True}
+        self.uuid = next(COUNT)
+
+
+Compiled.__module__, Compiled.__qualname__ = "numba.core.dispatcher", "Dispatcher"
+
+
+def made(source, **names):
+    """Return a function that is defined outside of any module."""
+    return eval(source, names)
 
 
 class Reduced:
@@ -342,6 +411,17 @@ DISTINCT = {
         Registered(1), Registered(2), Tensor([1]), Tensor([2]), Quoted("a"),
         Quoted("b"),
     ],
+    "left out by pickle": lambda: [
+        *labelled(
+            lambda: Weekday(2026, 1, 2), lambda: Amount(1), lambda: Ratio(1),
+            lambda: Delay(1), lambda: Metre(1), lambda: Dice(1),
+        ),
+        FIRST, SECOND, Named(1), Named(2),
+        typing.NewType("A", int), typing.NewType("A", str), typing.TypeVar("A"),
+        typing.TypeVar("A", bound=int), tuple[int], *tuple[int], Meta("Local", (), {}),
+        type("Local", (), {}), typing.NamedTuple("A", [("a", int)]),
+        typing.NamedTuple("A", [("a", str)]), *errors(),
+    ],
     "circles": lambda: [
         circle(), [circle()], ring_of("a"), ring_of("b"), ring_of("a", "b"),
         ring_of("b", "a"), ring_of("a", "a"), ring_of("a", "b", "c"),
@@ -381,6 +461,9 @@ DISTINCT = {
         functools.cmp_to_key(add), functools.cmp_to_key(even),
         Cached.__dict__["size"],
         functools.cached_property(add), types.CellType(1), types.CellType(2),
+        made("lambda x: x + 1"), made("lambda x: x + 2"), made("lambda x: y", y=1),
+        made("lambda x: y", y=2), jinja2.Template("a"), jinja2.Template("b").render,
+        jinja2.Template("c").render, Compiled(capturing(1)), Compiled(capturing(2)),
     ],
     "filesystems": lambda: [
         fsspec.filesystem("memory"), fsspec.filesystem("file"),
@@ -394,6 +477,18 @@ DISTINCT = {
         references("b"),
     ],
 }  # fmt: skip
+
+
+def errors():
+    """Yield errors that differ in what is not among their arguments."""
+    for number in (1, 2):
+        error = SyntaxError("a")
+        error.lineno = number
+        yield error
+        yield NameError("a", name=f"b{number}")
+        error = ValueError("a")
+        error.__cause__ = ValueError(number)
+        yield error
 
 
 def references(content):
@@ -440,6 +535,8 @@ EQUAL = {
     "cached property of a list": lambda: (Lines(), used(Lines(), "size")),
     "id of an attribute": lambda: (Holder(a=LINES), Holder(a=LINES, b=id(LINES))),
     "file of xarray": lambda: (opened("a"), opened("a")),
+    "compiled": lambda: (Compiled(add), Compiled(add)),
+    "made": lambda: (made("lambda x: y", y=1), made("lambda x: y", y=1)),
     "hash": lambda: (Holder(a=1), Holder(a=1, _attrs_cached_hash=7)),
 }
 
@@ -537,6 +634,25 @@ def test_an_array_in_a_file_counts_by_its_content(tmp_path):
     assert known_of(one) == known_of(same)
     assert known_of(one).opaque == ()
     assert fingerprint_of(one) != fingerprint_of(other)
+
+
+def test_a_class_with_more_than_its_attributes_is_opaque():
+    msgspec = pytest.importorskip("msgspec")
+    made = msgspec.defstruct("Made", [("a", int, 1)])
+    assert known_of(made).opaque == (
+        "argument 'key' of 'parse', a msgspec._core.StructMeta",
+    )
+
+
+def test_an_id_of_hdf5_is_not_compared(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "array.h5", "w") as file:
+        file["a"] = [1]
+        expected = "argument 'key' of 'parse', a h5py.h5d.DatasetID"
+        assert known_of(file["a"].id).opaque == (expected,)
+        assert known_of(file["a"].attrs).opaque == (
+            f"{expected} in a h5py._hl.attrs.AttributeManager",
+        )
 
 
 @given(VALUES, VALUES)

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from agatha_ckpt._dask.canonical.encoder import Encoder, Handler, by, tagged, text
-from agatha_ckpt._dask.canonical.objects import full_name, module_name
+from agatha_ckpt._dask.canonical.objects import full_name, is_global, module_name
 
 _LIBRARIES = sys.stdlib_module_names | frozenset(
     ["agatha_ckpt", "cytoolz", "dask", "distributed", "fsspec", "partd", "tlz", "toolz"]
@@ -85,9 +85,11 @@ class Names:
             name = f"{name} {own}.{code.co_qualname}"
         digest = blake2b(encoder.encode(code), digest_size=16).hexdigest()
         parts = [text(name)]
-        if self._is_ambiguous(name, digest):
+        # One that was made outside of any module has no name that tells what it is.
+        is_made = "__name__" not in value.__globals__
+        if self._is_ambiguous(name, digest) or is_made:
             parts.append(text(digest))
-        if self._is_ambiguous(f"globals of {name}", id(value.__globals__)):
+        if self._is_ambiguous(f"globals of {name}", id(value.__globals__)) or is_made:
             # Loaded twice: the same code may find other things under a name.
             for used in sorted(global_names(code) & value.__globals__.keys()):
                 parts.append(text(used))
@@ -120,10 +122,14 @@ class Names:
             return tagged(b"C", text(name))
         if not self._is_ambiguous(f"class {name}", id(value)) and is_global(value):
             return tagged(b"C", text(name))
-        parts = encoder.encode_all(value.__bases__)
+        meta: Any = type(value)
+        made_of = meta, value.__bases__, getattr(value, "__annotations__", None)
+        parts = encoder.encode_all(made_of)
         for name_, member in vars(value).items():
             if not _NOT_CONTENT.fullmatch(name_) and not isinstance(member, _IN_C):
                 parts += text(name_), encoder.encode(member)
+        if meta.__basicsize__ > type.__basicsize__:  # with more than is in vars()
+            return encoder.refuse(value, "", text(name), *parts)
         return tagged(b"C", text(name), *parts)
 
     def _is_ambiguous(self, name: str, what: Any) -> bool:
@@ -195,16 +201,6 @@ def global_names(code: types.CodeType) -> set[str]:
     """Return the names that a code object looks up outside of it."""
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
     return set(code.co_names).union(*map(global_names, inner))
-
-
-def is_global(value: Any, name: str = "", module: Any = None) -> bool:
-    """Return whether a callable is found by its name in its module."""
-    place: Any = sys.modules.get(str(module or getattr(value, "__module__", None)))
-    for part in (name or value.__qualname__).split("."):
-        place = getattr(place, "__dict__", {}).get(part)
-        if type(place) is staticmethod:
-            place = place.__func__
-    return place is value
 
 
 def _is_bound_global(value: Any) -> bool:
@@ -306,7 +302,7 @@ _HANDLERS: dict[str, Handler] = {
     "functools.partial": _partial,
     "functools._lru_cache_wrapper": by(_cached),
     "functools.KeyWrapper": by(lambda held: [gc.get_referents(held)[1:]]),
-    "types.GenericAlias": by(attrgetter("__origin__", "__args__")),
+    "types.GenericAlias": by(attrgetter("__origin__", "__args__", "__unpacked__")),
     "types.UnionType": by(lambda held: [held.__args__]),
     "typing._BaseGenericAlias": by(_alias),
     "toolz.functoolz.curry": _partial,

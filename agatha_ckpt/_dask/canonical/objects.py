@@ -5,6 +5,8 @@ import sys
 import warnings
 from copyreg import dispatch_table
 from functools import cached_property, lru_cache
+from struct import calcsize
+from types import MemberDescriptorType
 from typing import Any
 
 # Types of these packages hold connections, locks or models, not data.
@@ -27,6 +29,7 @@ _IN_MEMORY = {
     *("_io.BytesIO", "_io.StringIO", "google.Message", "sqlite3.Row"),
     *("sqlalchemy.Base", "sqlalchemy.DeclarativeBase", "sqlalchemy.Row"),
 }
+_POINTER = calcsize("P")
 _OF_SCIPY = {"_has_canonical_format", "_has_sorted_indices"}  # found out by use
 
 
@@ -86,8 +89,13 @@ def reduced(value: Any) -> tuple[Any, ...]:
         warnings.simplefilter("ignore")
         reduce = dispatch_table.get(cls)
         found = reduce(value) if reduce else cls.__reduce_ex__(value, 4)
-    if isinstance(found, str):  # it is found by its name
-        return getattr(value, "__module__", cls.__module__), found
+        if isinstance(found, str):
+            module = getattr(value, "__module__", None) or cls.__module__
+            if name := _name_in(module, found, value):
+                return module, name
+            if _is_in_c(cls):
+                raise TypeError(f"{module} does not hold {found!r}")
+            found = cls, (), cls.__getstate__(value)
     rest: list[Any]
     made, arguments, *rest = found
     members = [_lasting(cls, state) for state in rest[:1]]
@@ -95,7 +103,45 @@ def reduced(value: Any) -> tuple[Any, ...]:
         members.append(list(member) or None if hasattr(member, "__next__") else member)
     while members and members[-1] is None:
         members.pop()
+    if not members and not reduce and not _has_state(cls):
+        members = [state_of(value)]
     return made, arguments, *members
+
+
+def _has_state(cls: type) -> bool:
+    """Return whether what reduces objects of a type knows all of their attributes.
+
+    What is written in C, or has slots, knows none of those that a derived type adds.
+    """
+    reduces = {"__reduce__", "__reduce_ex__"}
+    own = next(base for base in cls.__mro__ if not reduces.isdisjoint(vars(base)))
+    return own in (cls, object) or own.__dictoffset__ != 0
+
+
+def _is_in_c(cls: type) -> bool:
+    """Return whether objects of a type have more than attributes and slots."""
+    members = [m for base in cls.__mro__ for m in vars(base).values()]
+    slots = sum(type(member) is MemberDescriptorType for member in members)
+    own = 2 + slots  # with the pointers to attributes and weak references
+    return cls.__basicsize__ > object.__basicsize__ + own * _POINTER
+
+
+def is_global(value: Any, name: str = "", module: Any = None) -> bool:
+    """Return whether a value is found by its name in its module."""
+    place: Any = sys.modules.get(str(module or getattr(value, "__module__", None)))
+    for part in (name or value.__qualname__).split("."):
+        place = getattr(place, "__dict__", {}).get(part)
+        if type(place) is staticmethod:
+            place = place.__func__
+    return place is value
+
+
+def _name_in(module: str, name: str, value: Any) -> str:
+    """Return the name by which a module holds a value: *name*, or else another."""
+    if is_global(value, name, module):
+        return name
+    held = getattr(sys.modules.get(module), "__dict__", {})
+    return min((n for n, other in list(held.items()) if other is value), default="")
 
 
 def state_of(value: Any) -> Any:
