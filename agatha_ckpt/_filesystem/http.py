@@ -12,7 +12,9 @@ class HTTPFiles(RemoteFiles):
 
     def _ls(self, path: str) -> Iterable[Any]:
         # Links have names with spaces and other letters in percent-encoding.
-        plain = unquote(path)
-        for entry in super()._ls(path):
-            below = unquote(entry["name"]).removeprefix(plain)
-            yield {**entry, "name": f"{path}{below}"}
+        plain, links = unquote(path), super()._ls(path)
+        below = [unquote(link["name"]).removeprefix(plain) for link in links]
+        return [
+            {**link, "name": path + name}
+            for link, name in zip(links, below, strict=True)
+        ]
