@@ -41,10 +41,18 @@ def source_of(value: Delayed | Item, where: str) -> Source:
         (value.key,),
         tuple(value.__dask_layers__()),
         MSGPACK,
-        {"kind": ITEM if isinstance(value, Item) else DELAYED},
+        {"kind": ITEM if isinstance(value, Item) else DELAYED} | _length_of(value),
         prepare=_one_record,
         known=known,
     )
+
+
+def _length_of(value: Any) -> dict[str, int]:
+    """Return how many values it can be unpacked into, of a Delayed with ``nout=``."""
+    try:
+        return {"length": len(value)}
+    except TypeError:
+        return {}
 
 
 def _one_record(value: Any, index: int, where: str) -> list[Any]:
@@ -58,7 +66,7 @@ def load_value(load: LoadPartition, layer: str, manifest: Manifest) -> Delayed |
     graph = HighLevelGraph.from_collections(layer, {layer: task})
     if manifest.collection["kind"] == ITEM:
         return Item(graph, layer)
-    return Delayed(layer, graph)
+    return Delayed(layer, graph, manifest.collection.get("length"))
 
 
 def _only_record(records: Any) -> Any:

@@ -67,6 +67,16 @@ def test_an_item_comes_back(checkpointer, reduce):
     assert isinstance(checkpointer.checkpoint("x"), Item)
 
 
+def test_a_delayed_of_several_values_is_unpacked(checkpointer):
+    pair = delayed(divmod, nout=2)(7, 2)
+    for loaded in checkpointer.checkpoint("x", pair), checkpointer.checkpoint("x"):
+        quotient, rest = loaded
+        assert (quotient.compute(), rest.compute()) == (3, 1)
+    one = checkpointer.checkpoint("y", delayed(sum)([1]))
+    with pytest.raises(TypeError, match="unspecified length"):
+        len(one)
+
+
 def test_the_value_is_computed_once(checkpointer):
     CALLS.clear()
     for _ in range(2):
