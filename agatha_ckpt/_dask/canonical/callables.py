@@ -85,11 +85,9 @@ class Names:
             name = f"{name} {own}.{code.co_qualname}"
         digest = blake2b(encoder.encode(code), digest_size=16).hexdigest()
         parts = [text(name)]
-        # One that was made outside of any module has no name that tells what it is.
-        is_made = "__name__" not in value.__globals__
-        if self._is_ambiguous(name, digest) or is_made:
+        if self._is_ambiguous(name, digest):
             parts.append(text(digest))
-        if self._is_ambiguous(f"globals of {name}", id(value.__globals__)) or is_made:
+        if self._is_ambiguous(f"globals of {name}", id(value.__globals__)):
             # Loaded twice: the same code may find other things under a name.
             for used in sorted(global_names(code) & value.__globals__.keys()):
                 parts.append(text(used))
