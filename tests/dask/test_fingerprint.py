@@ -298,6 +298,20 @@ def test_edited_code_keeps_the_fingerprint_and_changes_the_code():
     assert known.codes == same.codes != other.codes
 
 
+def test_the_program_has_one_name_in_the_processes_that_it_starts():
+    """Where multiprocessing imports it again, as ``__mp_main__``."""
+    source = "class Options: pass\ndef parse(x, options=Options): return x"
+    found = set()
+    for name in ("__main__", "__mp_main__", "pipeline"):
+        names = {"__name__": name}
+        exec(source, names)
+        made = fingerprints_of(
+            numbers().map(names["parse"]), version=None, format="msgpack"
+        )
+        found.add((made.partitions, made.codes))
+    assert len(found) == 2
+
+
 def test_code_that_another_python_compiled_is_not_compared():
     step = function_of("def step(x): return x + 1")
     now = known_of(ONE.map(step)).codes[0]

@@ -9,6 +9,8 @@ from struct import calcsize
 from types import MemberDescriptorType
 from typing import Any
 
+from agatha_ckpt._format.main_classes import MODULES
+
 # Types of these packages hold connections, locks or models, not data.
 _OPAQUE_PACKAGES = re.compile(
     "_?(asyncio|contextvars|multiprocessing|queue|socket|sqlite3|ssl|thread|weakref)|"
@@ -41,7 +43,7 @@ def full_name(cls: Any) -> str:
 
 def module_name(module: Any) -> str:
     """Return the name of a module; of the main one, that of its file."""
-    if module != "__main__":
+    if module not in MODULES:
         return str(module).replace("pathlib._local", "pathlib")  # Python 3.13 alone
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
