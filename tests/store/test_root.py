@@ -95,7 +95,7 @@ UNUSUAL = [
     "a:b",
 ]
 ROOTS = [
-    *(f"/{name}/run" for name in UNUSUAL),
+    *(f"/{name}/run" for name in [*UNUSUAL, os.fsdecode(b"\xff")]),
     *(f"memory://unusual/{name}" for name in UNUSUAL),
     *("relative", "./relative/", "relative//inner///", "relative/../other", "."),
     *("file://relative", "memory://unusual/", "memory://", "memory:///"),
