@@ -25,7 +25,7 @@ def open_file(path: str, folder: int | None = None) -> BinaryIO:
     Raises
     ------
     NotAFileError
-        It is a folder, FIFO, socket or device, or a loop of links.
+        It is a folder, FIFO, socket or device, a loop of links, or a link to nothing.
     """
 
     def opener(path: str, flags: int) -> int:
@@ -37,6 +37,10 @@ def open_file(path: str, folder: int | None = None) -> BinaryIO:
 
     try:
         return open(path, "rb", buffering=BUFFER_BYTES, opener=opener)
+    except FileNotFoundError as error:
+        if _is_link(path, folder):
+            raise not_a_file(path) from error
+        raise
     except NotADirectoryError as error:
         raise FileNotFoundError(*error.args) from error
     except OSError as error:
@@ -44,6 +48,13 @@ def open_file(path: str, folder: int | None = None) -> BinaryIO:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise not_a_file(path) from error
         raise
+
+
+def _is_link(path: str, folder: int | None) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path, dir_fd=folder).st_mode)
+    except OSError:
+        return False
 
 
 def not_a_file(path: str) -> NotAFileError:

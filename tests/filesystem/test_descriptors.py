@@ -31,6 +31,7 @@ NOT_FILES = {
     "socket": make_socket,
     "device": lambda path: path.symlink_to("/dev/zero"),
     "loop": lambda path: path.symlink_to(path),
+    "link to nothing": lambda path: path.symlink_to("nothing"),
 }
 
 
