@@ -176,7 +176,8 @@ def _unpacked(part: Any) -> tuple[bytes, Sequence[Any]]:
 
 def _checkpoint(call: Call) -> bytes:
     """Encode a task that waits for others: the same in any order and any groups."""
-    return b"\3" + (_sum(call, call.arguments) % (1 << 128)).to_bytes(16)
+    parts = [*call.arguments, *call.keywords.values()]
+    return b"\3" + (_sum(call, parts) % (1 << 128)).to_bytes(16)
 
 
 def _sum(call: Call, parts: Any) -> int:

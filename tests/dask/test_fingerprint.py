@@ -22,6 +22,7 @@ from dask import delayed
 from dask._task_spec import Alias, Task, TaskRef
 from dask.bag import Bag
 from dask.graph_manipulation import bind as wait_for
+from dask.graph_manipulation import wait_on
 
 from agatha_ckpt import Checkpointer, CheckpointError
 from agatha_ckpt._dask.fingerprint import fingerprints_of
@@ -147,6 +148,7 @@ CHANGES = {
     "a captured bag": lambda x: ONE.map(holding([numbers(x)])),
     "a captured delayed": lambda x: ONE.map(holding({"a": delayed(parse)([x])})),
     "what is waited for": lambda x: wait_for(ONE.map(add), ONE.map(add, x)),
+    "what else is waited for": lambda x: wait_on(ONE.map(add), ONE.map(add, x))[0],
     "a captured array": lambda x: ONE.map(
         (lambda array: lambda r: array)(np.full((2, 2), x))
     ),
