@@ -19,6 +19,7 @@ import pickle
 import random
 import re
 import struct
+import time
 import types
 import typing
 import zoneinfo
@@ -414,7 +415,8 @@ DISTINCT = {
         typing.NewType("A", int), typing.NewType("A", str), typing.TypeVar("A"),
         typing.TypeVar("A", bound=int), tuple[int], *tuple[int], Meta("Local", (), {}),
         type("Local", (), {}), typing.NamedTuple("A", [("a", int)]),
-        typing.NamedTuple("A", [("a", str)]), *errors(),
+        typing.NamedTuple("A", [("a", str)]), *errors(), time.gmtime(0),
+        time.struct_time(time.gmtime(0), {"tm_zone": "CET", "tm_gmtoff": 3600}),
     ],
     "circles": lambda: [
         circle(), [circle()], ring_of("a"), ring_of("b"), ring_of("a", "b"),

@@ -149,6 +149,8 @@ def _name_in(module: str, name: str, value: Any) -> str:
 def state_of(value: Any) -> Any:
     """Return the state of an object beside what it is made of."""
     cls: Any = type(value)
+    if hasattr(cls, "n_sequence_fields"):  # as os.stat_result: not all are members
+        return reduced(value)
     return _lasting(cls, cls.__getstate__(value))
 
 
