@@ -110,6 +110,7 @@ def reduced(value: Any) -> tuple[Any, ...]:
     return made, arguments, *members
 
 
+@lru_cache(maxsize=1_000)
 def _has_state(cls: type) -> bool:
     """Return whether what reduces objects of a type knows all of their attributes.
 
