@@ -282,8 +282,8 @@ class Checkpointer:
         Returns
         -------
         Explanation
-            ``str`` of it is readable. A `CheckpointError` that the call would raise
-            before it computes anything is in ``error``.
+            ``str`` of it is readable. A `CheckpointError` that the call would raise for
+            what is given or stored is in ``error``. No write and no cluster is tried.
 
         Examples
         --------
