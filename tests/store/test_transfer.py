@@ -153,10 +153,18 @@ def test_a_name_that_is_a_link_to_the_source_is_not_cleared(tmp_path):
 
 
 class Busy:
-    """Files on which another run does something before a marker is removed."""
+    """Files on which another run does something before a marker is removed.
 
-    def __init__(self, files, meanwhile):
-        self._files, self._meanwhile = files, meanwhile
+    Or before the first listing.
+    """
+
+    def __init__(self, files, meanwhile=lambda: None, first=lambda: None):
+        self._files, self._meanwhile, self._first = files, meanwhile, first
+
+    def list(self, folder):
+        first, self._first = self._first, lambda: None
+        first()
+        return self._files.list(folder)
 
     def __getattr__(self, name):
         return getattr(self._files, name)
@@ -178,6 +186,15 @@ def test_a_source_that_is_replaced_meanwhile_stays(store):
     assert load(store, "new") == RECORDS
     with pytest.raises(CheckpointConflictError, match=r"'new' under .* exists already"):
         store.rename("x", "new")
+
+
+def test_a_source_that_is_replaced_before_it_is_listed_is_copied(store):
+    save(store)
+    source, words = store._folder("x"), BAG.map(str)
+    busy = Busy(source.files, first=lambda: save(store, bag=words, overwrite=True))
+    rename(replace(source, files=busy), store._folder("new"))
+    assert load(store, "new") == [str(record) for record in RECORDS]
+    assert not store.is_done("x")
 
 
 KINDS = ("error before", "error after", "death before", "death after", "outage")
