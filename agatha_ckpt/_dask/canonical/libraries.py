@@ -88,8 +88,10 @@ def _random_state(encoder: Encoder, value: Any) -> bytes:
 
 
 def _masked(value: Any) -> tuple[Any, ...]:
-    mask = sys.modules["numpy"].ma.getmaskarray(value)
-    return value.data, mask, value.fill_value, value.hardmask
+    masked = sys.modules["numpy"].ma
+    names = [n for n in vars(value) if n not in vars(masked.array(0))]
+    own = {name: vars(value)[name] for name in names}  # of a derived type
+    return value.data, masked.getmaskarray(value), value.fill_value, value.hardmask, own
 
 
 def _zone(encoder: Encoder, value: Any) -> bytes:
@@ -144,7 +146,8 @@ def _arrow(encoder: Encoder, value: Any) -> bytes:
         return encoder.refuse(value, ABOVE_LIMIT)
     schema = getattr(value, "schema", None)
     columns = [value] if schema is None else value.columns
-    head = encoder.encode_all((type(value), value.type if schema is None else schema))
+    kind = value.type if schema is None else schema
+    head = encoder.encode_all((type(value), kind, len(value)))
     members = [part for column in columns for part in _arrow_values(column)]
     return tagged(b"arrow", *head, *encoder.encode_all(members))
 
@@ -214,8 +217,12 @@ def public_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _filesystem(value: Any) -> tuple[Any, ...]:
     protocol = value.protocol
     names = [protocol] if isinstance(protocol, str) else sorted(protocol)
-    parameters = list(inspect.signature(type(value)).parameters)
-    positional = dict(zip(parameters, getattr(value, "storage_args", ()), strict=False))
+    given = getattr(value, "storage_args", ())
+    parameters = (
+        *inspect.signature(type(value)).parameters,
+        *map(str, range(len(given))),
+    )
+    positional = dict(zip(parameters, given, strict=False))
     options = public_options(positional | value.storage_options)
     if "s3" in names:
         options |= options.pop("client_kwargs", None) or {}
