@@ -209,8 +209,13 @@ def _labels(text: str) -> Any:
     if "range" in labels:
         return pd.RangeIndex(*labels["range"], name=names[0])
     if labels["nested"]:
-        values = list(map(tuple, labels["values"]))
-        return pd.MultiIndex.from_tuples(values, names=names)
+        dtypes = labels.get("dtype", [None] * len(names))  # older files have none
+        values = list(zip(*labels["values"], strict=True)) or [()] * len(names)
+        levels = [
+            pd.Index(level, dtype=_dtype_without_values(dtype))
+            for level, dtype in zip(values, dtypes, strict=True)
+        ]
+        return pd.MultiIndex.from_arrays(levels, names=names)
     dtype = dtype_of(labels["dtype"])
     if "categories" in labels:
         categories = axis_of(
@@ -218,6 +223,13 @@ def _labels(text: str) -> Any:
         )
         dtype = pd.CategoricalDtype(categories, labels["ordered"])
     return pd.Index(labels["values"], dtype=dtype, name=names[0])
+
+
+def _dtype_without_values(described: Any) -> Any:
+    """Return a dtype that its description alone gives; None for what pandas infers."""
+    if isinstance(described, str) or (described and described[0] == "string"):
+        return dtype_of(described)
+    return None
 
 
 def _index(described: _Described, levels: list[Any], table: pa.Table) -> Any:

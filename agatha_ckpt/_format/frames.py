@@ -180,8 +180,11 @@ def _describe_labels(labels: pd.Index) -> _Described:
         labels = labels.categories
         described["categories"] = labels.tolist()
         described["axis"] = describe_axis(labels)
-    if not nested:
-        described["dtype"] = describe_dtype(labels.dtype)
+    described["dtype"] = (
+        list(map(describe_dtype, labels.dtypes))
+        if nested
+        else describe_dtype(labels.dtype)
+    )
     return described
 
 

@@ -24,7 +24,7 @@ from agatha_ckpt import (
     EncodeError,
 )
 from agatha_ckpt._format.dtypes import UnstorableFrame
-from agatha_ckpt._format.frame_reader import frame_in
+from agatha_ckpt._format.frame_reader import frame_in, to_pandas
 from agatha_ckpt._format.frames import to_arrow, write_table
 from agatha_ckpt._format.pieces import PieceWriter
 
@@ -149,6 +149,12 @@ FRAMES = {
     "columns of two levels": BASE.set_axis(
         pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")], names=["p", None]), axis=1
     ),
+    "columns of two levels, of objects": BASE.set_axis(
+        pd.MultiIndex.from_product([pd.Index(["a", "b"], dtype=object), ["x"]]), axis=1
+    ),
+    "columns of two levels, none of them": pd.DataFrame(
+        index=range(N), columns=pd.MultiIndex.from_product([[1], ["x"]])[:0]
+    ),
     "labels are unique": BASE.set_flags(allows_duplicate_labels=False),
     "columns have a name": BASE.rename_axis(columns="columns"),
     "a dot in a name": BASE.assign(**{"a.b": 1, "a": [[1]] * N}),
@@ -203,6 +209,14 @@ def test_p9_a_frame_comes_back(frame):
         assert_same(through_parquet(frame.iloc[:, place]), frame.iloc[:, place])
         if not isinstance(frame.columns, pd.MultiIndex):
             assert_same(through_parquet(frame, [label]), frame[[label]])
+
+
+def test_p9_names_of_columns_do_not_depend_on_options_of_pandas():
+    with pd.option_context("mode.string_storage", "python"):
+        frame = BASE.set_axis(pd.MultiIndex.from_product([["a"], ["x", "y"]]), axis=1)
+        table = to_arrow(frame)
+    with pd.option_context("mode.string_storage", "pyarrow"):
+        assert [*to_pandas(table).columns.dtypes] == [*frame.columns.dtypes]
 
 
 @pytest.mark.parametrize("kind", ["NaN", "NaT", "str", "zone", "categories", "Int64"])
