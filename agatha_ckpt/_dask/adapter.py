@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+from zoneinfo import ZoneInfoNotFoundError
 
 from agatha_ckpt._dask.load import LoadPartition, layer_of
 from agatha_ckpt._dask.source import Source
@@ -91,6 +92,11 @@ def load_collection(
     )
     try:
         return load(task, layer_of(store, name, manifest), manifest)
+    except ZoneInfoNotFoundError as error:
+        raise UnsupportedFormatError(
+            f"checkpoint {name!r} holds a time zone that is not known here ({error}); "
+            "pip install tzdata, then load again"
+        ) from None
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise CorruptCheckpointError(
             f"the done marker of checkpoint {name!r} does not describe a {kind} "

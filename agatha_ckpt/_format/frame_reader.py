@@ -40,6 +40,13 @@ def description_in(schema: pa.Schema) -> _Described:
     return described
 
 
+def dtypes_in(schema: pa.Schema) -> list[Any]:
+    """Return the described dtype of each field."""
+    described = description_in(schema)
+    levels = described["index"].get("levels", ())
+    return [each["dtype"] for each in (*described["columns"], *levels)]
+
+
 def fields_for(schema: pa.Schema, columns: list[Any] | None) -> list[str] | None:
     """Return the fields that hold *columns* and the index; None for all."""
     if columns is None:

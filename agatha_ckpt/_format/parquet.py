@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
+from zoneinfo import ZoneInfoNotFoundError
 
 from agatha_ckpt._errors import (
     EncodeError,
+    UnsupportedFormatError,
     damaged,
 )
 from agatha_ckpt._format.base import Attempt, Codec, StoredFile
 from agatha_ckpt._format.dtypes import UnstorableFrame
-from agatha_ckpt._format.frame_reader import frame_in
+from agatha_ckpt._format.frame_reader import dtypes_in, frame_in
 from agatha_ckpt._format.frames import ROW_GROUP, to_arrow, write_table
 from agatha_ckpt._format.manifest import PartitionInfo
 from agatha_ckpt._format.names import PARQUET, SUFFIXES
@@ -56,9 +58,15 @@ class ParquetCodec(Codec):
     ) -> Iterator[list[Any]]:
         """Yield the rows as dicts, in lists; see `Codec.decode`."""
         with _opened(file, info, bool(piece)) as parquet:
+            names = parquet.schema_arrow.names
+            if not names:
+                yield [{} for _ in range(info.records)]
+            dtypes = dtypes_in(parquet.schema_arrow)
             for batch in parquet.iter_batches(_BATCH):
-                columns = map(_objects, batch.columns)
-                names = batch.schema.names
+                try:
+                    columns = list(map(_objects, batch.columns, dtypes))
+                except (LookupError, ValueError) as error:  # not of damage
+                    raise not_here(file.where, error) from None
                 rows = zip(*columns, strict=True)
                 yield [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -86,10 +94,24 @@ class ParquetCodec(Codec):
         """
         info = inspect_pieces(file, 0)
         with _opened(file, info, False) as parquet:
-            return replace(info, records=parquet.metadata.num_rows)
+            records = parquet.metadata.num_rows
+            if not parquet.schema_arrow.names:
+                records = len(frame_in(parquet))
+            return replace(info, records=records)
 
 
-def _objects(column: pa.Array) -> list[Any]:
+def _objects(column: pa.Array, dtype: Any) -> list[Any]:
+    import pyarrow as pa
+
+    if isinstance(dtype, str) and dtype.startswith("period["):  # a number for Arrow
+        import pandas as pd
+
+        kind: Any = pd.api.types.pandas_dtype(dtype)
+        return list(kind.__from_arrow__(column))
+    if column.type == pa.time64("ns"):  # Python's times have microseconds
+        whole = column.cast(pa.time64("us"), safe=False)
+        if whole.cast(column.type) != column:
+            column = column.cast(pa.int64()).cast(pa.duration("ns"))
     try:
         found: list[Any] = column.to_pylist()
     except OverflowError:  # times that Python does not have
@@ -122,6 +144,19 @@ def read_frame(
     ------
     CorruptCheckpointError
         The file is not what was saved.
+    UnsupportedFormatError
+        It holds a time zone that this machine does not know.
     """
     with _opened(file, info, columns is not None) as parquet:
-        return frame_in(parquet, columns)
+        try:
+            return frame_in(parquet, columns)
+        except ZoneInfoNotFoundError as error:
+            raise not_here(file.where, error) from None
+
+
+def not_here(where: str, error: Exception) -> UnsupportedFormatError:
+    """Return the error for values that are whole, and cannot be made here."""
+    return UnsupportedFormatError(
+        f"{where} holds values that cannot be made here ({error}); where it is a time "
+        "zone, pip install tzdata, else load the frame"
+    )

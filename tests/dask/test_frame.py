@@ -2,6 +2,8 @@
 
 import datetime as dt
 import io
+import sys
+import zoneinfo
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -22,6 +24,7 @@ from agatha_ckpt import (
     CheckpointStore,
     CorruptCheckpointError,
     EncodeError,
+    UnsupportedFormatError,
 )
 from agatha_ckpt._format.dtypes import UnstorableFrame
 from agatha_ckpt._format.frame_reader import frame_in, to_pandas
@@ -509,6 +512,78 @@ def test_a_time_that_python_does_not_have_is_one_of_numpy(checkpointer):
     assert [row["n"] for row in rows] == [1, 2]
     assert rows[0]["y"] == np.datetime64("20000")
     assert np.isnat(rows[1]["y"])
+
+
+ROWS = {
+    "a period": (
+        pd.DataFrame({"x": pd.period_range("2020", periods=1, freq="M")}),
+        [{"x": pd.Period("2020-01", "M")}],
+    ),
+    "a time with nanoseconds": (
+        pd.DataFrame({"x": pd.array([1], pd.ArrowDtype(pa.time64("ns")))}),
+        [{"x": pd.Timedelta(1)}],
+    ),
+    "no columns": (pd.DataFrame(index=range(2)), [{}, {}]),
+}
+
+
+@pytest.mark.parametrize("frame, rows", ROWS.values(), ids=ROWS)
+def test_the_rows_of_a_partition_have_all_that_is_in_them(checkpointer, frame, rows):
+    frame = dd.from_map(lambda _: frame, [0], meta=frame.iloc[:0])
+    checkpointer.checkpoint("x", frame, scheduler="sync")
+    assert list(checkpointer.store.records("x")) == rows
+
+
+def test_a_resume_counts_the_rows_of_a_frame_without_columns(checkpointer):
+    empty = pd.DataFrame(index=range(3))
+    missing = {0: checkpointer.store.url}  # each run has another function
+
+    def part(number):
+        if number in missing:
+            raise OSError
+        return empty
+
+    frame = dd.from_map(part, [0, 1], meta=empty.iloc[:0])
+    with pytest.raises(OSError, match="1 of 2 partitions stored"):
+        checkpointer.checkpoint("x", frame, scheduler="sync")
+    missing.clear()
+    checkpointer.checkpoint("x", frame, scheduler="sync")
+    assert checkpointer.status("x").records == 6
+
+
+def test_a_row_that_python_cannot_have_is_not_damage(checkpointer):
+    twice = [pa.field("a", pa.int64())] * 2
+    values = pa.StructArray.from_arrays([pa.array([1])] * 2, fields=twice)
+    part = pd.DataFrame({"x": pd.Series(values, dtype=pd.ArrowDtype(values.type))})
+    frame = dd.from_map(lambda _: part, [0], meta=part.iloc[:0])
+    checkpointer.checkpoint("x", frame, scheduler="sync")
+    with pytest.raises(UnsupportedFormatError, match="load the frame"):
+        list(checkpointer.store.records("x"))
+
+
+@pytest.fixture
+def no_zones(monkeypatch):
+    """Return a function after which this process finds no time zone."""
+
+    def forget(key):
+        ZoneInfo.clear_cache(only_keys=[key])
+        monkeypatch.setitem(sys.modules, "tzdata", None)
+        zoneinfo.reset_tzpath([])
+
+    yield forget
+    zoneinfo.reset_tzpath()
+
+
+def test_a_zone_that_is_not_known_here_is_not_damage(checkpointer, no_zones):
+    key = "Indian/Kerguelen"
+    times = DAYS.tz_localize(key)
+    frame = dd.from_pandas(pd.DataFrame({"x": times}), npartitions=1)
+    loaded = checkpointer.checkpoint("x", frame, scheduler="sync")
+    no_zones(key)
+    with pytest.raises(UnsupportedFormatError, match="pip install tzdata"):
+        loaded.compute(scheduler="sync")
+    with pytest.raises(UnsupportedFormatError, match="pip install tzdata"):
+        checkpointer.checkpoint("x")
 
 
 @pytest.mark.usefixtures("sync")
