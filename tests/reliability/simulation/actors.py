@@ -1,6 +1,7 @@
 """Actors of the simulation: they call the real functions of the store."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -73,7 +74,8 @@ def save(folder, name, inputs, marker, damaged=frozenset()):
         files = {info.file for info in kept.values()}
         return adopt(folder, codec.name, BAG, wanted, marker, run, files)
     infos = kept | written
-    partitions = tuple(infos[i] for i in range(len(inputs)))
+    # Without how long each took, so that equal states are seen to be equal.
+    partitions = tuple(replace(infos[i], seconds=0.0) for i in range(len(inputs)))
     plan = Plan(len(inputs), codec.name)
     manifest = Manifest(plan, partitions, name="x", created=CREATED)
     return commit(folder, manifest, marker, run)
