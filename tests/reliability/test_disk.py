@@ -59,7 +59,7 @@ FEW = (1, 500, 50_000, 70_000, 100_000, 262_144, 350_000, 10**6)
 
 @pytest.mark.parametrize(
     "limits, refused",
-    [(FEW, 5), pytest.param(range(0, 500_000, PAGE), 90, marks=LONG)],
+    [(FEW, 5), pytest.param(range(0, 520_000, PAGE), 90, marks=LONG)],
 )
 @pytest.mark.parametrize("form", ["msgpack", "text"])
 def test_p1_files_that_may_not_grow_lose_nothing_once_they_may(
