@@ -7,7 +7,8 @@
 4. Remove leftovers, but only names from the first listing: a later one may show files
    of a run that is about to commit on top of this marker.
 
-A run that loses adopts the winner's manifest if fingerprints and collection are the same.
+A run that loses adopts the winner's manifest if its fingerprints are the same, and so
+are chunks and divisions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
