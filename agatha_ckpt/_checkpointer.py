@@ -283,7 +283,8 @@ class Checkpointer:
         -------
         Explanation
             ``str`` of it is readable. A `CheckpointError` that the call would raise for
-            what is given or stored is in ``error``. No write and no cluster is tried.
+            what is given or stored is in ``error``. Whether the root can be written to,
+            and whether a cluster answers, is not tried.
 
         Examples
         --------

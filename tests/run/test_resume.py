@@ -376,21 +376,23 @@ def test_on_stale_error_raises_and_touches_nothing(checkpointer):
 
 
 class Interrupted(MemoryFileSystem):
-    """Something happens before a listing."""
+    """Something happens before the first listing, or read of a partition."""
 
     cachable = False
     meanwhile = None
 
-    def ls(self, path, detail=True, **kwargs):
-        if self.meanwhile:
-            meanwhile, self.meanwhile = self.meanwhile, None
+    def _interrupt(self):
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile:
             meanwhile()
+
+    def ls(self, path, detail=True, **kwargs):
+        self._interrupt()
         return super().ls(path, detail=detail, **kwargs)
 
     def cat_file(self, path, start=None, end=None, **kwargs):
-        if self.meanwhile and not path.endswith("__done__"):
-            meanwhile, self.meanwhile = self.meanwhile, None
-            meanwhile()
+        if not path.endswith(DONE_MARKER):
+            self._interrupt()
         return super().cat_file(path, start, end, **kwargs)
 
 

@@ -153,7 +153,7 @@ def _arrow(encoder: Encoder, value: Any) -> bytes:
 
 
 _ALL = 10**9
-# Python's times end at microseconds; its other values have no dictionary, nor a choice.
+# What to_pylist loses: nanoseconds, the dictionary, and the member of a union.
 _ARROW_ALONE = re.compile(r"time64\[ns\]|dictionary<|union<")
 
 
@@ -298,7 +298,7 @@ HANDLERS: dict[str, Handler] = {
     "zoneinfo.ZoneInfo": _zone,
     "google._upb._message.Message": _MESSAGE,
     "google.protobuf.message.Message": _MESSAGE,
-    "h5py._objects.ObjectID": Encoder.refuse,  # has a number that HDF5 gives anew
+    "h5py._objects.ObjectID": Encoder.refuse,  # a number, another in each process
     "h5py._hl.dataset.Dataset": by(
         lambda data: [os.path.abspath(data.file.filename), data.name]
     ),
