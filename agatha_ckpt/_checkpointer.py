@@ -283,8 +283,7 @@ class Checkpointer:
         -------
         Explanation
             ``str`` of it is readable. A `CheckpointError` that the call would raise for
-            what is given or stored is in ``error``. Whether the root can be written to,
-            and whether a cluster answers, is not tried.
+            what is given or stored is in ``error``. It neither writes nor computes.
 
         Examples
         --------
